@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The contract between Python and C: what a plan looks like, what init may be asked to do, and what it says back.
+ * pyrunc/wire.py mirrors this file; tests/unit/test_wire.py compares the two, number by number.
+ *
+ * A plan is one read-only mapping: a struct plan_header followed by op_count records. All numbers are in the byte
+ * order of the machine, nothing is aligned beyond 8 bytes at the start of a record, and init reads every field through
+ * a bounds-checked cursor because it treats its plan as hostile.
+ *
+ * Payload letters used by PLAN_OPS, in the order in which the fields stand in the record:
+ *   u  uint32            q  uint64 (signed values in two's complement)
+ *   f  int32, a file descriptor of init, -1 for none
+ *   s  uint32 length, that many bytes without NUL among them, one NUL
+ *   b  uint32 length, that many bytes
+ *   l  uint32 count, that many s
+ *   v  uint32 count, that many uint32
+ */
+#ifndef PYRUNC_PLAN_H
+#define PYRUNC_PLAN_H
+
+#include <stdint.h>
+
+#define PLAN_MAGIC 0x43525950u /* "PYRC" */
+#define PLAN_FORMAT 1
+#define PLAN_MAX_SIZE (16u << 20)
+#define PLAN_NO_PATH 0xffffffffu
+
+struct plan_header {
+	uint32_t magic;
+	uint16_t format;
+	uint16_t header_size;
+	uint32_t total_size;
+	uint32_t op_count;
+	char package_version[32]; /* NUL padded; init refuses a plan of another version */
+};
+
+struct plan_record {
+	uint16_t op;
+	uint16_t reserved;
+	uint32_t size; /* of the whole record, a multiple of 8 */
+	uint32_t path; /* index of the JSON path this op comes from; only the parent knows the texts */
+};
+
+/*
+ * number, name, payload: the meaning of the fields.
+ */
+#define PLAN_OPS(X)                                                                                                    \
+	/* resource type, soft, hard. Twice in a plan: early to raise a hard limit (needs the runtime's user                   \
+	 * namespace), late to set the exact values. */                                                                        \
+	X(1, RLIMIT, "uqq")                                                                                            \
+	/* file name below /proc/thread-self, data: oom_score_adj, timens_offsets, attr/... */                                 \
+	X(2, PROC_SELF, "ss")                                                                                          \
+	/* namespace fd, CLONE_NEW* type */                                                                                    \
+	X(3, SETNS, "fu")                                                                                              \
+	/* CLONE_NEW* flags */                                                                                                 \
+	X(4, UNSHARE, "u")                                                                                             \
+	/* go on in a child that is the runtime's child too (CLONE_PARENT); the old process sends SYNC_FORKED */               \
+	X(5, FORK, "")                                                                                                 \
+	/* send this sync code, wait for the answer */                                                                         \
+	X(6, SYNC, "u")                                                                                                \
+	/* become uid, gid inside the new user namespace; clear supplementary groups when the third is 1 */                    \
+	X(7, USERNS_ROOT, "uuu")                                                                                       \
+	/* PR_SET_DUMPABLE value */                                                                                            \
+	X(8, DUMPABLE, "u")                                                                                            \
+	/* session keyring name; failure with ENOSYS/EACCES/EDQUOT is not one */                                               \
+	X(9, KEYRING, "s")                                                                                             \
+	/* bring up lo in the network namespace */                                                                             \
+	X(10, LOOPBACK_UP, "")                                                                                         \
+	/* path of the root file system, MS_* propagation of "/", 1 = stay in the runtime's mount namespace */                 \
+	X(11, ROOTFS, "suu")                                                                                           \
+	/* target, fs type, source, "key=value" / "key" parameters, MOUNT_ATTR_* to set, MS_* propagation steps,               \
+	 * MOUNT_FLAG_* */                                                                                                     \
+	X(12, MOUNT_NEW, "ssslqvu")                                                                                   \
+	/* target, source path ("" when fd given), tree fd, attributes to set / to clear on the top mount, to set /            \
+	 * to clear recursively, MS_* propagation steps, MOUNT_FLAG_* */                                                       \
+	X(13, MOUNT_BIND, "ssfqqqqvu")                                                                                 \
+	/* target, attributes to set / clear, 1 = recursively, superblock parameters for fspick (may be empty),                \
+	 * MS_* propagation steps */                                                                                           \
+	X(14, REMOUNT, "sqqulv")                                                                                       \
+	/* path, directory mode */                                                                                             \
+	X(15, MKDIR, "su")                                                                                             \
+	/* text of the link, its path; 1 = only where the text resolves from the runtime's /proc (dev/fd ...) */               \
+	X(16, SYMLINK, "ssu")                                                                                          \
+	/* path, S_IFCHR/S_IFBLK/S_IFIFO | mode, major, minor, uid, gid, DEVICE_FLAG_* */                                      \
+	X(17, DEVICE, "suuuuuu")                                                                                       \
+	/* hook path, argv, env, bytes for stdin, timeout in ms (0 none), index among its kind, hook kind */                   \
+	X(18, HOOK, "sllbquu")                                                                                         \
+	/* PIVOT_* */                                                                                                          \
+	X(19, PIVOT, "u")                                                                                              \
+	/* MS_* propagation of the container's "/" */                                                                          \
+	X(20, ROOT_PROPAGATION, "u")                                                                                   \
+	/* rows, columns (0, 0 = leave), 1 = bind on /dev/console, uid, gid of the slave */                                    \
+	X(21, CONSOLE, "uuuuu")                                                                                        \
+	X(22, HOSTNAME, "s")                                                                                           \
+	X(23, DOMAINNAME, "s")                                                                                         \
+	/* path below /proc/sys ("net/ipv4/ip_forward"), value */                                                              \
+	X(24, SYSCTL, "ss")                                                                                            \
+	X(25, READONLY_PATH, "s")                                                                                      \
+	/* path, SELinux mount label for the tmpfs over a directory ("" none) */
+	X(26, MASKED_PATH, "ss")                                                                                       \
+	X(27, PERSONALITY, "u")                                                                                        \
+	/* struct sched_attr */                                                                                                \
+	X(28, SCHEDULER, "b")                                                                                          \
+	/* ioprio value */                                                                                                     \
+	X(29, IOPRIO, "u")                                                                                             \
+	/* mode with flags, node mask */                                                                                       \
+	X(30, MEMPOLICY, "ub")                                                                                         \
+	/* cpu mask */                                                                                                         \
+	X(31, AFFINITY, "b")                                                                                           \
+	X(32, UMASK, "u")                                                                                              \
+	X(33, SETSID, "")                                                                                              \
+	X(34, NO_NEW_PRIVS, "")                                                                                        \
+	/* struct sock_filter[], seccomp(2) flags, 1 = send the listener with SYNC_SECCOMP */                                  \
+	X(35, SECCOMP, "buu")                                                                                          \
+	/* capabilities to keep in the bounding set */                                                                         \
+	X(36, CAPS_BOUNDING, "q")                                                                                      \
+	/* uid, gid, supplementary groups, 1 = call setgroups */                                                               \
+	X(37, USER, "uuvu")                                                                                            \
+	/* directory, 1 = make it when missing (mode 0755) */                                                                  \
+	X(38, CHDIR, "su")                                                                                             \
+	/* effective, permitted, inheritable, ambient */                                                                       \
+	X(39, CAPSET, "qqqq")                                                                                          \
+	/* argv[0], value of PATH: find the program now, so that "not found" is an error of create */                          \
+	X(40, LOOKUP, "ss")                                                                                            \
+	/* first file descriptor to close on exec; all below it are given to the program */                                    \
+	X(41, CLOSE_FROM, "u")                                                                                         \
+	/* fifo: send SYNC_READY's farewell, then block until start opens the other end */                                     \
+	X(42, START_WAIT, "f")                                                                                         \
+	/* argv, env, uid whose home is looked up in /etc/passwd when env has no HOME (PLAN_NO_PATH = do not) */               \
+	X(43, EXEC, "llu")                                                                                             \
+	/* uid: fchown stdio that is not a terminal of others, /dev/null or read-only */                                       \
+	X(44, STDIO_OWNER, "u")                                                                                        \
+	/* v1 cgroup directory as seen by init's cgroup namespace: fs type "cgroup" for one controller list */                 \
+	X(45, MOUNT_CGROUP1, "ssq")                                                                                    \
+	/* 1 = reach the end of a plan that only prepares (mounts add, tests): exit 0 */                                       \
+	X(46, DONE, "")
+
+enum plan_op {
+#define X(number, name, payload) PLAN_OP_##name = number,
+	PLAN_OPS(X)
+#undef X
+};
+
+/* MOUNT_FLAG_*: how the target is treated and what happens after the mount. */
+#define MOUNT_FLAG_ORDINARY_DIR 1u   /* proc, sysfs: no component may be a symlink, the target must be a directory */
+#define MOUNT_FLAG_COPY_UP 2u        /* tmpcopyup: fill the new tmpfs from the directory it covers */
+#define MOUNT_FLAG_RECURSIVE 4u      /* rbind */
+#define MOUNT_FLAG_NO_CREATE 8u      /* a missing target is skipped, not made */
+#define MOUNT_FLAG_OPTIONAL 16u      /* EPERM/EINVAL of the kernel is not an error: go on with the next op (which is the fallback) */
+#define MOUNT_FLAG_DONE_SKIP 32u     /* when this mount succeeds, skip the next op (its fallback) */
+#define MOUNT_FLAG_SOURCE_NOFOLLOW 64u
+#define MOUNT_FLAG_TARGET_NOFOLLOW 128u
+#define MOUNT_FLAG_MQUEUE_LABEL 256u
+
+#define DEVICE_FLAG_BIND 1u    /* bind from the runtime's /dev instead of mknod (user namespace) */
+#define DEVICE_FLAG_DEFAULT 2u /* one of the spec's default devices: an existing matching file is fine */
+
+enum pivot_mode { PIVOT_ROOT = 0, PIVOT_MOVE = 1, PIVOT_CHROOT = 2 };
+
+enum hook_kind {
+	HOOK_PRESTART = 0,
+	HOOK_CREATE_RUNTIME = 1,
+	HOOK_CREATE_CONTAINER = 2,
+	HOOK_START_CONTAINER = 3,
+	HOOK_POSTSTART = 4,
+	HOOK_POSTSTOP = 5,
+};
+
+/*
+ * The sync protocol: one SEQPACKET socket, fixed messages of struct sync_message from init, one uint32 (SYNC_GO) back
+ * for every code that waits. The wait column says which do.
+ */
+#define SYNC_CODES(X)                                                                                                  \
+	X(1, ERROR)      /* no wait: {op, step, error, text}; init exits with 1 */                                          \
+	X(2, FORKED)     /* no wait: value = pid of the process that goes on */                                             \
+	X(3, MAPS)       /* waits: user namespace made, write uid_map/gid_map */                                            \
+	X(4, CGROUP)     /* waits: must be in its cgroup before it goes on */                                               \
+	X(5, ENV)        /* waits: environment ready: net devices, limits, prestart and createRuntime hooks */              \
+	X(6, CONSOLE)    /* waits: SCM_RIGHTS carries the pty master */                                                     \
+	X(7, SECCOMP)    /* waits: SCM_RIGHTS carries the notify listener */                                                \
+	X(8, READY)      /* waits: everything done but the program */                                                       \
+	X(9, WARNING)    /* no wait: {op, step, error, text} that did not stop it */                                        \
+	X(10, TIMENS)    /* waits: a time namespace was unshared: offsets can be written */
+
+enum sync_code {
+#define X(number, name) SYNC_##name = number,
+	SYNC_CODES(X)
+#undef X
+};
+
+#define SYNC_GO 0x6f67u
+
+struct sync_message {
+	uint32_t code;  /* SYNC_* */
+	uint32_t op;    /* index of the record in the plan, 0xffffffff before the plan is read */
+	uint32_t path;  /* that record's path index */
+	uint32_t step;  /* STEP_*: which call failed */
+	int32_t error;  /* errno, 0 when text says it all */
+	uint32_t flags; /* SYNC_FLAG_* */
+	int64_t value;
+	char text[480]; /* NUL terminated: the argument, the kernel's own words (fscontext log), a hook's output */
+};
+
+#define SYNC_FLAG_KERNEL_TEXT 1u /* text is the kernel's explanation, not an argument */
+#define SYNC_FLAG_HOOK_OUTPUT 2u /* text is what the hook printed; value its wait status (or -1: timed out) */
+
+/* Which call failed. The name is what the user reads: STEP_MOVE_MOUNT -> "move_mount". */
+#define PLAN_STEPS(X)                                                                                                  \
+	X(0, NONE) X(1, PLAN) X(2, OPENAT2) X(3, OPEN_TREE) X(4, MOVE_MOUNT) X(5, FSOPEN) X(6, FSCONFIG) X(7, FSMOUNT)         \
+	X(8, MOUNT_SETATTR) X(9, MOUNT) X(10, UMOUNT2) X(11, PIVOT_ROOT) X(12, CHROOT) X(13, CHDIR) X(14, MKDIRAT)             \
+	X(15, MKNODAT) X(16, SYMLINKAT) X(17, FCHOWNAT) X(18, FCHMODAT) X(19, OPENAT) X(20, READ) X(21, WRITE)                 \
+	X(22, SETNS) X(23, UNSHARE) X(24, CLONE) X(25, SETHOSTNAME) X(26, SETDOMAINNAME) X(27, SETRLIMIT)                      \
+	X(28, PRCTL) X(29, CAPSET) X(30, SETGROUPS) X(31, SETRESGID) X(32, SETRESUID) X(33, SECCOMP)                           \
+	X(34, EXECVE) X(35, GETCWD) X(36, FSTATFS) X(37, FSTAT) X(38, IOCTL) X(39, SETSID) X(40, DUP3) X(41, SENDMSG)          \
+	X(42, RECVMSG) X(43, PERSONALITY) X(44, SCHED_SETATTR) X(45, IOPRIO_SET) X(46, SET_MEMPOLICY)                          \
+	X(47, SCHED_SETAFFINITY) X(48, KEYCTL) X(49, SOCKET) X(50, CLOSE_RANGE) X(51, HOOK) X(52, HOOK_TIMEOUT)                \
+	X(53, LOOKUP) X(54, CWD_OUTSIDE) X(55, NOT_ORDINARY_DIR) X(56, WRONG_FS) X(57, DEVICE_MISMATCH) X(58, FSPICK)          \
+	X(59, FCHOWN) X(60, READLINK) X(61, COPY_UP) X(62, SETGROUPS_DENIED) X(63, WAIT) X(64, OVERSIZE) X(65, MEMORY)
+
+enum plan_step {
+#define X(number, name) STEP_##name = number,
+	PLAN_STEPS(X)
+#undef X
+};
+
+#endif
