@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdnoreturn.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef SYS_clone3
+#define SYS_clone3 435
+#endif
+#ifndef SYS_open_tree
+#define SYS_open_tree 428
+#endif
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+#ifndef PYRUNC_VERSION
+#error "PYRUNC_VERSION is given by the build"
+#endif
+
+#define MOUNT_ATTR_IDMAP_FLAG 0x00100000ULL
+#define AT_RECURSIVE_FLAG 0x8000u
+
+struct mount_attr_v0 {
+	uint64_t attr_set;
+	uint64_t attr_clr;
+	uint64_t propagation;
+	uint64_t userns_fd;
+};
+
+const char *shim_version(void)
+{
+	return PYRUNC_VERSION;
+}
+
+/*
+ * The system call stands in this frame, not in a libc wrapper's: the child shares our stack until it execs, and a
+ * wrapper's return address would be overwritten by the time the parent goes on.
+ */
+#if defined(__x86_64__)
+#define SHARES_MEMORY CLONE_VM
+#define CLONE3(result, args, size)                                                                                     \
+	__asm__ volatile("syscall"                                                                                     \
+			 : "=a"(result)                                                                                \
+			 : "0"((long)SYS_clone3), "D"(args), "S"(size)                                                 \
+			 : "rcx", "r11", "memory")
+#elif defined(__aarch64__)
+#define SHARES_MEMORY CLONE_VM
+#define CLONE3(result, args, size)                                                                                     \
+	do {                                                                                                           \
+		register long x8 __asm__("x8") = SYS_clone3;                                                           \
+		register long x0 __asm__("x0") = (long)(args);                                                         \
+		register long x1 __asm__("x1") = (long)(size);                                                         \
+		__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1) : "memory");                                    \
+		(result) = x0;                                                                                         \
+	} while (0)
+#else
+#define SHARES_MEMORY 0
+#define CLONE3(result, args, size)                                                                                     \
+	do {                                                                                                           \
+		(result) = syscall(SYS_clone3, (args), (size));                                                        \
+		if ((result) < 0)                                                                                      \
+			(result) = -errno;                                                                             \
+	} while (0)
+#endif
+
+struct child {
+	const struct shim_spawn *spawn;
+	volatile int error;
+	volatile int step;
+};
+
+static int place_stdio(const int wanted[3])
+{
+	int fds[3];
+
+	/* Out of the way first: the wanted descriptors may themselves be 0, 1 or 2 in another order. */
+	for (int i = 0; i < 3; i++) {
+		fds[i] = wanted[i] < 0 ? -1 : fcntl(wanted[i], F_DUPFD_CLOEXEC, 3);
+		if (wanted[i] >= 0 && fds[i] < 0)
+			return -1;
+	}
+	for (int i = 0; i < 3; i++)
+		if (fds[i] >= 0 && dup2(fds[i], i) < 0)
+			return -1;
+	return 0;
+}
+
+static int run_child(struct child *child)
+{
+	const struct shim_spawn *spawn = child->spawn;
+	struct sigaction plain = {.sa_handler = SIG_DFL};
+	sigset_t none;
+
+	/* Python ignores SIGPIPE and SIGXFSZ, and an ignored signal survives exec. */
+	for (int signal_number = 1; signal_number < 65; signal_number++)
+		(void)sigaction(signal_number, &plain, NULL);
+	if (spawn->new_session)
+		(void)setsid();
+	child->step = 1;
+	if (spawn->cwd && chdir(spawn->cwd) < 0)
+		return errno;
+	child->step = 2;
+	if (place_stdio(spawn->stdio) < 0)
+		return errno;
+	for (size_t i = 0; i < spawn->keep_count; i++)
+		if (fcntl(spawn->keep[i], F_SETFD, 0) < 0)
+			return errno;
+	child->step = 3;
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	if (spawn->exe_fd >= 0)
+		(void)syscall(SYS_execveat, spawn->exe_fd, "", spawn->argv, spawn->envp, AT_EMPTY_PATH);
+	else
+		(void)execve(spawn->path, spawn->argv, spawn->envp);
+	return errno;
+}
+
+static noreturn __attribute__((noinline)) void child_main(struct child *child)
+{
+	child->error = run_child(child);
+	_exit(127);
+}
+
+int shim_spawn(struct shim_spawn *spawn)
+{
+	struct child *child;
+	int pidfd = -1;
+	struct clone_args args = {
+		.flags = spawn->clone_flags | CLONE_VFORK | CLONE_PIDFD | SHARES_MEMORY,
+		.pidfd = (uint64_t)(uintptr_t)&pidfd,
+		.exit_signal = SIGCHLD,
+	};
+	sigset_t all, old;
+	long pid;
+	int error;
+
+	if (spawn->cgroup_fd >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)spawn->cgroup_fd;
+	}
+	child = mmap(NULL, sizeof(*child), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (child == MAP_FAILED)
+		return -errno;
+	child->spawn = spawn;
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &old);
+	CLONE3(pid, &args, sizeof(args));
+	if (pid == 0)
+		child_main(child);
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	error = pid < 0 ? (int)-pid : child->error;
+	spawn->failed_step = pid < 0 ? 0 : child->step;
+	(void)munmap(child, sizeof(*child));
+	if (error) {
+		if (pid > 0) {
+			(void)waitpid((pid_t)pid, NULL, 0);
+			(void)close(pidfd);
+		}
+		return -error;
+	}
+	spawn->pidfd = pidfd;
+	return (int)pid;
+}
+
+int shim_open_tree(int dirfd, const char *path, unsigned int flags)
+{
+	long fd = syscall(SYS_open_tree, dirfd, path, flags);
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+int shim_idmap_tree(int tree_fd, int userns_fd, int recursive)
+{
+	struct mount_attr_v0 attr = {.attr_set = MOUNT_ATTR_IDMAP_FLAG, .userns_fd = (uint64_t)userns_fd};
+	unsigned int flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE_FLAG : 0);
+
+	return syscall(SYS_mount_setattr, tree_fd, "", flags, &attr, sizeof(attr)) < 0 ? -errno : 0;
+}
+
+int64_t shim_fs_type(const char *path)
+{
+	struct statfs answer;
+
+	return statfs(path, &answer) < 0 ? -errno : (int64_t)(uint32_t)answer.f_type;
+}
+
+int shim_set_subreaper(int on)
+{
+	return prctl(PR_SET_CHILD_SUBREAPER, (unsigned long)on, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+int shim_namespace_type(int fd)
+{
+	int type = ioctl(fd, NS_GET_NSTYPE);
+
+	return type < 0 ? -errno : type;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * System calls that Python lacks, one function each, no policy. Every function answers >= 0 or -errno.
+ * csrc/build.py hands the declarations below to cffi: keep them free of macros.
+ */
+#ifndef PYRUNC_SHIM_H
+#define PYRUNC_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What shim_spawn starts: exactly one of exe_fd (a sealed memfd, >= 0) and path is used. */
+struct shim_spawn {
+	int exe_fd;
+	const char *path;
+	char *const *argv;
+	char *const *envp;
+	const char *cwd;        /* NULL: stay */
+	int stdio[3];           /* -1: inherit */
+	const int *keep;        /* file descriptors that lose close-on-exec */
+	size_t keep_count;
+	uint64_t clone_flags;   /* CLONE_NEW* only */
+	int cgroup_fd;          /* >= 0: CLONE_INTO_CGROUP */
+	int new_session;        /* 1: setsid, so that a timeout can end the whole group */
+	int pidfd;              /* out */
+	int failed_step;        /* out: 0 clone3, 1 chdir, 2 dup2, 3 exec */
+};
+
+/* The pid, or -errno. Returns when the child has exec'd; the child never comes back. clone(2), execveat(2). */
+int shim_spawn(struct shim_spawn *spawn);
+
+/* A detached mount of path, or its file descriptor -errno. flags: OPEN_TREE_* | AT_RECURSIVE. open_tree(2). */
+int shim_open_tree(int dirfd, const char *path, unsigned int flags);
+
+/* mount_setattr(2) on fd itself with MOUNT_ATTR_IDMAP and userns_fd. */
+int shim_idmap_tree(int tree_fd, int userns_fd, int recursive);
+
+/* f_type of statfs(2), or -errno. */
+int64_t shim_fs_type(const char *path);
+
+/* PR_SET_CHILD_SUBREAPER. prctl(2). */
+int shim_set_subreaper(int on);
+
+/* Inode number and device of the namespace file, packed by the caller: NS_GET_NSTYPE of fd, ioctl_ns(2). */
+int shim_namespace_type(int fd);
+
+const char *shim_version(void);
+
+#endif

@@ -1,0 +1,197 @@
+"""What the host offers: HostFacts (pure data for the planner) and gather(), the one reader of it.
+
+May be imported by runtime; the planner and the cgroup code only see the object. Imports errors and kernel.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc import kernel
+
+LAST_CAP_FILE = "/proc/sys/kernel/cap_last_cap"
+NAMESPACE_FILES = {
+    "cgroup": "cgroup",
+    "ipc": "ipc",
+    "mount": "mnt",
+    "network": "net",
+    "pid": "pid",
+    "time": "time",
+    "user": "user",
+    "uts": "uts",
+}
+_CGROUP_ROOT = "/sys/fs/cgroup"
+
+
+class HostFacts:
+    """Facts about the runtime's own process and its kernel; no field is ever looked up again.
+
+    `cgroup_mounts` maps a v1 controller ("memory", "name=systemd") to (mount point, root of that mount);
+    `unified_mount` is where cgroup2 is mounted, or None; `own_cgroups` maps a controller ("" for v2) to the path in
+    /proc/self/cgroup; `rlimits` maps a resource number to (soft, hard); `bounding_caps` is a bit set.
+    """
+
+    __slots__ = (
+        "apparmor",
+        "bounding_caps",
+        "cgroup_mode",
+        "cgroup_mounts",
+        "egid",
+        "euid",
+        "in_userns",
+        "last_cap",
+        "namespaces",
+        "own_cgroups",
+        "rlimits",
+        "rootless",
+        "selinux",
+        "setgroups_denied",
+        "umask",
+        "unified_mount",
+    )
+
+    def __init__(
+        self,
+        *,
+        euid: int = 0,
+        egid: int = 0,
+        in_userns: bool = False,
+        rootless: bool = False,
+        cgroup_mode: str = "v1",
+        cgroup_mounts: dict[str, tuple[str, str]] | None = None,
+        unified_mount: str | None = None,
+        own_cgroups: dict[str, str] | None = None,
+        bounding_caps: int = (1 << 41) - 1,
+        last_cap: int = 40,
+        umask: int = 0o022,
+        namespaces: frozenset[str] = frozenset(NAMESPACE_FILES),
+        apparmor: bool = False,
+        selinux: bool = False,
+        rlimits: dict[int, tuple[int, int]] | None = None,
+        setgroups_denied: bool = False,
+    ) -> None:
+        self.euid = euid
+        self.egid = egid
+        self.in_userns = in_userns
+        self.rootless = rootless
+        self.cgroup_mode = cgroup_mode
+        self.cgroup_mounts = cgroup_mounts or {}
+        self.unified_mount = unified_mount
+        self.own_cgroups = own_cgroups or {}
+        self.bounding_caps = bounding_caps
+        self.last_cap = last_cap
+        self.umask = umask
+        self.namespaces = namespaces
+        self.apparmor = apparmor
+        self.selinux = selinux
+        self.rlimits = rlimits or {}
+        self.setgroups_denied = setgroups_denied
+
+
+def read_file(path: str, default: str = "") -> str:
+    """A small file of /proc or /sys whole, `default` when it cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return default
+    try:
+        pieces = []
+        while piece := os.read(fd, 1 << 16):
+            pieces.append(piece)
+    except OSError:
+        return default
+    finally:
+        os.close(fd)
+    return b"".join(pieces).decode("utf-8", "surrogateescape")
+
+
+def _unescape(text: str) -> str:
+    if "\\" not in text:
+        return text
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text
+
+
+def _cgroups() -> tuple[str, dict[str, tuple[str, str]], str | None]:
+    """The mode, the v1 mounts and the cgroup2 mount point. /proc/self/mountinfo is only read where v1 may be."""
+    if kernel.fs_type(_CGROUP_ROOT) == kernel.CGROUP2_SUPER_MAGIC:
+        return "v2", {}, _CGROUP_ROOT
+    mounts: dict[str, tuple[str, str]] = {}
+    unified = None
+    for line in read_file("/proc/self/mountinfo").split("\n"):
+        if " - cgroup" not in line:
+            continue
+        left, right = line.split(" - ", 1)
+        fields = left.split(" ")
+        mount_point = _unescape(fields[4])
+        if not mount_point.startswith(_CGROUP_ROOT):
+            continue
+        if right.startswith("cgroup2 "):
+            unified = mount_point
+            continue
+        for name in right.split(" ", 2)[2].split(","):
+            if name not in ("rw", "ro", "xattr", "clone_children", "noprefix") and not name.startswith("release_agent"):
+                mounts.setdefault(name, (mount_point, _unescape(fields[3])))
+    if not mounts:
+        return "v2", {}, unified
+    return ("hybrid" if unified else "v1"), mounts, unified
+
+
+def _own_cgroups() -> dict[str, str]:
+    own: dict[str, str] = {}
+    for line in read_file("/proc/self/cgroup").split("\n"):
+        parts = line.split(":", 2)
+        if len(parts) == 3:
+            for name in parts[1].split(","):
+                own[name] = parts[2]
+    return own
+
+
+def _status_field(status: str, name: str) -> str:
+    at = status.find(f"\n{name}:")
+    return status[at + len(name) + 2 : status.find("\n", at + 1)].strip() if at >= 0 else ""
+
+
+def _rlimits() -> dict[int, tuple[int, int]]:
+    import resource  # a shared object of its own: only configurations with rlimits pay for it
+
+    unlimited = (1 << 64) - 1
+    found: dict[int, tuple[int, int]] = {}
+    for number in range(16):
+        soft, hard = resource.getrlimit(number)
+        found[number] = (unlimited if soft == -1 else soft, unlimited if hard == -1 else hard)
+    return found
+
+
+def in_user_namespace() -> bool:
+    """Whether our user namespace is not the initial one, judged as everyone does: by its map. user_namespaces(7)."""
+    return read_file("/proc/self/uid_map", "0 0 4294967295").split() != ["0", "0", "4294967295"]
+
+
+def gather(*, rlimits: bool = False, rootless: bool | None = None) -> HostFacts:
+    """Read the facts. `rlimits` adds the limits (slower); `rootless` overrides what euid and user namespace say."""
+    mode, mounts, unified = _cgroups()
+    status = read_file("/proc/self/status")
+    userns = in_user_namespace()
+    euid = os.geteuid()
+    return HostFacts(
+        euid=euid,
+        egid=os.getegid(),
+        in_userns=userns,
+        rootless=(euid != 0 or userns) if rootless is None else rootless,
+        cgroup_mode=mode,
+        cgroup_mounts=mounts,
+        unified_mount=unified,
+        own_cgroups=_own_cgroups(),
+        bounding_caps=int(_status_field(status, "CapBnd") or "0", 16),
+        last_cap=int(read_file(LAST_CAP_FILE, "40")),
+        umask=int(_status_field(status, "Umask") or "22", 8),
+        namespaces=frozenset(
+            kind for kind, name in NAMESPACE_FILES.items() if os.access(f"/proc/self/ns/{name}", os.F_OK)
+        ),
+        apparmor=read_file("/sys/module/apparmor/parameters/enabled").startswith("Y"),
+        selinux=os.access("/sys/fs/selinux/enforce", os.F_OK),
+        rlimits=_rlimits() if rlimits else None,
+        setgroups_denied=userns and read_file("/proc/self/setgroups").startswith("deny"),
+    )
