@@ -1,0 +1,142 @@
+"""PURE: what init reported, in words: (plan, message) -> error with JSON path and hint.
+
+Imported by launch and by runtime's explanation of a failed start. Imports errors and wire only.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from pyrunc import wire
+from pyrunc.errors import ContainerError, PyruncError, strerror
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ARGUMENT = {
+    "ROOTFS": 0,
+    "MOUNT_NEW": 0,
+    "MOUNT_BIND": 1,
+    "REMOUNT": 0,
+    "MKDIR": 0,
+    "SYMLINK": 1,
+    "DEVICE": 0,
+    "HOSTNAME": 0,
+    "DOMAINNAME": 0,
+    "SYSCTL": 0,
+    "READONLY_PATH": 0,
+    "MASKED_PATH": 0,
+    "CHDIR": 0,
+    "PROC_SELF": 0,
+}
+
+
+def _argument(op: wire.Op, text: str) -> str:
+    if text:
+        return text
+    place = _ARGUMENT.get(op.name)
+    if place is None:
+        return ""
+    value = op.fields[place]
+    return value if isinstance(value, str) else ""
+
+
+def lookup(program: str, error: int) -> str:
+    """The words for a program that cannot be run; engines match on them (features: exit codes 126 and 127)."""
+    if error == errno.ENOENT:
+        return (
+            f'exec: "{program}": stat {program}: no such file or directory'
+            if "/" in program
+            else f'exec: "{program}": executable file not found in $PATH'
+        )
+    return f'exec: "{program}": {strerror(error)}'
+
+
+def hook(kind: str, index: int, path: str, status: int, output: str) -> str:
+    """The words for a hook that did not exit with 0. `status` is its wait status."""
+    signal = status & 0x7F
+    how = f"killed by signal {signal}" if signal else f"exit status {status >> 8 & 0xFF}"
+    said = output.strip()
+    return f"{kind} hook #{index} '{path}': {how}" + (f", output: {said}" if said else "")
+
+
+def hook_timeout(kind: str, index: int, path: str, seconds: float, output: str) -> str:
+    """The words for a hook that took too long."""
+    said = output.strip()
+    words = f"{kind} hook #{index} '{path}': hook ran past specified timeout of {seconds:.1f}s"
+    return words + (f", output: {said}" if said else "")
+
+
+def _hook_failure(op: wire.Op, message: wire.Message) -> str:
+    path, _argv, _env, _stdin, timeout, index, kind = op.fields
+    name = wire.HOOK_KINDS[int(kind)]  # type: ignore[arg-type]
+    place = int(index)  # type: ignore[arg-type]
+    if message.step == "hook_timeout":
+        return hook_timeout(name, place, str(path), int(timeout) / 1000, message.text)  # type: ignore[arg-type]
+    if message.errno:
+        what = message.step if message.step != "hook" else "execve"
+        return f"{name} hook #{place} '{path}': {what}: {strerror(message.errno)}"
+    return hook(name, place, str(path), message.value, message.text)
+
+
+def _hint(op: wire.Op, message: wire.Message) -> str | None:
+    if op.name == "MOUNT_BIND" and message.errno == errno.ENOENT and message.step == "open_tree":
+        return f"the source '{op.fields[1]}' does not exist on the host"
+    if op.name == "MOUNT_NEW" and message.errno == errno.EPERM and op.fields[1] in ("proc", "sysfs"):
+        return (
+            "in a user namespace the kernel mounts this only where the outer one is fully visible"
+            " (and sysfs only with a network namespace of the container's own)"
+        )
+    if op.name == "RLIMIT" and message.errno == errno.EPERM:
+        return "raising a hard limit needs CAP_SYS_RESOURCE in the initial user namespace"
+    if message.step == "setgroups_denied":
+        return "the user namespace denies setgroups; leave out additionalGids or map groups with newgidmap"
+    if message.step in ("setresuid", "setresgid", "setgroups") and message.errno == errno.EINVAL:
+        return "the id is not mapped in the container's user namespace"
+    if op.name == "EXEC" and message.errno == errno.ENOEXEC:
+        return "the file is no program this kernel can run: another architecture, or a script without #!"
+    if op.name == "EXEC" and message.errno == errno.ENOENT:
+        return "the program was found, so its interpreter (the #! line or the ELF loader) is missing"
+    if op.name == "SYSCTL" and message.errno == errno.EROFS:
+        return "the host's /proc/sys is read-only here"
+    return None
+
+
+def _words(op: wire.Op, message: wire.Message) -> str:
+    step = message.step
+    if step in ("hook", "hook_timeout"):
+        return _hook_failure(op, message)
+    if step == "lookup":
+        return lookup(message.text or str(op.fields[0]), message.errno)
+    if op.name == "EXEC" and step == "execve":
+        argv = op.fields[0]
+        program = message.text or (argv[0] if isinstance(argv, list) else "")
+        return f'exec: "{program}": {strerror(message.errno)}'
+    if step == "cwd_outside":
+        return f"the working directory '{op.fields[0]}' is outside of the container's root (CVE-2024-21626)"
+    if step == "not_ordinary_dir":
+        return f'filesystem "{op.fields[1]}" must be mounted on ordinary directory: {op.fields[0]}'
+    if step == "wrong_fs":
+        return f"'{_argument(op, message.text)}' is not on the file system it must be on"
+    if step == "device_mismatch":
+        return f"'{op.fields[0]}' exists and is not the device that is asked for"
+    if step == "setgroups_denied":
+        return "unable to set supplementary groups: the user namespace denies setgroups"
+    if step == "plan" and message.op == wire.NO_PATH:
+        return f"init refuses its plan: {message.text or strerror(message.errno)}"
+    argument = _argument(op, "" if message.flags & wire.FLAG_KERNEL_TEXT else message.text)
+    words = step + (f" '{argument}'" if argument else "")
+    if message.errno:
+        words += f": {strerror(message.errno)}"
+    if message.flags & wire.FLAG_KERNEL_TEXT and message.text:
+        words += f" ({message.text.strip()})"
+    return words
+
+
+def explain(ops: Sequence[wire.Op], message: wire.Message) -> PyruncError:
+    """The error for a SYNC_ERROR message: path and words from the op that failed."""
+    if message.op >= len(ops):
+        return ContainerError(f"init failed before its plan: {message.step} {message.text}: {strerror(message.errno)}")
+    op = ops[message.op]
+    return ContainerError(_words(op, message), path=op.path if op.path != "$" else None, hint=_hint(op, message))

@@ -1,0 +1,217 @@
+"""The state directory `<root>/<id>/`: made, locked, written atomically, removed. Reading it is csrc/container.c's job.
+
+Imported by runtime. Imports errors, jsonfast and kernel only. The format of the `state` file is described in
+csrc/container.h; the lock is flock(2) on the directory itself, so that it cannot be taken in a directory that is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+
+from pyrunc import jsonfast
+from pyrunc.errors import KernelError, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONFIG = "config.json"
+STATE = "state"
+CREATING = "state.creating"
+FIFO = "exec.fifo"
+SPEC_VERSION = "1.3.0"
+LOCK_SECONDS = 10.0
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
+
+
+def check_id(container_id: str) -> str:
+    """The id itself when it is one: `[A-Za-z0-9_+.-]+` without `.` and `..`, as a directory of that name is made.
+
+    Raises StateError.
+    """
+    if not container_id or not _ID_CHARACTERS.issuperset(container_id) or container_id in (".", ".."):
+        raise StateError(
+            f"invalid container ID format: '{container_id}'", hint="use letters, digits and any of _ + . -"
+        )
+    if len(container_id) > 255:
+        raise StateError(f"invalid container ID format: {len(container_id)} characters, at most 255 are allowed")
+    return container_id
+
+
+def now() -> str:
+    """The time as RFC 3339 with nanoseconds, UTC: the `created` of a container."""
+    nanoseconds = time.time_ns()
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}".rstrip("0").rstrip(".") + "Z"
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 when it is gone. proc(5)."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        data = os.read(fd, 4096)
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
+    # The name in parentheses may itself hold spaces and parentheses.
+    return int(data[data.rindex(b")") + 2 :].split()[19])
+
+
+class Record:
+    """What the `state` file says besides the document. `cgroups` are (controller, directory), in order of creation;
+    `made` every directory that create made; `needs` why a verb cannot do without Python."""
+
+    __slots__ = ("bundle", "cgroups", "created", "document", "made", "needs", "pid", "pidns_private", "start_time")
+
+    def __init__(self, *, bundle: str, rootfs: str, container_id: str, annotations: dict[str, str] | None) -> None:
+        self.pid = 0
+        self.start_time = 0
+        self.needs: list[str] = []
+        self.pidns_private = True
+        self.cgroups: Sequence[tuple[str, str]] = ()
+        self.made: Sequence[str] = ()
+        self.created = now()
+        self.bundle = bundle
+        self.document: dict[str, object] = {
+            "ociVersion": SPEC_VERSION,
+            "id": container_id,
+            "pid": 0,
+            "status": "stopped",
+            "bundle": bundle,
+            "rootfs": rootfs,
+            "created": self.created,
+        }
+        if annotations:
+            self.document["annotations"] = annotations
+        self.document["owner"] = ""
+
+    def render(self) -> bytes:
+        """The bytes of the `state` file."""
+        lines = [
+            "version 1",
+            f"pid {self.pid}",
+            f"starttime {self.start_time}",
+            f"needs {','.join(self.needs)}",
+            f"pidns {'private' if self.pidns_private else 'shared'}",
+        ]
+        lines += [f"cgroup {controller}:{path}" for controller, path in self.cgroups]
+        lines += [f"cgmade {path}" for path in self.made]
+        text = "\n".join(lines) + "\n\n" + jsonfast.dumps(self.document, indent=2) + "\n"
+        return text.encode("utf-8", "surrogateescape")
+
+    def hook_state(self, status: str, pid: int | None = None) -> bytes:
+        """The state JSON a hook reads on its stdin (config.md, Hooks), with this status and pid."""
+        document = {**self.document, "status": status, "pid": self.pid if pid is None else pid}
+        del document["owner"]
+        return jsonfast.dumps(document).encode("utf-8", "surrogateescape")
+
+
+class StateDir:
+    """A container's state directory, held open and locked."""
+
+    __slots__ = ("fd", "name", "root")
+
+    def __init__(self, root: str, name: str, fd: int) -> None:
+        self.root = root
+        self.name = name
+        self.fd = fd
+
+    @property
+    def path(self) -> str:
+        return f"{self.root}/{self.name}"
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file of the directory atomically: whole or not at all. Raises KernelError."""
+        temporary = f".{name}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(temporary, flags, 0o600, dir_fd=self.fd)
+            try:
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(fd, view) :]
+            finally:
+                os.close(fd)
+            os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            raise KernelError("write", error.errno or 0, f"{self.path}/{name}") from error
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename within the directory. Raises KernelError."""
+        try:
+            os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            raise KernelError("rename", error.errno or 0, f"{self.path}/{old}") from error
+
+    def make_fifo(self) -> int:
+        """Make exec.fifo and return an O_PATH descriptor of it for init."""
+        try:
+            os.mkfifo(FIFO, 0o600, dir_fd=self.fd)
+            return os.open(FIFO, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
+        except OSError as error:
+            raise KernelError("mkfifo", error.errno or 0, f"{self.path}/{FIFO}") from error
+
+    def remove(self) -> None:
+        """Remove the directory and the plain files in it (nothing else is ever made there)."""
+        for name in os.listdir(self.fd):
+            os.unlink(name, dir_fd=self.fd)
+        os.rmdir(self.path)
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        os.close(self.fd)
+
+
+def _lock(fd: int, path: str) -> bool:
+    """Take the lock within LOCK_SECONDS; False when the directory was removed in the meantime."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StateError(f"'{path}' is locked by another pyrunc for {LOCK_SECONDS:.0f} s") from None
+            time.sleep(0.002)
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return there.st_ino == os.fstat(fd).st_ino
+
+
+def create(root: str, container_id: str) -> StateDir:
+    """Make and lock `<root>/<container_id>`; mkdir decides who of several is first.
+
+    Raises StateError when there is one already, KernelError when the root cannot be used.
+    """
+    path = f"{root}/{container_id}"
+    try:
+        os.makedirs(root, 0o711, exist_ok=True)
+        for _ in range(100):
+            try:
+                os.mkdir(path, 0o700)
+            except FileExistsError:
+                raise StateError(
+                    "container with given ID already exists", hint=f"remove it with: pyrunc delete --force {container_id}"
+                ) from None
+            except FileNotFoundError:
+                os.makedirs(root, 0o711, exist_ok=True)
+                continue
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                continue  # a delete --force came between mkdir and open
+            if _lock(fd, path):
+                return StateDir(root, container_id, fd)
+            os.close(fd)
+    except OSError as error:
+        raise KernelError("mkdir", error.errno or errno.EIO, path) from error
+    raise StateError(f"'{path}' is removed by others faster than it can be made")
