@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Field = int | str | bytes | list[str] | list[int] | "Fd"
 
-_ORDER = sys.byteorder
+ORDER = sys.byteorder
 
 MAGIC = 0x43525950
 FORMAT = 1
@@ -173,7 +173,7 @@ class Message:
 
 
 def _u32(value: int) -> bytes:
-    return (value & 0xFFFFFFFF).to_bytes(4, _ORDER)
+    return (value & 0xFFFFFFFF).to_bytes(4, ORDER)
 
 
 def _string(value: str | bytes) -> bytes:
@@ -187,7 +187,7 @@ def _field(letter: str, value: Field, fds: Mapping[Fd, int]) -> bytes:
     if letter == "u" and isinstance(value, int):
         return _u32(value)
     if letter == "q" and isinstance(value, int):
-        return (value & 0xFFFFFFFFFFFFFFFF).to_bytes(8, _ORDER)
+        return (value & 0xFFFFFFFFFFFFFFFF).to_bytes(8, ORDER)
     if letter == "s" and isinstance(value, (str, bytes)):
         return _string(value)
     if letter == "b" and isinstance(value, bytes):
@@ -215,7 +215,7 @@ def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:  # noqa: B00
         body = b"".join([_field(letter, value, fds) for letter, value in zip(letters, op.fields, strict=True)])
         size = (12 + len(body) + 7) & ~7
         records.append(
-            number.to_bytes(2, _ORDER) + b"\0\0" + _u32(size) + _u32(index) + body + bytes(size - 12 - len(body))
+            number.to_bytes(2, ORDER) + b"\0\0" + _u32(size) + _u32(index) + body + bytes(size - 12 - len(body))
         )
         total += size
     if total > MAX_SIZE:
@@ -223,8 +223,8 @@ def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:  # noqa: B00
     version = __version__.encode()[:31]
     records[0] = (
         _u32(MAGIC)
-        + FORMAT.to_bytes(2, _ORDER)
-        + HEADER_SIZE.to_bytes(2, _ORDER)
+        + FORMAT.to_bytes(2, ORDER)
+        + HEADER_SIZE.to_bytes(2, ORDER)
         + _u32(total)
         + _u32(len(ops))
         + version
@@ -237,7 +237,7 @@ def _read(letter: str, data: bytes, at: int) -> tuple[Field, int]:
     def number(offset: int, size: int) -> int:
         if offset + size > len(data):
             raise InternalError("a plan field runs past its record")
-        return int.from_bytes(data[offset : offset + size], _ORDER)
+        return int.from_bytes(data[offset : offset + size], ORDER)
 
     if letter in "uf":
         value = number(at, 4)
@@ -263,21 +263,21 @@ def _read(letter: str, data: bytes, at: int) -> tuple[Field, int]:
 def decode(data: bytes, paths: Iterable[str] = ()) -> list[Op]:
     """The inverse of `encode`, strict about every length. Raises InternalError on anything odd."""
     texts = list(paths)
-    if len(data) < HEADER_SIZE or int.from_bytes(data[:4], _ORDER) != MAGIC:
+    if len(data) < HEADER_SIZE or int.from_bytes(data[:4], ORDER) != MAGIC:
         raise InternalError("not a plan")
-    if int.from_bytes(data[4:6], _ORDER) != FORMAT or int.from_bytes(data[6:8], _ORDER) != HEADER_SIZE:
+    if int.from_bytes(data[4:6], ORDER) != FORMAT or int.from_bytes(data[6:8], ORDER) != HEADER_SIZE:
         raise InternalError("a plan of another format")
-    if int.from_bytes(data[8:12], _ORDER) != len(data):
+    if int.from_bytes(data[8:12], ORDER) != len(data):
         raise InternalError("the plan's size is not the size it states")
     names = {number: (name, letters) for name, (number, letters) in OPS.items()}
     ops: list[Op] = []
     at = HEADER_SIZE
-    for _ in range(int.from_bytes(data[12:16], _ORDER)):
+    for _ in range(int.from_bytes(data[12:16], ORDER)):
         if at + 12 > len(data):
             raise InternalError("the plan ends inside a record")
-        number = int.from_bytes(data[at : at + 2], _ORDER)
-        size = int.from_bytes(data[at + 4 : at + 8], _ORDER)
-        path = int.from_bytes(data[at + 8 : at + 12], _ORDER)
+        number = int.from_bytes(data[at : at + 2], ORDER)
+        size = int.from_bytes(data[at + 4 : at + 8], ORDER)
+        path = int.from_bytes(data[at + 8 : at + 12], ORDER)
         if number not in names or size < 12 or size % 8 or at + size > len(data):
             raise InternalError(f"op number {number} of {size} bytes does not fit the plan")
         name, letters = names[number]
@@ -300,9 +300,9 @@ def message(data: bytes) -> Message:
     """Parse one struct sync_message. Raises InternalError when its size or code is wrong."""
     if len(data) != SYNC_SIZE:
         raise InternalError(f"a sync message of {len(data)} bytes, expected {SYNC_SIZE}")
-    words = [int.from_bytes(data[i : i + 4], _ORDER) for i in range(0, 24, 4)]
+    words = [int.from_bytes(data[i : i + 4], ORDER) for i in range(0, 24, 4)]
     errno = words[4] - (1 << 32) if words[4] >> 31 else words[4]
     step = STEPS[words[3]] if words[3] < len(STEPS) else f"step {words[3]}"
-    value = int.from_bytes(data[24:32], _ORDER, signed=True)
+    value = int.from_bytes(data[24:32], ORDER, signed=True)
     text = data[TEXT_OFFSET:].split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
     return Message(words[0], words[1], words[2], step, errno, words[5], value, text)
