@@ -24,6 +24,9 @@ CREATING = "state.creating"
 FIFO = "exec.fifo"
 SPEC_VERSION = "1.3.0"
 LOCK_SECONDS = 10.0
+# Stands for the pid of whoever feeds a hook: init replaces this byte, which no JSON text holds, by its own pid.
+OWN_PID = -1
+_OWN_PID_MARK = b"\x01"
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
 
 
@@ -110,7 +113,8 @@ class Record:
         """The state JSON a hook reads on its stdin (config.md, Hooks), with this status and pid."""
         document = {**self.document, "status": status, "pid": self.pid if pid is None else pid}
         del document["owner"]
-        return jsonfast.dumps(document).encode("utf-8", "surrogateescape")
+        text = jsonfast.dumps(document).encode("utf-8", "surrogateescape")
+        return text.replace(b'"pid":-1', b'"pid":' + _OWN_PID_MARK, 1) if pid == OWN_PID else text
 
 
 class StateDir:
