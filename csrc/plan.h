@@ -96,7 +96,7 @@ struct plan_record {
 	/* path below /proc/sys ("net/ipv4/ip_forward"), value */                                                              \
 	X(24, SYSCTL, "ss")                                                                                            \
 	X(25, READONLY_PATH, "s")                                                                                      \
-	/* path, SELinux mount label for the tmpfs over a directory ("" none) */
+	/* path, SELinux mount label for the tmpfs over a directory ("" none) */                                         \
 	X(26, MASKED_PATH, "ss")                                                                                       \
 	X(27, PERSONALITY, "u")                                                                                        \
 	/* struct sched_attr */                                                                                                \
@@ -116,7 +116,7 @@ struct plan_record {
 	X(36, CAPS_BOUNDING, "q")                                                                                      \
 	/* uid, gid, supplementary groups, 1 = call setgroups */                                                               \
 	X(37, USER, "uuvu")                                                                                            \
-	/* directory, 1 = make it when missing (mode 0755) */                                                                  \
+	/* directory, CHDIR_* */                                                                                          \
 	X(38, CHDIR, "su")                                                                                             \
 	/* effective, permitted, inheritable, ambient */                                                                       \
 	X(39, CAPSET, "qqqq")                                                                                          \
@@ -151,9 +151,13 @@ enum plan_op {
 #define MOUNT_FLAG_SOURCE_NOFOLLOW 64u
 #define MOUNT_FLAG_TARGET_NOFOLLOW 128u
 #define MOUNT_FLAG_MQUEUE_LABEL 256u
+#define MOUNT_FLAG_TARGET_MODE 512u /* a new tmpfs takes the mode of the directory it covers (no mode= was given) */
 
 #define DEVICE_FLAG_BIND 1u    /* bind from the runtime's /dev instead of mknod (user namespace) */
 #define DEVICE_FLAG_DEFAULT 2u /* one of the spec's default devices: an existing matching file is fine */
+
+#define CHDIR_MAKE 1u /* make it when missing, mode 0755 */
+#define CHDIR_TRY 2u  /* EACCES is left to the next CHDIR, which does nothing but verify when this one succeeded */
 
 enum pivot_mode { PIVOT_ROOT = 0, PIVOT_MOVE = 1, PIVOT_CHROOT = 2 };
 
