@@ -46,8 +46,8 @@ class Context:
 class ProcessOptions:
     """What create, run and exec share: where the process's terminal, pid and descriptors go.
 
-    Paths are absolute or "" for none. `preserve_fds` counts descriptors from 3 (after LISTEN_FDS) that the container
-    inherits.
+    "" is none. `pid_file` is absolute; the sockets are as given, as a longer path may not fit a socket address.
+    `preserve_fds` counts the descriptors from 3 (behind those of LISTEN_FDS) that the process inherits.
     """
 
     __slots__ = ("console_socket", "pid_file", "pidfd_socket", "preserve_fds")
@@ -77,7 +77,10 @@ class CreateOptions(ProcessOptions):
         no_new_keyring: bool = False,
     ) -> None:
         super().__init__(
-            console_socket=console_socket, pidfd_socket=pidfd_socket, pid_file=pid_file, preserve_fds=preserve_fds
+            console_socket=console_socket,
+            pidfd_socket=pidfd_socket,
+            pid_file=pid_file,
+            preserve_fds=preserve_fds,
         )
         self.no_pivot = no_pivot
         self.no_new_keyring = no_new_keyring
@@ -167,7 +170,10 @@ class ExecOptions(ProcessOptions):
         ignore_paused: bool = False,
     ) -> None:
         super().__init__(
-            console_socket=console_socket, pidfd_socket=pidfd_socket, pid_file=pid_file, preserve_fds=preserve_fds
+            console_socket=console_socket,
+            pidfd_socket=pidfd_socket,
+            pid_file=pid_file,
+            preserve_fds=preserve_fds,
         )
         self.process = process
         self.args = list(args)
