@@ -1,0 +1,150 @@
+"""The command line: argv in, output, error report and exit status out. The only file that prints.
+
+Imports errors, log, options and requests; commands (and with it the runtime) only once argv is understood, usage only
+when somebody needs help. Start here to follow a verb: main, _run, commands.HANDLERS, runtime.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyrunc import log, options
+from pyrunc.errors import InternalError, PyruncError, UsageError, strerror
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_STDOUT, _STDERR = 1, 2
+EXIT_FAILURE = 1
+# exec hands on the status of the process; its own failure must not look like one that programs use.
+EXIT_EXEC = 255
+EXIT_INTERRUPTED = 128 + 2
+EXIT_BROKEN_PIPE = 128 + 13
+
+
+class _Call:
+    """What is known of the call so far: an error report needs it, however early the error comes."""
+
+    __slots__ = ("failure", "globals", "verb")
+
+    def __init__(self) -> None:
+        self.globals = options.Parsed()
+        self.verb = ""
+        self.failure = EXIT_FAILURE
+
+
+def _write(fd: int, text: str) -> None:
+    """Write all of it, bytes that are no UTF-8 (of a path) as they came."""
+    data = memoryview(text.encode("utf-8", "surrogateescape"))
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _bad_argv(call: _Call, error: UsageError, words: Sequence[str]) -> int:
+    """The answer to an argv that cannot be parsed: runc's, help on stdout and the error on stderr."""
+    from pyrunc import usage
+
+    if error.hint is None:
+        error.hint = usage.hint(call.verb, error.message, words)
+    _write(_STDOUT, f"Incorrect Usage. {error.message}\n\n{usage.page(call.verb)}")
+    return _report(call, error)
+
+
+def _run(words: Sequence[str], call: _Call) -> int:
+    try:
+        at = options.parse_globals(words, call.globals)
+    except UsageError as error:
+        return _bad_argv(call, error, words)
+    given = call.globals
+    log.setup(
+        given.text("log"),
+        given.text("log-format") or "text",
+        given.text("log-level") or ("debug" if given.switch("debug") else "error"),
+    )
+    verb = "help" if at == len(words) or words[at] == "h" or given.switch("help") else words[at]
+    verb = "version" if given.switch("version") else verb
+    if verb not in options.COMMANDS:
+        from pyrunc import usage
+
+        raise UsageError(f"unknown command '{verb}'", hint=usage.hint("", verb, words))
+    call.verb = verb
+    rest = words[at + 1 :] if at < len(words) and not (given.switch("version") or given.switch("help")) else ()
+    try:
+        parsed = options.parse_command(verb, rest)
+    except UsageError as error:
+        return _bad_argv(call, error, rest)
+    if verb in options.NOT_YET:
+        # Before --help: podman believes in checkpoint as soon as `checkpoint --help` succeeds.
+        raise UsageError(f"not supported yet: {verb}")
+    if verb == "help" or parsed.switch("help"):
+        return _help("help" if parsed.switch("help") else "", verb, parsed)
+    if verb == "exec":
+        call.failure = EXIT_EXEC
+
+    from pyrunc import commands
+
+    result = commands.HANDLERS[verb](options.context(given), parsed)
+    if isinstance(result, int):
+        return result
+    _write(_STDOUT, result)
+    return 0
+
+
+def _help(asked: str, verb: str, parsed: options.Parsed) -> int:
+    from pyrunc import usage
+
+    topic = verb if asked else (parsed.arguments or [""])[0]
+    if topic and topic not in options.COMMANDS:
+        raise UsageError(f"unknown command '{topic}'", hint=usage.hint("", topic, ()))
+    _write(_STDOUT, usage.page(topic))
+    return 0
+
+
+def _report(call: _Call, error: PyruncError) -> int:
+    """Say once what went wrong: on stderr, and in the log when there is one. Returns the exit status."""
+    message = str(error)
+    logged = log.error(message, error.hint)
+    if call.globals.switch("debug"):
+        import traceback
+
+        _write(_STDERR, "".join(traceback.format_exception(error)))
+    if logged and not call.globals.text("log"):
+        return call.failure
+    # Engines that ask for a log search stderr, too; there the message stands bare.
+    start = "" if logged else f"pyrunc: {call.verb}: " if call.verb else "pyrunc: "
+    lines = [start + message]
+    if error.hint:
+        lines.append(f"hint: {error.hint}")
+    lines += [f"note: {note}" for note in getattr(error, "__notes__", ())]
+    _write(_STDERR, "\n".join(lines) + "\n")
+    return call.failure
+
+
+def _unexpected(error: Exception) -> InternalError:
+    """An exception nobody foresaw, in one line. `--debug` shows where it comes from."""
+    if isinstance(error, OSError) and error.errno:
+        where = f" '{error.filename}'" if error.filename else ""
+        text = f"unexpected {type(error).__name__}{where}: {strerror(error.errno)}"
+    else:
+        text = f"unexpected {type(error).__name__}: {error}"
+    found = InternalError(text.replace("\n", " "), hint="please report this, with the output of the same call with --debug")
+    found.__cause__ = error
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name; default: this process's) and return its exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    call = _Call()
+    try:
+        return _run(words, call)
+    except PyruncError as error:
+        return _report(call, error)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - the last resort: one line instead of a traceback
+        return _report(call, _unexpected(error))

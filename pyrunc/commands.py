@@ -1,0 +1,219 @@
+"""The verbs between options and runtime: turn parsed options into requests, results into text.
+
+Imported by cli. Imports requests and options; each handler imports the rest, so that a verb loads its own chain only.
+A handler returns what to print on stdout, or the exit status.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc.errors import StateError, UsageError
+from pyrunc.options import make_default_root
+from pyrunc.requests import CreateOptions, ExecOptions, RunOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrunc.options import Parsed
+    from pyrunc.requests import Context
+
+    Result = str | int
+    Handler = Callable[[Context, Parsed], Result]
+
+
+def _bundle(parsed: Parsed) -> str:
+    return parsed.text("bundle") or os.getcwd()
+
+
+def _preserve_fds(parsed: Parsed) -> int:
+    count = parsed.number("preserve-fds")
+    # More than any limit of open files allows would only be a long wait.
+    if not 0 <= count <= 1 << 20:
+        raise UsageError(f'invalid value "{count}" for flag -preserve-fds', hint="count the descriptors from 3 on")
+    return count
+
+
+def _format(parsed: Parsed) -> str:
+    form = parsed.text("format") or "table"
+    if form not in ("table", "json"):
+        raise UsageError(f"invalid format option: '{form}'", hint="give table or json")
+    return form
+
+
+def _create(ctx: Context, parsed: Parsed) -> Result:
+    wanted = CreateOptions(
+        console_socket=parsed.text("console-socket"),
+        pidfd_socket=parsed.text("pidfd-socket"),
+        pid_file=parsed.text("pid-file"),
+        preserve_fds=_preserve_fds(parsed),
+        no_pivot=parsed.switch("no-pivot"),
+        no_new_keyring=parsed.switch("no-new-keyring"),
+    )
+    if not ctx.root_explicit:
+        make_default_root(ctx.root)
+    from pyrunc import runtime
+
+    runtime.create(ctx, parsed.arguments[0], _bundle(parsed), wanted)
+    return 0
+
+
+def _run(ctx: Context, parsed: Parsed) -> Result:
+    wanted = RunOptions(
+        console_socket=parsed.text("console-socket"),
+        pidfd_socket=parsed.text("pidfd-socket"),
+        pid_file=parsed.text("pid-file"),
+        preserve_fds=_preserve_fds(parsed),
+        no_pivot=parsed.switch("no-pivot"),
+        no_new_keyring=parsed.switch("no-new-keyring"),
+        detach=parsed.switch("detach"),
+        keep=parsed.switch("keep"),
+        no_subreaper=parsed.switch("no-subreaper"),
+    )
+    if not ctx.root_explicit:
+        make_default_root(ctx.root)
+    from pyrunc import runtime
+
+    return runtime.run(ctx, parsed.arguments[0], _bundle(parsed), wanted)
+
+
+def _exec(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import execspec
+
+    process = parsed.text("process")
+    wanted = ExecOptions(
+        process=process,
+        args=[] if process else parsed.arguments[1:],
+        console_socket=parsed.text("console-socket"),
+        pidfd_socket=parsed.text("pidfd-socket"),
+        pid_file=parsed.text("pid-file"),
+        preserve_fds=_preserve_fds(parsed),
+        detach=parsed.switch("detach"),
+        tty=parsed.switch("tty"),
+        cwd=parsed.text("cwd"),
+        env=parsed.texts("env"),
+        user=parsed.text("user"),
+        additional_gids=parsed.numbers("additional-gids"),
+        process_label=parsed.text("process-label"),
+        apparmor=parsed.text("apparmor"),
+        no_new_privs=parsed.switch("no-new-privs") if "no-new-privs" in parsed.given else None,
+        cap=parsed.texts("cap"),
+        cgroup=execspec.sub_cgroups(parsed.texts("cgroup")),
+        ignore_paused=parsed.switch("ignore-paused"),
+    )
+    if not process:
+        execspec.check(wanted)
+    from pyrunc import runtime
+
+    return runtime.exec_(ctx, parsed.arguments[0], wanted)
+
+
+def _start(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import runtime
+
+    runtime.start(ctx, parsed.arguments[0])
+    return 0
+
+
+def _state(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import jsonfast, runtime
+
+    # runc ends it without a newline, too.
+    return jsonfast.dumps(runtime.state(ctx, parsed.arguments[0]), indent=2)
+
+
+def _kill(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import runtime, signals
+
+    given = parsed.arguments[1] if len(parsed.arguments) > 1 else ""
+    runtime.kill(ctx, parsed.arguments[0], signals.number(given or "TERM"), parsed.switch("all"))
+    return 0
+
+
+def _delete(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import runtime
+
+    runtime.delete(ctx, parsed.arguments[0], parsed.switch("force"))
+    return 0
+
+
+def _pause(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import runtime
+
+    runtime.pause(ctx, parsed.arguments[0])
+    return 0
+
+
+def _resume(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import runtime
+
+    runtime.resume(ctx, parsed.arguments[0])
+    return 0
+
+
+def _list(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import render, runtime
+
+    form = _format(parsed)
+    if not os.path.isdir(ctx.root):
+        if ctx.root_explicit:
+            raise StateError(f"open '{ctx.root}': no such file or directory", hint="--root names the directory")
+        documents = []
+    else:
+        documents = runtime.list_(ctx)
+    if parsed.switch("quiet"):
+        return "".join(f"{document['id']}\n" for document in documents)
+    return render.list_json(documents) if form == "json" else render.list_table(documents)
+
+
+def _ps(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import render, runtime
+
+    form = _format(parsed)
+    pids = runtime.ps(ctx, parsed.arguments[0])
+    return render.ps_json(pids) if form == "json" else render.ps_table(pids, parsed.arguments[1:])
+
+
+def _version(_ctx: Context, _parsed: Parsed) -> Result:
+    from pyrunc import render
+
+    return render.version()
+
+
+def _features(_ctx: Context, _parsed: Parsed) -> Result:
+    from pyrunc import features, jsonfast
+
+    return jsonfast.dumps(features.document(), indent=4) + "\n"
+
+
+def _spec(_ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import specgen
+
+    specgen.write(_bundle(parsed), rootless=parsed.switch("rootless"))
+    return 0
+
+
+def _explain(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import explain
+
+    return explain.bundle(ctx, _bundle(parsed), as_json=parsed.switch("json"))
+
+
+HANDLERS: dict[str, Handler] = {
+    "create": _create,
+    "delete": _delete,
+    "exec": _exec,
+    "explain": _explain,
+    "features": _features,
+    "kill": _kill,
+    "list": _list,
+    "pause": _pause,
+    "ps": _ps,
+    "resume": _resume,
+    "run": _run,
+    "spec": _spec,
+    "start": _start,
+    "state": _state,
+    "version": _version,
+}

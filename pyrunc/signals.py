@@ -1,0 +1,48 @@
+"""PURE: signal names and numbers for `kill`. Imports errors and the interpreter's own table.
+
+The `signal` module makes enums of that table at import, which costs 4 ms.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # built into the interpreter, not described by typeshed
+
+from pyrunc.errors import UsageError
+
+# What kill(1) and programs call SIGRTMIN: the kernel's first, 32, and the next belong to the C library.
+RTMIN = 34
+RTMAX = 64
+
+
+def number(text: str) -> int:
+    """The number of a signal given as `15`, `TERM`, `SIGTERM`, `sigterm`, `RTMIN+3` or `RTMAX-1`.
+
+    0 is a signal here, too: it only looks whether the process is there, kill(2). Raises UsageError.
+    """
+    if text.isascii() and text.isdigit():
+        value = int(text[-9:]) if len(text) < 10 else -1
+        if 0 <= value <= RTMAX:
+            return value
+    name = text.upper().removeprefix("SIG")
+    if name.isalnum() and name.isascii():
+        known: object = getattr(_signal, f"SIG{name}", None)
+        if isinstance(known, int) and not name.startswith("RT"):
+            return int(known)
+    value = _realtime(name)
+    if value:
+        return value
+    raise UsageError(f'unknown signal "{text}"', hint="give a number from 0 to 64 or a name as KILL or SIGKILL")
+
+
+def _realtime(name: str) -> int:
+    """RTMIN, RTMIN+n, RTMAX or RTMAX-n; 0 when it is none."""
+    base, sign, steps = name, "", "0"
+    for character in "+-":
+        if character in name:
+            base, sign, steps = name.partition(character)
+    if (base, sign) not in (("RTMIN", ""), ("RTMIN", "+"), ("RTMAX", ""), ("RTMAX", "-")):
+        return 0
+    if not (steps.isascii() and steps.isdigit() and len(steps) <= 2):
+        return 0
+    value = RTMIN + int(steps) if base == "RTMIN" else RTMAX - int(steps)
+    return value if RTMIN <= value <= RTMAX else 0
