@@ -151,6 +151,7 @@ enum plan_op {
 #define MOUNT_FLAG_SOURCE_NOFOLLOW 64u
 #define MOUNT_FLAG_TARGET_NOFOLLOW 128u
 #define MOUNT_FLAG_MQUEUE_LABEL 256u
+#define MOUNT_FLAG_TARGET_MODE 512u /* a new tmpfs takes the mode of the directory it covers (no mode= was given) */
 
 #define DEVICE_FLAG_BIND 1u    /* bind from the runtime's /dev instead of mknod (user namespace) */
 #define DEVICE_FLAG_DEFAULT 2u /* one of the spec's default devices: an existing matching file is fine */
