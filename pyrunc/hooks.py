@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyrunc.spec_types import Hook
+    from pyrunc.spec_types import Hook, Spec
 
 _KEPT_OUTPUT = 4096
 _SIGKILL = 9
@@ -77,6 +77,12 @@ def _read(fd: int) -> bytes:
         return os.read(fd, 65536)
     except BlockingIOError:
         return b""
+
+
+def of(spec: Spec, kind: str) -> Sequence[Hook]:
+    """The hooks of one kind, none when there are none."""
+    found: Sequence[Hook] = (spec.get("hooks") or {}).get(kind) or ()
+    return found
 
 
 def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str) -> None:

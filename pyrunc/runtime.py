@@ -1,362 +1,214 @@
 """The operations of the runtime: what a verb of the command line or a Python program calls.
 
-create reads from top to bottom here; exec has its own file, runtime_exec. Everything that can fail leaves nothing
-behind: no state directory, no cgroup, no mount, no process (runtime.md, Errors). All functions raise PyruncError.
+state, start, kill and delete are csrc/container.c's, reached here through the shim and by the `pyrunc` command without
+Python; here hooks are added. create, run and exec are loaded when called. All functions raise PyruncError.
 """
 
 from __future__ import annotations
 
 import os
 
-from pyrunc import cgroups, config, console, hooks, host, kernel, launch, plan, rules, state
-from pyrunc.errors import ContainerError, KernelError, PyruncError, StateError
-from pyrunc.requests import Context, CreateOptions, ProcessOptions, RunOptions
+from pyrunc import failures, jsonfast, kernel, wire
+from pyrunc.errors import ContainerError, PyruncError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from pyrunc.cgroups import Manager
-    from pyrunc.host import HostFacts
-    from pyrunc.seccomp import Filter
-    from pyrunc.spec_types import Hook, Spec
-
-_SIGKILL = 9
+    from pyrunc.config import Config
+    from pyrunc.kernel import Container
+    from pyrunc.requests import Context, CreateOptions, ExecOptions, RunOptions
 
 
-def extra_fds(options: ProcessOptions) -> tuple[int, list[str]]:
-    """How many descriptors from 3 on the program gets, and what goes into its environment for socket activation.
-
-    LISTEN_FDS of our own environment comes first (sd_listen_fds(3)), then --preserve-fds. Raises StateError when one
-    of them is not open: a descriptor of ours could take its place.
-    """
-    listen = os.environ.get("LISTEN_FDS", "")
-    listening = int(listen) if listen.isdigit() and os.environ.get("LISTEN_PID", str(os.getpid())).isdigit() else 0
-    count = listening + options.preserve_fds
-    for fd in range(3, 3 + count):
-        try:
-            os.fstat(fd)
-        except OSError:
-            raise StateError(
-                f"cannot preserve file descriptor {fd}: it is not open", hint="check --preserve-fds and LISTEN_FDS"
-            ) from None
-    return count, [f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else []
+def load(ctx: Context, container_id: str) -> Container:
+    """One look at a container: status, pid, cgroups. Raises StateError when it does not exist."""
+    return kernel.container_state(ctx.root, container_id)
 
 
-def write_pid_file(path: str, pid: int) -> None:
-    """Digits and nothing else (go-runc's Atoi takes no newline), written as `.NAME` and renamed. Raises KernelError."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            os.write(fd, b"%d" % pid)
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise KernelError("open", error.errno or 0, path, hint="the pid file cannot be written") from error
+def _configuration(ctx: Context, container_id: str) -> Config:
+    """The private copy of the configuration that create made: later edits of the bundle do not matter."""
+    from pyrunc import config
 
-
-def hooks_of(spec: Spec, kind: str) -> Sequence[Hook]:
-    """The hooks of one kind, none when there are none."""
-    found: Sequence[Hook] = (spec.get("hooks") or {}).get(kind) or ()
-    return found
-
-
-def compile_seccomp(spec: Spec) -> Filter | None:
-    """The finished filter of linux.seccomp, None when there is none."""
-    wanted = (spec.get("linux") or {}).get("seccomp")
-    if not wanted:
-        return None
-    from pyrunc import seccomp
-
-    return seccomp.compile(wanted)
-
-
-def send_seccomp_listener(spec: Spec, fd: int, document: bytes, pid: int) -> None:
-    """Hand the notify descriptor to linux.seccomp.listenerPath (config-linux.md, Seccomp, containerProcessState)."""
-    from pyrunc import seccomp
-
-    wanted = (spec.get("linux") or {}).get("seccomp") or {}
-    seccomp.send_listener(wanted, fd, document, pid)
-
-
-class _Attempt:
-    """A create under way: what there is to undo, in the order of making."""
-
-    __slots__ = ("directory", "hooks_failed", "init", "manager", "pid_file", "record", "spec")
-
-    def __init__(self, directory: state.StateDir, record: state.Record, spec: Spec) -> None:
-        self.directory = directory
-        self.record = record
-        self.spec = spec
-        self.manager: Manager | None = None
-        self.init: launch.Init | None = None
-        self.hooks_failed = False
-        self.pid_file = ""
-
-    def undo(self, reason: BaseException) -> None:
-        """Leave nothing behind; what fails in here is noted on `reason` and hides nothing."""
-        steps: list[Callable[[], None]] = []
-        if self.init is not None:
-            steps.append(self.init.abort)
-        if self.manager is not None:
-            steps += [self.manager.kill, self.manager.destroy]
-        if self.pid_file:
-            steps.append(lambda: os.unlink(self.pid_file))
-        steps += [self.directory.remove, self.directory.close]
-        for step in steps:
-            try:
-                step()
-            except (PyruncError, OSError) as error:
-                reason.add_note(f"while cleaning up: {error}")
-        if self.hooks_failed:
-            self.record.pid = 0
-            failed = hooks.run_all(
-                "poststop", hooks_of(self.spec, "poststop"), self.record.hook_state("stopped"), self.record.bundle
-            )
-            for problem in failed:
-                reason.add_note(str(problem))
-
-
-def serve(init: launch.Init, answers: dict[str, Callable[[int], None]]) -> None:
-    """Answer init until READY, which is left waiting for its go. `answers` maps a sync code to what it asks for."""
-    while True:
-        code, fd = init.receive()
-        if not code:
-            raise init.died()
-        if code == "READY":
-            return
-        try:
-            answers[code](fd)
-        finally:
-            if fd >= 0:
-                os.close(fd)
-        init.go()
-
-
-def _no_fd(function: Callable[[], None]) -> Callable[[int], None]:
-    return lambda _fd: function()
-
-
-def console_answer(
-    options: ProcessOptions, attendance: console.Attendance | None
-) -> Callable[[int], None]:
-    """What to do with the pty master: pass it to the console socket, or serve it when attached."""
-
-    def answer(master: int) -> None:
-        if attendance is not None and not options.console_socket:
-            attendance.take_terminal(os.dup(master))
-        else:
-            console.send_fd(options.console_socket, master, b"/dev/ptmx", "--console-socket")
-
-    return answer
-
-
-def _record(configuration: config.Config, container_id: str, rootfs: str) -> state.Record:
-    spec = configuration.spec
-    record = state.Record(
-        bundle=configuration.bundle,
-        rootfs=rootfs,
-        container_id=container_id,
-        annotations=spec.get("annotations"),
-    )
-    namespaces = (spec.get("linux") or {}).get("namespaces") or []
-    record.pidns_private = any(item["type"] == "pid" for item in namespaces)
-    record.needs = [kind for kind in ("startContainer", "poststart", "poststop") if hooks_of(spec, kind)]
-    if not spec.get("process"):
-        record.needs.append("process")
-    return record
-
-
-def _plan(
-    configuration: config.Config,
-    record: state.Record,
-    facts: HostFacts,
-    options: CreateOptions,
-    manager: Manager,
-    container_id: str,
-) -> plan.Plan:
-    count, environment = extra_fds(options)
-    hook_state = record.hook_state("created", state.OWN_PID)
-    return plan.create(
-        configuration.spec,
-        facts,
-        plan.PlanOptions(
-            bundle=configuration.bundle,
-            container_id=container_id,
-            rootfs=str(record.document["rootfs"]),
-            no_pivot=options.no_pivot,
-            no_new_keyring=options.no_new_keyring,
-            preserve_fds=count,
-            extra_env=environment,
-            hook_states={"createContainer": hook_state, "startContainer": hook_state},
-            seccomp=compile_seccomp(configuration.spec),
-            cgroup_paths=list(manager.paths),
-        ),
-    )
-
-
-def rootfs_path(configuration: config.Config) -> str:
-    """root.path made absolute. Raises ConfigError or StateError when it is no directory (config.md, Root)."""
-    root = configuration.spec["root"]["path"]
-    rootfs = os.path.realpath(os.path.join(configuration.bundle, root))
-    if not os.path.isdir(rootfs):
-        raise StateError(
-            f"the rootfs path '{rootfs}' does not exist or is no directory",
-            path="$.root.path",
-            hint="a relative path is taken from the bundle",
-        )
-    return rootfs
-
-
-def _in_runtime_hooks(attempt: _Attempt, kinds: Sequence[str]) -> None:
-    for kind in kinds:
-        wanted = hooks_of(attempt.spec, kind)
-        if wanted:
-            try:
-                hooks.run(kind, wanted, attempt.record.hook_state("created"), attempt.record.bundle)
-            except ContainerError:
-                attempt.hooks_failed = True
-                raise
-
-
-def _environment_ready(attempt: _Attempt, manager: Manager) -> None:
-    resources = (attempt.spec.get("linux") or {}).get("resources") or {}
-    manager.apply(resources)
-    _in_runtime_hooks(attempt, ("prestart", "createRuntime"))
-
-
-def _bring_up(
-    ctx: Context,
-    container_id: str,
-    bundle: str,
-    options: CreateOptions,
-    attendance: console.Attendance | None,
-    detached: bool,
-) -> tuple[launch.Init, state.Record]:
-    """create up to the point where init waits for start. Returns the init, released, and the record."""
-    state.check_id(container_id)
-    configuration = config.load(bundle)
-    spec = configuration.spec
-    process = spec.get("process") or {}
-    console.check(
-        terminal=bool(process.get("terminal")), detached=detached, console_socket=options.console_socket
-    )
-    facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
-    rules.check(spec, facts)
-    rootfs = rootfs_path(configuration)
-
-    directory = state.create(ctx.root, container_id)
-    record = _record(configuration, container_id, rootfs)
-    attempt = _Attempt(directory, record, spec)
-    fifo = -1
-    try:
-        directory.write(state.CONFIG, configuration.text)
-        manager = cgroups.manager(
-            spec, container_id, facts, systemd=ctx.systemd_cgroup, disabled=ctx.cgroup_manager == "disabled"
-        )
-        the_plan = _plan(configuration, record, facts, options, manager, container_id)
-
-        # Written before anything is made, so that a runtime killed at any point leaves what delete --force needs.
-        record.cgroups = manager.paths
-        record.made = manager.to_make
-        directory.write(state.CREATING, record.render())
-        attempt.manager = manager
-        manager.create()
-        fifo = directory.make_fifo()
-        cgroup_fd = manager.open()
-        init = launch.start(
-            the_plan.ops,
-            known={"fifo": fifo},
-            clone_flags=the_plan.clone_flags,
-            cgroup_fd=cgroup_fd,
-            deadline=not hooks_of(spec, "createContainer"),
-        )
-        attempt.init = init
-        if cgroup_fd >= 0:
-            os.close(cgroup_fd)
-        elif not the_plan.wants_cgroup_sync:
-            # While it mounts: on v1 the write may wait for the kernel.
-            manager.attach(init.pid)
-
-        def attach() -> None:
-            if cgroup_fd < 0:
-                manager.attach(init.pid)
-
-        def maps() -> None:
-            from pyrunc import usermaps
-
-            usermaps.write(init.pid, the_plan.uid_maps or (), the_plan.gid_maps or ())
-
-        def environment() -> None:
-            record.pid, record.start_time = init.pid, state.start_time(init.pid)
-            directory.write(state.CREATING, record.render())
-            _environment_ready(attempt, manager)
-
-        def listener(fd: int) -> None:
-            send_seccomp_listener(spec, fd, record.hook_state("creating", init.pid), init.pid)
-
-        try:
-            serve(
-                init,
-                {
-                    "MAPS": _no_fd(maps),
-                    "CGROUP": _no_fd(attach),
-                    "ENV": _no_fd(environment),
-                    "CONSOLE": console_answer(options, attendance),
-                    "SECCOMP": listener,
-                },
-            )
-        except ContainerError as error:
-            attempt.hooks_failed = attempt.hooks_failed or (error.path or "").startswith("$.hooks.")
-            raise
-        if options.pidfd_socket:
-            console.send_fd(options.pidfd_socket, init.pidfd, b"standard", "--pidfd-socket")
-        if options.pid_file:
-            write_pid_file(options.pid_file, init.pid)
-            attempt.pid_file = options.pid_file
-        directory.write(state.STATE, record.render())
-        os.unlink(state.CREATING, dir_fd=directory.fd)
-        init.go()
-    except BaseException as error:
-        attempt.undo(error)
-        raise
-    finally:
-        if fifo >= 0:
-            os.close(fifo)
-    directory.close()
-    return init, record
+    return config.load(f"{ctx.root}/{container_id}")
 
 
 def create(ctx: Context, container_id: str, bundle: str, options: CreateOptions) -> None:
     """Make the container; its program waits for `start`. runtime.md, Create."""
-    init, _ = _bring_up(ctx, container_id, bundle, options, None, True)
-    init.close()
+    from pyrunc import runtime_create
+
+    runtime_create.create(ctx, container_id, bundle, options)
 
 
 def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> int:
     """create and start; unless detached wait for the program, delete, and return its exit status (128 + signal)."""
-    attendance = None
-    if not options.detach:
-        attendance = console.Attendance()
-        console.adopt_orphans(not options.no_subreaper)
+    from pyrunc import runtime_create
+
+    return runtime_create.run(ctx, container_id, bundle, options)
+
+
+def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
+    """Run one more process in a container that runs. Its exit status (128 + signal), 0 at once when detached."""
+    from pyrunc import runtime_exec
+
+    return runtime_exec.exec_(ctx, container_id, options)
+
+
+def state(ctx: Context, container_id: str) -> dict[str, object]:
+    """The state document (runtime.md, State) with runc's additions rootfs, created and owner."""
+    document = jsonfast.loads(load(ctx, container_id).document)
+    if not isinstance(document, dict):
+        raise StateError(f"the state of container '{container_id}' is no JSON object")
+    return document
+
+
+def _hook_document(found: Container, status: str) -> bytes:
+    document = jsonfast.loads(found.document)
+    assert isinstance(document, dict)
+    document["status"] = status
+    document["pid"] = 0 if status == "stopped" else found.pid
+    document.pop("owner", None)
+    return jsonfast.dumps(document).encode("utf-8", "surrogateescape")
+
+
+def _undo_start(ctx: Context, container_id: str, reason: PyruncError) -> None:
+    """Steps 10 to 13 after a hook of `start` failed: stop, destroy, poststop hooks. runtime.md, Lifecycle."""
     try:
-        init, _ = _bring_up(ctx, container_id, bundle, options, attendance, options.detach)
+        delete(ctx, container_id, force=True)
+    except PyruncError as error:
+        reason.add_note(f"while cleaning up: {error}")
+
+
+def start(ctx: Context, container_id: str) -> None:
+    """Let the program run and return when it does. runtime.md, Start.
+
+    Raises ContainerError when a startContainer hook, the execve or a poststart hook fails; after a failed hook the
+    container is destroyed.
+    """
+    found = load(ctx, container_id)
+    if "process" in found.needs and found.status == "created":
+        raise StateError("cannot start a container without a process", path="$.process")
+    record = kernel.container_start(ctx.root, container_id)
+    if record:
+        start_failure(ctx, container_id, record)
+    if "poststart" not in found.needs:
+        return
+    from pyrunc import hooks
+
+    configuration = _configuration(ctx, container_id)
+    try:
+        hooks.run("poststart", hooks.of(configuration.spec, "poststart"), _hook_document(found, "running"), found.bundle)
+    except ContainerError as error:
+        _undo_start(ctx, container_id, error)
+        raise
+
+
+def start_failure(ctx: Context, container_id: str, record: bytes) -> None:
+    """Word what init said instead of running the program, and always raise it.
+
+    `record` is a struct sync_message. Only two ops come behind the fifo, so the path follows from op and place.
+    """
+    message = wire.message(record)
+    spec = _configuration(ctx, container_id).spec
+    error: PyruncError
+    if message.step in ("hook", "hook_timeout"):
+        kind = wire.HOOK_KINDS.index("startContainer")
+        place = message.hook_place
+        wanted = ((spec.get("hooks") or {}).get("startContainer") or [])[place]
+        timeout = int(wanted.get("timeout") or 0) * 1000
+        op = wire.Op(
+            "HOOK", wanted["path"], [], [], b"", timeout, place, kind, path=f"$.hooks.startContainer[{place}]"
+        )
+        error = failures.explain_op(op, message)
+        _undo_start(ctx, container_id, error)
+    elif message.step == "seccomp":
+        error = failures.explain_op(wire.Op("SECCOMP", b"", 0, 0, path="$.linux.seccomp"), message)
+    else:
+        process = spec.get("process") or {}
+        op = wire.Op("EXEC", list(process.get("args") or []), [], 0, path="$.process.args")
+        error = failures.explain_op(op, message)
+    raise error
+
+
+def kill(ctx: Context, container_id: str, signal: int, all: bool = False) -> None:
+    """Send a signal to init, or to every process of the container. runtime.md, Kill."""
+    kernel.container_kill(ctx.root, container_id, signal, all_processes=all)
+
+
+def delete(ctx: Context, container_id: str, force: bool = False) -> None:
+    """Remove what create made, then run the poststop hooks; their failures are warnings. runtime.md, Delete."""
+    try:
+        found = load(ctx, container_id)
+        hooked = "poststop" in found.needs
+        configuration = _configuration(ctx, container_id) if hooked else None
+    except PyruncError:
+        # container_delete words what is wrong, or, with force, removes what is left.
+        found, configuration = None, None
+    kernel.container_delete(ctx.root, container_id, force=force)
+    if found is None or configuration is None:
+        return
+    from pyrunc import hooks, log
+
+    wanted = hooks.of(configuration.spec, "poststop")
+    for problem in hooks.run_all("poststop", wanted, _hook_document(found, "stopped"), found.bundle):
+        log.warning(str(problem))
+
+
+def list_(ctx: Context) -> list[dict[str, object]]:
+    """The state documents of all containers below the root, by id, `owner` filled in; unreadable ones are skipped."""
+    from pyrunc import log
+
+    documents = []
+    for name in sorted(os.listdir(ctx.root)):
         try:
-            start(ctx, container_id)
-            if attendance is None:
-                return 0
-            status = attendance.wait(init.pid, init.pidfd)
-        except BaseException:
-            delete(ctx, container_id, force=True)
-            raise
-        finally:
-            init.close()
-        if not options.keep:
-            delete(ctx, container_id, force=True)
-        return status
-    finally:
-        if attendance is not None:
-            attendance.close()
+            document = state(ctx, name)
+            document["owner"] = _owner(f"{ctx.root}/{name}")
+            documents.append(document)
+        except PyruncError as error:
+            log.warning(f"container '{name}' is skipped: {error}")
+        except FileNotFoundError:
+            continue  # deleted while we looked
+    return documents
+
+
+def _owner(path: str) -> str:
+    import pwd
+
+    uid = os.stat(path).st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def ps(ctx: Context, container_id: str) -> list[int]:
+    """The pids of all processes of the container, as the runtime sees them."""
+    found = load(ctx, container_id)
+    if found.status == "stopped":
+        return []
+    if not found.cgroups:
+        return [found.pid]
+    from pyrunc import cgroups
+
+    return sorted(cgroups.from_paths(found.cgroups).pids())
+
+
+def _freezer(found: Container) -> Sequence[tuple[str, str]]:
+    if not found.cgroups:
+        raise StateError("cannot pause: the container has no cgroup", hint="a rootless container needs a delegated one")
+    return found.cgroups
+
+
+def pause(ctx: Context, container_id: str) -> None:
+    """Freeze all processes. Raises StateError when the container is not running."""
+    found = load(ctx, container_id)
+    if found.status not in ("running", "created"):
+        raise StateError(f"container not running: {found.status}")
+    kernel.cgroup_freeze(_freezer(found))
+
+
+def resume(ctx: Context, container_id: str) -> None:
+    """Thaw all processes. Raises StateError when the container is not paused."""
+    found = load(ctx, container_id)
+    if found.status != "paused":
+        raise StateError(f"container not paused: {found.status}")
+    kernel.cgroup_thaw(_freezer(found))

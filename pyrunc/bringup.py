@@ -1,0 +1,101 @@
+"""What create and exec share: descriptors for the program, the pid file, answering init, seccomp and the console.
+
+Imported by runtime_create and runtime_exec; imports console, launch and errors.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc import console, launch
+from pyrunc.errors import KernelError, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrunc.requests import ProcessOptions
+    from pyrunc.seccomp import Filter
+    from pyrunc.spec_types import Spec
+
+
+def extra_fds(options: ProcessOptions) -> tuple[int, list[str]]:
+    """How many descriptors from 3 on the program gets, and what goes into its environment for socket activation.
+
+    LISTEN_FDS of our own environment comes first (sd_listen_fds(3)), then --preserve-fds. Raises StateError when one
+    of them is not open: a descriptor of ours could take its place.
+    """
+    listen = os.environ.get("LISTEN_FDS", "")
+    listening = int(listen) if listen.isdigit() and os.environ.get("LISTEN_PID", str(os.getpid())).isdigit() else 0
+    count = listening + options.preserve_fds
+    for fd in range(3, 3 + count):
+        try:
+            os.fstat(fd)
+        except OSError:
+            raise StateError(
+                f"cannot preserve file descriptor {fd}: it is not open", hint="check --preserve-fds and LISTEN_FDS"
+            ) from None
+    return count, [f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else []
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Digits and nothing else (go-runc's Atoi takes no newline), written as `.NAME` and renamed. Raises KernelError."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            os.write(fd, b"%d" % pid)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, path, hint="the pid file cannot be written") from error
+
+
+def compile_seccomp(spec: Spec) -> Filter | None:
+    """The finished filter of linux.seccomp, None when there is none."""
+    wanted = (spec.get("linux") or {}).get("seccomp")
+    if not wanted:
+        return None
+    from pyrunc import seccomp
+
+    return seccomp.compile(wanted)
+
+
+def send_seccomp_listener(spec: Spec, fd: int, document: bytes, pid: int) -> None:
+    """Hand the notify descriptor to linux.seccomp.listenerPath (config-linux.md, Seccomp, containerProcessState)."""
+    from pyrunc import seccomp
+
+    wanted = (spec.get("linux") or {}).get("seccomp") or {}
+    seccomp.send_listener(wanted, fd, document, pid)
+
+
+def serve(init: launch.Init, answers: dict[str, Callable[[int], None]]) -> None:
+    """Answer init until READY, which is left waiting for its go. `answers` maps a sync code to what it asks for."""
+    while True:
+        code, fd = init.receive()
+        if not code:
+            raise init.died()
+        if code == "READY":
+            return
+        try:
+            answers[code](fd)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        init.go()
+
+
+def console_answer(
+    options: ProcessOptions, attendance: console.Attendance | None
+) -> Callable[[int], None]:
+    """What to do with the pty master: pass it to the console socket, or serve it when attached."""
+
+    def answer(master: int) -> None:
+        if attendance is not None and not options.console_socket:
+            attendance.take_terminal(os.dup(master))
+        else:
+            console.send_fd(options.console_socket, master, b"/dev/ptmx", "--console-socket")
+
+    return answer

@@ -1,0 +1,271 @@
+"""create and run: a container comes up, from top to bottom.
+
+Everything that can fail leaves nothing behind: no state directory, no cgroup, no mount, no process (runtime.md,
+Errors). Imported by runtime for these verbs only. All functions raise PyruncError.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc import bringup, cgroups, config, console, hooks, host, launch, plan, rules, runtime, state
+from pyrunc.errors import ContainerError, PyruncError, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyrunc.cgroups import Manager
+    from pyrunc.host import HostFacts
+    from pyrunc.requests import Context, CreateOptions, RunOptions
+    from pyrunc.spec_types import Spec
+
+
+class _Attempt:
+    """A create under way: what there is to undo, in the order of making."""
+
+    __slots__ = ("directory", "hooks_failed", "init", "manager", "pid_file", "record", "spec")
+
+    def __init__(self, directory: state.StateDir, record: state.Record, spec: Spec) -> None:
+        self.directory = directory
+        self.record = record
+        self.spec = spec
+        self.manager: Manager | None = None
+        self.init: launch.Init | None = None
+        self.hooks_failed = False
+        self.pid_file = ""
+
+    def undo(self, reason: BaseException) -> None:
+        """Leave nothing behind; what fails in here is noted on `reason` and hides nothing."""
+        steps: list[Callable[[], None]] = []
+        if self.init is not None:
+            steps.append(self.init.abort)
+        if self.manager is not None:
+            steps += [self.manager.kill, self.manager.destroy]
+        if self.pid_file:
+            steps.append(lambda: os.unlink(self.pid_file))
+        steps += [self.directory.remove, self.directory.close]
+        for step in steps:
+            try:
+                step()
+            except (PyruncError, OSError) as error:
+                reason.add_note(f"while cleaning up: {error}")
+        if self.hooks_failed:
+            self.record.pid = 0
+            failed = hooks.run_all(
+                "poststop", hooks.of(self.spec, "poststop"), self.record.hook_state("stopped"), self.record.bundle
+            )
+            for problem in failed:
+                reason.add_note(str(problem))
+
+
+def _no_fd(function: Callable[[], None]) -> Callable[[int], None]:
+    return lambda _fd: function()
+
+
+def _record(configuration: config.Config, container_id: str, rootfs: str) -> state.Record:
+    spec = configuration.spec
+    record = state.Record(
+        bundle=configuration.bundle,
+        rootfs=rootfs,
+        container_id=container_id,
+        annotations=spec.get("annotations"),
+    )
+    namespaces = (spec.get("linux") or {}).get("namespaces") or []
+    record.pidns_private = any(item["type"] == "pid" for item in namespaces)
+    record.needs = [kind for kind in ("startContainer", "poststart", "poststop") if hooks.of(spec, kind)]
+    if not spec.get("process"):
+        record.needs.append("process")
+    return record
+
+
+def _plan(
+    configuration: config.Config,
+    record: state.Record,
+    facts: HostFacts,
+    options: CreateOptions,
+    manager: Manager,
+    container_id: str,
+) -> plan.Plan:
+    count, environment = bringup.extra_fds(options)
+    hook_state = record.hook_state("created", state.OWN_PID)
+    return plan.create(
+        configuration.spec,
+        facts,
+        plan.PlanOptions(
+            bundle=configuration.bundle,
+            container_id=container_id,
+            rootfs=str(record.document["rootfs"]),
+            no_pivot=options.no_pivot,
+            no_new_keyring=options.no_new_keyring,
+            preserve_fds=count,
+            extra_env=environment,
+            hook_states={"createContainer": hook_state, "startContainer": hook_state},
+            seccomp=bringup.compile_seccomp(configuration.spec),
+            cgroup_paths=list(manager.paths),
+        ),
+    )
+
+
+def rootfs_path(configuration: config.Config) -> str:
+    """root.path made absolute. Raises ConfigError or StateError when it is no directory (config.md, Root)."""
+    root = configuration.spec["root"]["path"]
+    rootfs = os.path.realpath(os.path.join(configuration.bundle, root))
+    if not os.path.isdir(rootfs):
+        raise StateError(
+            f"the rootfs path '{rootfs}' does not exist or is no directory",
+            path="$.root.path",
+            hint="a relative path is taken from the bundle",
+        )
+    return rootfs
+
+
+def _in_runtime_hooks(attempt: _Attempt, kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        wanted = hooks.of(attempt.spec, kind)
+        if wanted:
+            try:
+                hooks.run(kind, wanted, attempt.record.hook_state("created"), attempt.record.bundle)
+            except ContainerError:
+                attempt.hooks_failed = True
+                raise
+
+
+def _environment_ready(attempt: _Attempt, manager: Manager) -> None:
+    resources = (attempt.spec.get("linux") or {}).get("resources") or {}
+    manager.apply(resources)
+    _in_runtime_hooks(attempt, ("prestart", "createRuntime"))
+
+
+def _bring_up(
+    ctx: Context,
+    container_id: str,
+    bundle: str,
+    options: CreateOptions,
+    attendance: console.Attendance | None,
+    detached: bool,
+) -> tuple[launch.Init, state.Record]:
+    """create up to the point where init waits for start. Returns the init, released, and the record."""
+    state.check_id(container_id)
+    configuration = config.load(bundle)
+    spec = configuration.spec
+    process = spec.get("process") or {}
+    console.check(
+        terminal=bool(process.get("terminal")), detached=detached, console_socket=options.console_socket
+    )
+    facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
+    rules.check(spec, facts)
+    rootfs = rootfs_path(configuration)
+
+    directory = state.create(ctx.root, container_id)
+    record = _record(configuration, container_id, rootfs)
+    attempt = _Attempt(directory, record, spec)
+    fifo = -1
+    try:
+        directory.write(state.CONFIG, configuration.text)
+        manager = cgroups.manager(
+            spec, container_id, facts, systemd=ctx.systemd_cgroup, disabled=ctx.cgroup_manager == "disabled"
+        )
+        the_plan = _plan(configuration, record, facts, options, manager, container_id)
+
+        # Written before anything is made, so that a runtime killed at any point leaves what delete --force needs.
+        record.cgroups = manager.paths
+        record.made = manager.to_make
+        directory.write(state.CREATING, record.render())
+        attempt.manager = manager
+        manager.create()
+        fifo = directory.make_fifo()
+        cgroup_fd = manager.open()
+        init = launch.start(
+            the_plan.ops,
+            known={"fifo": fifo},
+            clone_flags=the_plan.clone_flags,
+            cgroup_fd=cgroup_fd,
+            deadline=not hooks.of(spec, "createContainer"),
+        )
+        attempt.init = init
+        if cgroup_fd >= 0:
+            os.close(cgroup_fd)
+        elif not the_plan.wants_cgroup_sync:
+            # While it mounts: on v1 the write may wait for the kernel.
+            manager.attach(init.pid)
+
+        def attach() -> None:
+            if cgroup_fd < 0:
+                manager.attach(init.pid)
+
+        def maps() -> None:
+            from pyrunc import usermaps
+
+            usermaps.write(init.pid, the_plan.uid_maps or (), the_plan.gid_maps or ())
+
+        def environment() -> None:
+            record.pid, record.start_time = init.pid, state.start_time(init.pid)
+            directory.write(state.CREATING, record.render())
+            _environment_ready(attempt, manager)
+
+        def listener(fd: int) -> None:
+            bringup.send_seccomp_listener(spec, fd, record.hook_state("creating", init.pid), init.pid)
+
+        try:
+            bringup.serve(
+                init,
+                {
+                    "MAPS": _no_fd(maps),
+                    "CGROUP": _no_fd(attach),
+                    "ENV": _no_fd(environment),
+                    "CONSOLE": bringup.console_answer(options, attendance),
+                    "SECCOMP": listener,
+                },
+            )
+        except ContainerError as error:
+            attempt.hooks_failed = attempt.hooks_failed or (error.path or "").startswith("$.hooks.")
+            raise
+        if options.pidfd_socket:
+            console.send_fd(options.pidfd_socket, init.pidfd, b"standard", "--pidfd-socket")
+        if options.pid_file:
+            bringup.write_pid_file(options.pid_file, init.pid)
+            attempt.pid_file = options.pid_file
+        directory.write(state.STATE, record.render())
+        os.unlink(state.CREATING, dir_fd=directory.fd)
+        init.go()
+    except BaseException as error:
+        attempt.undo(error)
+        raise
+    finally:
+        if fifo >= 0:
+            os.close(fifo)
+    directory.close()
+    return init, record
+
+
+def create(ctx: Context, container_id: str, bundle: str, options: CreateOptions) -> None:
+    """Make the container; its program waits for `start`. runtime.md, Create."""
+    init, _ = _bring_up(ctx, container_id, bundle, options, None, True)
+    init.close()
+
+
+def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> int:
+    """create and start; unless detached wait for the program, delete, and return its exit status (128 + signal)."""
+    attendance = None
+    if not options.detach:
+        attendance = console.Attendance()
+        console.adopt_orphans(not options.no_subreaper)
+    try:
+        init, _ = _bring_up(ctx, container_id, bundle, options, attendance, options.detach)
+        try:
+            runtime.start(ctx, container_id)
+            if attendance is None:
+                return 0
+            status = attendance.wait(init.pid, init.pidfd)
+        except BaseException:
+            runtime.delete(ctx, container_id, force=True)
+            raise
+        finally:
+            init.close()
+        if not options.keep:
+            runtime.delete(ctx, container_id, force=True)
+        return status
+    finally:
+        if attendance is not None:
+            attendance.close()

@@ -1,0 +1,179 @@
+"""exec: one more process in a container that runs.
+
+Imported by runtime's callers for this verb only, so that no other pays for it. Raises PyruncError.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc import bringup, cgroups, config, console, host, kernel, launch, plan, rules, runtime, state
+from pyrunc.errors import KernelError, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.requests import Context, ExecOptions
+    from pyrunc.spec_types import Process, Spec
+
+
+def _check_status(status: str, options: ExecOptions) -> None:
+    if status == "stopped":
+        raise StateError("cannot exec in a stopped container")
+    if status == "paused" and not options.ignore_paused:
+        raise StateError("cannot exec in a paused container (use --ignore-paused to override)")
+    if status == "creating":
+        raise StateError("cannot exec in a container that is still being created")
+
+
+def _process(spec: Spec, options: ExecOptions) -> tuple[Process, str]:
+    """The process to run and the JSON path its errors start with."""
+    if options.process:
+        process = config.load_process(options.process)
+        rules.check_process(process, path="$")
+        return process, "$"
+    from pyrunc import execspec
+
+    process = execspec.build(spec.get("process") or {}, options)
+    rules.check_process(process, path="$.process")
+    return process, "$.process"
+
+
+def _cgroup_directories(
+    recorded: Sequence[tuple[str, str]], options: ExecOptions, pid: int
+) -> list[tuple[str, str]]:
+    """Where the process goes: the container's cgroups, below them what --cgroup says.
+
+    `--cgroup /` is the container's own cgroup even when init has left it; otherwise a v2 cgroup that may hold no
+    process any more (the container made children with controllers) gives way to the one init is in now.
+    """
+    if not options.cgroup:
+        return list(recorded)
+    wanted = dict(options.cgroup)
+    chosen = []
+    for controller, path in recorded:
+        below = wanted.pop(controller, wanted.get("", ""))
+        full = os.path.normpath(path + "/" + below) if below else path
+        if full != path and not full.startswith(path + "/"):
+            raise StateError(f"the cgroup '{below}' is not below the container's cgroup", hint="leave out '..'")
+        if not os.path.isdir(full):
+            raise StateError(f"the cgroup '{below}' does not exist in the container", hint=f"no directory {full}")
+        chosen.append((controller, full))
+    unknown = [name for name in wanted if name]
+    if unknown:
+        raise StateError(f"the container has no cgroup of the controller '{unknown[0]}'")
+    return chosen
+
+
+def _inits_own_cgroup(pid: int, recorded: Sequence[tuple[str, str]]) -> str:
+    """The v2 cgroup directory init is in now. cgroups(7), /proc/PID/cgroup."""
+    for line in host.read_file(f"/proc/{pid}/cgroup").split("\n"):
+        if line.startswith("0::"):
+            mount = "/sys/fs/cgroup"
+            return mount + line[3:]
+    return recorded[0][1]
+
+
+def _start(
+    the_plan: plan.Plan, directories: Sequence[tuple[str, str]], recorded: Sequence[tuple[str, str]], pid: int, forced: bool
+) -> tuple[launch.Init, cgroups.Manager]:
+    """Start init inside the container's cgroup: on v2 straight into it, without a migration."""
+    manager = cgroups.from_paths(list(directories))
+    cgroup_fd = manager.open()
+    try:
+        try:
+            init = launch.start(the_plan.ops, known={}, clone_flags=the_plan.clone_flags, cgroup_fd=cgroup_fd)
+        except KernelError as error:
+            if error.syscall != "clone3" or cgroup_fd < 0 or forced:
+                raise
+            # EBUSY: the container delegated controllers to children, so its own cgroup holds no processes any more.
+            os.close(cgroup_fd)
+            cgroup_fd = os.open(_inits_own_cgroup(pid, recorded), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            init = launch.start(the_plan.ops, known={}, clone_flags=the_plan.clone_flags, cgroup_fd=cgroup_fd)
+    finally:
+        if cgroup_fd >= 0:
+            os.close(cgroup_fd)
+    if cgroup_fd < 0 and not the_plan.wants_cgroup_sync:
+        manager.attach(init.pid)
+    return init, manager
+
+
+def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
+    """Run a process in the container. Its exit status (128 + signal), or 0 at once when detached. runc-exec(8)."""
+    found = runtime.load(ctx, container_id)
+    _check_status(found.status, options)
+    configuration = config.load(f"{ctx.root}/{state.check_id(container_id)}")
+    spec = configuration.spec
+    process, _json_path = _process(spec, options)
+    terminal = bool(process.get("terminal"))
+    console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
+    count, environment = bringup.extra_fds(options)
+    facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
+    directories = _cgroup_directories(found.cgroups, options, found.pid)
+    the_plan = plan.exec_process(
+        process,
+        spec,
+        facts,
+        plan.PlanOptions(
+            bundle=found.bundle,
+            container_id=container_id,
+            rootfs="/",
+            preserve_fds=count,
+            extra_env=environment,
+            init_pid=found.pid,
+            seccomp=bringup.compile_seccomp(spec),
+            cgroup_paths=directories,
+        ),
+    )
+    attendance = None if options.detach else console.Attendance()
+    try:
+        init, manager = _start(the_plan, directories, found.cgroups, found.pid, bool(options.cgroup))
+        try:
+            if state.start_time(found.pid) != found.start_time:
+                raise StateError("cannot exec in a stopped container")
+            status = _serve(init, manager, options, attendance, found, spec)
+        except BaseException:
+            init.abort()
+            raise
+        init.close()
+        return status
+    finally:
+        if attendance is not None:
+            attendance.close()
+
+
+def _serve(
+    init: launch.Init,
+    manager: cgroups.Manager,
+    options: ExecOptions,
+    attendance: console.Attendance | None,
+    found: kernel.Container,
+    spec: Spec,
+) -> int:
+    def attach(_fd: int) -> None:
+        manager.attach(init.pid)
+
+    def listener(fd: int) -> None:
+        bringup.send_seccomp_listener(spec, fd, found.document.encode("utf-8", "surrogateescape"), init.pid)
+
+    bringup.serve(
+        init,
+        {"CGROUP": attach, "CONSOLE": bringup.console_answer(options, attendance), "SECCOMP": listener},
+    )
+    if options.pidfd_socket:
+        console.send_fd(options.pidfd_socket, init.pidfd, b"setns", "--pidfd-socket")
+    if options.pid_file:
+        bringup.write_pid_file(options.pid_file, init.pid)
+    init.go()
+    try:
+        init.receive()  # the end of file of a successful execve, or its error
+    except BaseException:
+        if options.pid_file:
+            os.unlink(options.pid_file)
+        raise
+    if attendance is None:
+        return 0
+    status = attendance.wait(init.pid, init.pidfd)
+    init.pid = 0
+    return status
