@@ -207,6 +207,7 @@ struct sync_message {
 
 #define SYNC_FLAG_KERNEL_TEXT 1u /* text is the kernel's explanation, not an argument */
 #define SYNC_FLAG_HOOK_OUTPUT 2u /* text is what the hook printed; value its wait status (or -1: timed out) */
+#define SYNC_FLAG_HOOK_SHIFT 16  /* of a hook op: flags >> 16 is its index among its kind */
 
 /* Which call failed. The name is what the user reads: STEP_MOVE_MOUNT -> "move_mount". */
 #define PLAN_STEPS(X)                                                                                                  \

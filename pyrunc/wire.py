@@ -104,6 +104,7 @@ STEPS: tuple[str, ...] = (
 
 FLAG_KERNEL_TEXT = 1
 FLAG_HOOK_OUTPUT = 2
+FLAG_HOOK_SHIFT = 16
 
 MOUNT_FLAG_ORDINARY_DIR = 1
 MOUNT_FLAG_COPY_UP = 2
@@ -173,6 +174,11 @@ class Message:
         self.flags = flags
         self.value = value
         self.text = text
+
+    @property
+    def hook_place(self) -> int:
+        """Of a hook op: its index among the hooks of its kind."""
+        return self.flags >> FLAG_HOOK_SHIFT
 
 
 def _u32(value: int) -> bytes:
