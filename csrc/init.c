@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * init: the static program that runs inside the container's namespaces, does what its plan says, and becomes the
+ * container's process.
+ *
+ *     init SYNC_FD PLAN_FD
+ *
+ * The runtime starts it from a sealed memfd (CVE-2019-5736) with an empty environment; the two descriptors and those
+ * that the plan names were inherited, stdio is the container's. Exit codes: 1 the failure was reported on the sync
+ * socket (or the parent is gone), 2 wrong arguments. It never writes to its stdio.
+ */
+#include "init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SIGNAL_MAX 64
+
+static op_function *const ops[] = {
+	[PLAN_OP_RLIMIT] = op_rlimit,
+	[PLAN_OP_PROC_SELF] = op_proc_self,
+	[PLAN_OP_SETNS] = op_setns,
+	[PLAN_OP_UNSHARE] = op_unshare,
+	[PLAN_OP_FORK] = op_fork,
+	[PLAN_OP_SYNC] = op_sync,
+	[PLAN_OP_USERNS_ROOT] = op_userns_root,
+	[PLAN_OP_DUMPABLE] = op_dumpable,
+	[PLAN_OP_KEYRING] = op_keyring,
+	[PLAN_OP_LOOPBACK_UP] = op_loopback_up,
+	[PLAN_OP_ROOTFS] = op_rootfs,
+	[PLAN_OP_MOUNT_NEW] = op_mount_new,
+	[PLAN_OP_MOUNT_BIND] = op_mount_bind,
+	[PLAN_OP_REMOUNT] = op_remount,
+	[PLAN_OP_MKDIR] = op_mkdir,
+	[PLAN_OP_SYMLINK] = op_symlink,
+	[PLAN_OP_DEVICE] = op_device,
+	[PLAN_OP_HOOK] = op_hook,
+	[PLAN_OP_PIVOT] = op_pivot,
+	[PLAN_OP_ROOT_PROPAGATION] = op_root_propagation,
+	[PLAN_OP_CONSOLE] = op_console,
+	[PLAN_OP_HOSTNAME] = op_hostname,
+	[PLAN_OP_DOMAINNAME] = op_domainname,
+	[PLAN_OP_SYSCTL] = op_sysctl,
+	[PLAN_OP_READONLY_PATH] = op_readonly_path,
+	[PLAN_OP_MASKED_PATH] = op_masked_path,
+	[PLAN_OP_PERSONALITY] = op_personality,
+	[PLAN_OP_SCHEDULER] = op_scheduler,
+	[PLAN_OP_IOPRIO] = op_ioprio,
+	[PLAN_OP_MEMPOLICY] = op_mempolicy,
+	[PLAN_OP_AFFINITY] = op_affinity,
+	[PLAN_OP_UMASK] = op_umask,
+	[PLAN_OP_SETSID] = op_setsid,
+	[PLAN_OP_NO_NEW_PRIVS] = op_no_new_privs,
+	[PLAN_OP_SECCOMP] = op_seccomp,
+	[PLAN_OP_CAPS_BOUNDING] = op_caps_bounding,
+	[PLAN_OP_USER] = op_user,
+	[PLAN_OP_CHDIR] = op_chdir,
+	[PLAN_OP_CAPSET] = op_capset,
+	[PLAN_OP_LOOKUP] = op_lookup,
+	[PLAN_OP_CLOSE_FROM] = op_close_from,
+	[PLAN_OP_START_WAIT] = op_start_wait,
+	[PLAN_OP_EXEC] = op_exec,
+	[PLAN_OP_STDIO_OWNER] = op_stdio_owner,
+	[PLAN_OP_MOUNT_CGROUP1] = op_mount_cgroup1,
+	[PLAN_OP_DONE] = op_done,
+};
+
+/* A descriptor number from argv; -1 for anything else. */
+static int parse_fd(const char *text)
+{
+	int value = 0;
+
+	if (*text == '\0' || strlen(text) > 9)
+		return -1;
+	for (; *text != '\0'; text++) {
+		if (*text < '0' || *text > '9')
+			return -1;
+		value = value * 10 + (*text - '0');
+	}
+	return value;
+}
+
+/* Ignored signals and a mask survive exec, and our callers (a Python program, an engine) have both. */
+static void reset_signals(void)
+{
+	struct sigaction plain = {.sa_handler = SIG_DFL};
+	sigset_t none;
+
+	for (int number = 1; number <= SIGNAL_MAX; number++)
+		sigaction(number, &plain, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/*
+ * The program's descriptors 3 .. close_from-1 lose close-on-exec here, as long as no number among them can be one of
+ * ours; a number that nobody uses is filled, so that none of ours will get it.
+ */
+static void open_gaps(struct init *in)
+{
+	for (uint32_t fd = 3; fd < in->close_from; fd++) {
+		int flags = fcntl((int)fd, F_GETFD);
+
+		if (flags >= 0 && fcntl((int)fd, F_SETFD, flags & ~FD_CLOEXEC) == 0)
+			continue;
+		if (fcntl(in->sync_fd, F_DUPFD_CLOEXEC, (int)fd) != (int)fd)
+			fail(in, STEP_PLAN, errno, "CLOSE_FROM leaves no room for init's own file descriptors");
+	}
+}
+
+static void start(struct init *in, int argc, char **argv)
+{
+	int plan_fd;
+
+	if (argc != 3 || (in->sync_fd = parse_fd(argv[1])) < 0 || (plan_fd = parse_fd(argv[2])) < 0)
+		_exit(INIT_EXIT_USAGE);
+	in->report_fd = in->sync_fd;
+	in->op_index = in->op_path = PLAN_NO_PATH;
+	in->root_fd = in->procfs_fd = in->null_fd = in->mask_fd = -1;
+	in->close_from = 3;
+	reset_signals();
+	/* engines tie the runtime's life to theirs; the container must not inherit that */
+	prctl(PR_SET_PDEATHSIG, 0ul, 0ul, 0ul, 0ul);
+	if (syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+		fail(in, STEP_CLOSE_RANGE, errno, "");
+	/* modes are given exactly; UMASK, or the end, sets the program's */
+	in->old_umask = umask(0);
+	plan_load(in, plan_fd);
+	open_gaps(in);
+	/* before anything is joined or mounted: later nobody can say whose /proc that is */
+	proc_open_host(in);
+}
+
+int main(int argc, char **argv)
+{
+	struct init in = {0};
+	struct cursor fields;
+	const uint8_t *at;
+	uint32_t op;
+
+	start(&in, argc, argv);
+	at = in.plan + sizeof(struct plan_header);
+	while (plan_next(&in, &at, &op, &fields)) {
+		if (in.skip_next)
+			in.skip_next = false;
+		else
+			ops[op](&in, &fields);
+	}
+	fail(&in, STEP_PLAN, 0, "the plan has no end");
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of init share. init is single-threaded, static, and allocates nothing after the plan is read: one
+ * private mapping holds the plan, another the scratch arena for pointer arrays.
+ *
+ * Two ways to fail. An op that cannot go on calls fail(). A helper whose caller may still have a fallback calls note()
+ * and returns -1; the caller goes on or calls fail_noted().
+ */
+#ifndef PYRUNC_INIT_H
+#define PYRUNC_INIT_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+
+#include "plan.h"
+
+/* Numbers that are the same on every architecture; the oldest headers and musl lack some. */
+#ifndef SYS_open_tree
+#define SYS_open_tree 428
+#define SYS_move_mount 429
+#define SYS_fsopen 430
+#define SYS_fsconfig 431
+#define SYS_fsmount 432
+#define SYS_fspick 433
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+#ifndef SYS_faccessat2
+#define SYS_faccessat2 439
+#endif
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC 4u
+#endif
+#ifndef AT_RECURSIVE
+#define AT_RECURSIVE 0x8000
+#endif
+#ifndef MOUNT_ATTR_NOSYMFOLLOW
+#define MOUNT_ATTR_NOSYMFOLLOW 0x00200000
+#endif
+#ifndef MS_NOSYMFOLLOW
+#define MS_NOSYMFOLLOW 256
+#endif
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
+/* not in the kernel's exported headers, and sys/mount.h clashes with linux/mount.h */
+#define INIT_MNT_DETACH 2
+#define INIT_UMOUNT_NOFOLLOW 8
+
+#define INIT_PATH_MAX 4096
+#define INIT_NAME_MAX 256
+
+enum init_exit { INIT_EXIT_FAILED = 1, INIT_EXIT_USAGE = 2 };
+
+struct init {
+	int sync_fd;
+	int report_fd; /* where an error goes: the sync socket, after START_WAIT the fifo */
+	bool report_is_fifo;
+
+	const uint8_t *plan;
+	size_t plan_size;
+	uint32_t op_count;
+	uint32_t op_index; /* of the op that runs, PLAN_NO_PATH before the first */
+	uint32_t op_path;
+	bool skip_next;
+
+	uint8_t *arena;
+	size_t arena_size;
+	size_t arena_used;
+
+	int proc_fd;   /* the runtime's /proc, kept from the start */
+	int procfs_fd; /* our own instance, -1 until needed; may be a copy of proc_fd */
+	int root_fd;   /* the container's root, -1 = open "/" when needed */
+	const char *rootfs_path;
+	int null_fd;   /* tree that masks files, -1 none yet */
+	bool null_attached;
+	int mask_fd; /* tree that masks directories, -1 none yet */
+
+	uint32_t close_from; /* descriptors 3 .. close_from-1 are the program's */
+	unsigned int old_umask;
+	bool umask_set;
+	bool cwd_done; /* by a CHDIR that was allowed to fail */
+	const uint8_t *exec_record;
+	char *program; /* found by LOOKUP, in the arena's fixed part */
+	char *home;    /* "HOME=...", in the arena's fixed part; empty until looked up */
+
+	struct sync_message why; /* the failure noted last */
+};
+
+struct cursor {
+	struct init *in;
+	const uint8_t *at;
+	const uint8_t *end;
+};
+
+struct blob {
+	const uint8_t *data;
+	uint32_t size;
+};
+
+struct numbers {
+	uint32_t *values;
+	uint32_t count;
+};
+
+struct list {
+	char **items; /* `count` strings, a NULL, room for one more and its NULL */
+	uint32_t count;
+};
+
+typedef void op_function(struct init *in, struct cursor *fields);
+
+/* init_plan.c: the plan's bytes, every read checked */
+void plan_load(struct init *in, int plan_fd);
+bool plan_next(struct init *in, const uint8_t **at, uint32_t *op, struct cursor *fields);
+void plan_drop_behind(struct init *in, const uint8_t *needed);
+uint32_t take_u32(struct cursor *c);
+uint64_t take_u64(struct cursor *c);
+int take_fd(struct cursor *c);
+const char *take_string(struct cursor *c);
+struct blob take_blob(struct cursor *c);
+struct blob take_aligned(struct cursor *c);
+struct list take_list(struct cursor *c);
+struct numbers take_numbers(struct cursor *c);
+void *arena_take(struct init *in, size_t size);
+
+/* init_sync.c: messages to the parent */
+int note(struct init *in, enum plan_step step, const char *text);
+int note_fs(struct init *in, enum plan_step step, int fs_fd, const char *text);
+_Noreturn void fail_noted(struct init *in);
+_Noreturn void fail(struct init *in, enum plan_step step, int error, const char *text);
+void warn(struct init *in, enum plan_step step, int error, int64_t value, const char *text);
+void sync_send(struct init *in, enum sync_code code, int64_t value, int fd);
+void sync_wait(struct init *in);
+const char *number_text(char buffer[24], uint64_t value);
+
+/* init_path.c: paths inside the rootfs */
+enum path_kind { PATH_DIRECTORY, PATH_FILE };
+int path_root(struct init *in);
+int path_open(struct init *in, const char *path, int flags, uint64_t resolve);
+int path_make(struct init *in, const char *path, enum path_kind kind, uint32_t mode, uint64_t resolve);
+int path_parent(struct init *in, const char *path, char name[INIT_NAME_MAX]);
+void close_quietly(int fd);
+int open_beneath(int dir, const char *path, int flags, uint64_t resolve);
+
+/* init_mount.c */
+int tree_clone(int dir, const char *path, unsigned int flags);
+int tree_attach(struct init *in, int tree, int target, const char *name);
+int mount_attributes(struct init *in, int fd, uint64_t set, uint64_t clear, bool recursive, const char *text);
+int mount_propagation(struct init *in, int fd, uint32_t flags, const char *text);
+int filesystem(struct init *in, const char *type, const char *source, const struct list *params, uint64_t attributes);
+int fs_apply(struct init *in, int fs, const char *param);
+
+/* init_copy.c */
+int copy_up(struct init *in, int from, int to, const char *text);
+
+/* init_proc.c */
+void proc_open_host(struct init *in);
+void proc_forget(struct init *in);
+int proc_chmod(struct init *in, int fd, uint32_t mode);
+
+/* init_rootfs.c */
+struct fd_facts {
+	uint64_t mount;
+	uint64_t inode;
+	bool mount_root;
+};
+int fd_facts(int fd, struct fd_facts *facts);
+
+op_function op_rlimit, op_proc_self, op_setns, op_unshare, op_fork, op_sync, op_userns_root, op_dumpable, op_keyring,
+	op_loopback_up, op_rootfs, op_mount_new, op_mount_bind, op_remount, op_mkdir, op_symlink, op_device, op_hook,
+	op_pivot, op_root_propagation, op_console, op_hostname, op_domainname, op_sysctl, op_readonly_path,
+	op_masked_path, op_personality, op_scheduler, op_ioprio, op_mempolicy, op_affinity, op_umask, op_setsid,
+	op_no_new_privs, op_seccomp, op_caps_bounding, op_user, op_chdir, op_capset, op_lookup, op_close_from,
+	op_start_wait, op_exec, op_stdio_owner, op_mount_cgroup1, op_done;
+
+#endif

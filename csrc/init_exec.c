@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The end of the plan: working directory, finding the program, and becoming it.
+ */
+#include "init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DEFAULT_HOME "/"
+/* a passwd file of the image's choice: read so much of it and no more */
+#define PASSWD_MAX (1 << 20)
+
+/*
+ * CVE-2024-21626: a working directory that leads out (by a leaked descriptor, /proc/self/fd/7) shows as unreachable.
+ * The raw call: libc's would search its way up.
+ */
+static void verify_inside(struct init *in, const char *path)
+{
+	char where[INIT_PATH_MAX];
+
+	if (syscall(SYS_getcwd, where, sizeof(where)) < 0)
+		fail(in, errno == ENOENT ? STEP_CWD_OUTSIDE : STEP_GETCWD, errno, path);
+	if (where[0] != '/')
+		fail(in, STEP_CWD_OUTSIDE, 0, path);
+}
+
+void op_chdir(struct init *in, struct cursor *fields)
+{
+	const char *path = take_string(fields);
+	uint32_t flags = take_u32(fields);
+	int fd;
+
+	if (in->cwd_done) {
+		verify_inside(in, path);
+		return;
+	}
+	/* magic links are not refused but lead to EXDEV, as everything that leaves the root does */
+	fd = path_open(in, path, O_PATH | O_DIRECTORY, 0);
+	if (fd < 0 && errno == ENOENT && (flags & CHDIR_MAKE) != 0) {
+		fd = path_make(in, path, PATH_DIRECTORY, 0755, 0);
+		if (fd < 0 && (errno != EACCES || (flags & CHDIR_TRY) == 0))
+			fail_noted(in);
+	}
+	if (fd < 0 || fchdir(fd) < 0) {
+		if (errno == EACCES && (flags & CHDIR_TRY) != 0)
+			return;
+		fail(in, errno == EXDEV || errno == ELOOP ? STEP_CWD_OUTSIDE : STEP_CHDIR, errno, path);
+	}
+	close(fd);
+	verify_inside(in, path);
+	in->cwd_done = (flags & CHDIR_TRY) != 0;
+}
+
+/* 0 when `path` can be executed by the user we are now. */
+static int executable(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return errno;
+	if (S_ISDIR(st.st_mode))
+		return EISDIR;
+	if (syscall(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS) < 0 && errno != ENOSYS)
+		return errno;
+	return 0;
+}
+
+/* "next" of "next:rest" and `name` joined; the rest, or NULL behind the last element. */
+static const char *join(char out[INIT_PATH_MAX], const char *search, const char *name)
+{
+	size_t size = strcspn(search, ":");
+
+	out[0] = '\0';
+	if (size + strlen(name) + 3 <= INIT_PATH_MAX) {
+		memcpy(out, search, size);
+		/* an empty element is the working directory */
+		strcpy(out + size, size == 0 ? "./" : "/");
+		strcat(out, name);
+	}
+	return search[size] == ':' ? search + size + 1 : NULL;
+}
+
+static void find_program(struct init *in, const char *name, const char *search)
+{
+	int error = ENOENT;
+
+	if (strchr(name, '/') != NULL) {
+		error = strlen(name) < INIT_PATH_MAX ? executable(name) : ENAMETOOLONG;
+		if (error != 0)
+			fail(in, STEP_LOOKUP, error, name);
+		strcpy(in->program, name);
+		return;
+	}
+	while (search != NULL && name[0] != '\0') {
+		int one;
+
+		search = join(in->program, search, name);
+		one = executable(in->program);
+		if (one == 0)
+			return;
+		/* as execvp: a file that is there but not for us says more than "not found" */
+		if (one == EACCES)
+			error = EACCES;
+	}
+	fail(in, STEP_LOOKUP, error, name);
+}
+
+/* "name:password:UID:gid:comment:HOME:shell": HOME when the uid is `uid`, ended by a NUL; NULL else. */
+static char *home_of_line(char *line, uint32_t uid)
+{
+	char digits[24], *field[6], *at = line;
+
+	for (int i = 0; i < 6; i++) {
+		field[i] = strsep(&at, ":");
+		if (field[i] == NULL)
+			return NULL;
+	}
+	return strcmp(field[2], number_text(digits, uid)) == 0 && field[5][0] == '/' ? field[5] : NULL;
+}
+
+static void scan_passwd(struct init *in, int fd, uint32_t uid)
+{
+	char buffer[INIT_PATH_MAX];
+	size_t used = 0, total = 0;
+	bool skipping = false;
+	ssize_t n;
+
+	while (total < PASSWD_MAX && (n = read(fd, buffer + used, sizeof(buffer) - 1 - used)) > 0) {
+		char *line = buffer, *end;
+
+		used += (size_t)n;
+		total += (size_t)n;
+		buffer[used] = '\0';
+		while ((end = strchr(line, '\n')) != NULL) {
+			char *home;
+
+			*end = '\0';
+			home = skipping ? NULL : home_of_line(line, uid);
+			if (home != NULL) {
+				strcpy(in->home + 5, home);
+				return;
+			}
+			skipping = false;
+			line = end + 1;
+		}
+		/* no NUL can hide a line's end: strchr stops there, and the rest counts as one long line */
+		used -= (size_t)(line - buffer);
+		memmove(buffer, line, used);
+		if (used == sizeof(buffer) - 1) {
+			used = 0;
+			skipping = true;
+		}
+	}
+}
+
+/* The container's file, read by hand: NSS would load the container's libraries. */
+static void find_home(struct init *in, uint32_t uid)
+{
+	int fd = open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct stat st;
+
+	strcpy(in->home, "HOME=" DEFAULT_HOME);
+	if (fd < 0)
+		return;
+	/* a fifo there would keep us waiting */
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		scan_passwd(in, fd, uid);
+	close(fd);
+}
+
+static bool lacks_home(const struct list *env)
+{
+	for (uint32_t i = 0; i < env->count; i++)
+		if (strncmp(env->items[i], "HOME=", 5) == 0 && env->items[i][5] != '\0')
+			return false;
+	return true;
+}
+
+/* Now rather than after the seccomp filter, which may not let us read files. */
+static void prepare_home(struct init *in)
+{
+	struct cursor fields = {.in = in, .at = in->exec_record + sizeof(struct plan_record)};
+	uint32_t size, uid;
+	struct list env;
+
+	memcpy(&size, in->exec_record + offsetof(struct plan_record, size), sizeof(size));
+	fields.end = in->exec_record + size;
+	(void)take_list(&fields);
+	env = take_list(&fields);
+	uid = take_u32(&fields);
+	if (uid != PLAN_NO_PATH && lacks_home(&env))
+		find_home(in, uid);
+}
+
+void op_lookup(struct init *in, struct cursor *fields)
+{
+	const char *name = take_string(fields), *search = take_string(fields);
+
+	find_program(in, name, search);
+	if (in->exec_record != NULL)
+		prepare_home(in);
+}
+
+/* The numbers below are the program's already (see open_gaps): only what is ours has to close on exec. */
+void op_close_from(struct init *in, struct cursor *fields)
+{
+	uint32_t first = take_u32(fields);
+
+	if (syscall(SYS_close_range, first, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+		fail(in, STEP_CLOSE_RANGE, errno, "");
+}
+
+static void add_home(struct init *in, struct list *env)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < env->count; i++)
+		if (strncmp(env->items[i], "HOME=", 5) != 0)
+			env->items[kept++] = env->items[i];
+	env->items[kept] = in->home;
+	env->items[kept + 1] = NULL;
+}
+
+void op_exec(struct init *in, struct cursor *fields)
+{
+	struct list argv = take_list(fields), env = take_list(fields);
+	uint32_t uid = take_u32(fields);
+	const char *path = in->program;
+
+	if (argv.count == 0)
+		fail(in, STEP_PLAN, 0, "EXEC has no argv[0]");
+	if (path[0] == '\0')
+		path = argv.items[0];
+	if (uid != PLAN_NO_PATH && lacks_home(&env)) {
+		if (in->home[0] == '\0')
+			find_home(in, uid);
+		add_home(in, &env);
+	}
+	if (!in->umask_set)
+		umask((mode_t)in->old_umask);
+	execve(path, argv.items, env.items);
+	fail(in, STEP_EXECVE, errno, path);
+}
+
+void op_done(struct init *in, struct cursor *fields)
+{
+	(void)in;
+	(void)fields;
+	_exit(0);
+}

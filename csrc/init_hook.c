@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hooks that run in the container's namespaces: createContainer (before PIVOT, so its path is the runtime's) and
+ * startContainer (after). config.md, "POSIX-platform Hooks": the state on stdin, listed order, a timeout, and a failure
+ * stops everything.
+ */
+#include "init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define OUTPUT_MAX 400
+#define HOOK_UMASK 022
+#define EXEC_FAILED 127
+
+struct hook {
+	const char *path;
+	struct list argv;
+	struct list env;
+	struct blob input;
+	int64_t deadline; /* ms of CLOCK_MONOTONIC, -1 none */
+	size_t written;
+	char output[OUTPUT_MAX + 1];
+	size_t output_size;
+	pid_t pid;
+	int to, from, failure; /* our ends: its stdin, its stdout and stderr, errno of its execve */
+	int pidfd;
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void make_pipe(struct init *in, int ends[2])
+{
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		fail(in, STEP_HOOK, errno, "pipe2");
+}
+
+/* In the child. 3 is the pipe for the errno of execve; it closes on exec, all above is closed now. */
+static _Noreturn void become_hook(const struct hook *hook, int input, int output, int failure)
+{
+	int error;
+
+	setpgid(0, 0); /* so that a timeout reaches its children */
+	umask(HOOK_UMASK);
+	/* out of the way first: the ends may have numbers below 4 */
+	input = fcntl(input, F_DUPFD_CLOEXEC, 4);
+	output = fcntl(output, F_DUPFD_CLOEXEC, 4);
+	failure = fcntl(failure, F_DUPFD_CLOEXEC, 4);
+	if (dup2(input, 0) >= 0 && dup2(output, 1) >= 0 && dup2(output, 2) >= 0 &&
+	    dup3(failure, 3, O_CLOEXEC) >= 0 && syscall(SYS_close_range, 4, ~0u, 0) == 0)
+		execve(hook->path, hook->argv.items, hook->env.items);
+	error = errno;
+	/* the parent sees the number, or an exit status that says little */
+	if (write(3, &error, sizeof(error)) != sizeof(error))
+		_exit(EXEC_FAILED);
+	_exit(EXEC_FAILED);
+}
+
+static void start_hook(struct init *in, struct hook *hook)
+{
+	int input[2], output[2], failure[2];
+
+	make_pipe(in, input);
+	make_pipe(in, output);
+	make_pipe(in, failure);
+	hook->pid = fork();
+	if (hook->pid < 0)
+		fail(in, STEP_CLONE, errno, hook->path);
+	if (hook->pid == 0)
+		become_hook(hook, input[0], output[1], failure[1]);
+	setpgid(hook->pid, hook->pid);
+	close(input[0]);
+	close(output[1]);
+	close(failure[1]);
+	hook->to = input[1];
+	hook->from = output[0];
+	hook->failure = failure[0];
+	hook->pidfd = (int)syscall(SYS_pidfd_open, hook->pid, 0);
+	if (hook->pidfd < 0 || fcntl(hook->to, F_SETFL, O_NONBLOCK) < 0 || fcntl(hook->from, F_SETFL, O_NONBLOCK) < 0) {
+		kill(hook->pid, SIGKILL);
+		fail(in, STEP_HOOK, errno, hook->path);
+	}
+}
+
+static void close_end(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void feed(struct hook *hook)
+{
+	ssize_t n = write(hook->to, hook->input.data + hook->written, hook->input.size - hook->written);
+
+	if (n > 0)
+		hook->written += (size_t)n;
+	/* a hook need not read its stdin: EPIPE is fine */
+	if ((n < 0 && errno != EAGAIN && errno != EINTR) || hook->written == hook->input.size)
+		close_end(&hook->to);
+}
+
+/* Keeps the last OUTPUT_MAX bytes: the reason of a failure stands at the end. */
+static void collect(struct hook *hook)
+{
+	char chunk[OUTPUT_MAX];
+	ssize_t n;
+
+	while ((n = read(hook->from, chunk, sizeof(chunk))) > 0) {
+		size_t keep = sizeof(chunk) - (size_t)n;
+
+		if (hook->output_size > keep) {
+			memmove(hook->output, hook->output + hook->output_size - keep, keep);
+			hook->output_size = keep;
+		}
+		memcpy(hook->output + hook->output_size, chunk, (size_t)n);
+		hook->output_size += (size_t)n;
+	}
+	if (n == 0)
+		close_end(&hook->from);
+}
+
+/* Until it exits (its children may keep the pipes open for ever). False when the time is over. */
+static bool attend(struct hook *hook)
+{
+	for (;;) {
+		struct pollfd fds[3] = {
+			{.fd = hook->pidfd, .events = POLLIN},
+			{.fd = hook->from, .events = POLLIN},
+			{.fd = hook->to, .events = POLLOUT},
+		};
+		int64_t left = hook->deadline < 0 ? -1 : hook->deadline - now_ms();
+
+		if (hook->deadline >= 0 && left <= 0)
+			return false;
+		if (poll(fds, 3, left > INT32_MAX ? INT32_MAX : (int)left) < 0 && errno != EINTR)
+			return false;
+		if (fds[2].revents != 0)
+			feed(hook);
+		if (fds[1].revents != 0)
+			collect(hook);
+		if (fds[0].revents != 0)
+			return true;
+	}
+}
+
+static int reap(pid_t pid)
+{
+	int status = 0;
+
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return status;
+}
+
+static void report(struct init *in, struct hook *hook, enum plan_step step, int64_t value)
+{
+	while (hook->output_size > 0 && hook->output[hook->output_size - 1] == '\n')
+		hook->output_size--;
+	for (size_t i = 0; i < hook->output_size; i++)
+		if (hook->output[i] == '\0')
+			hook->output[i] = ' ';
+	hook->output[hook->output_size] = '\0';
+	errno = 0;
+	note(in, step, hook->output);
+	in->why.flags = SYNC_FLAG_HOOK_OUTPUT;
+	in->why.value = value;
+	fail_noted(in);
+}
+
+static void finish_hook(struct init *in, struct hook *hook, bool in_time)
+{
+	int error = 0, status;
+
+	if (!in_time) {
+		kill(-hook->pid, SIGKILL);
+		kill(hook->pid, SIGKILL);
+	}
+	status = reap(hook->pid);
+	if (hook->from >= 0)
+		collect(hook);
+	if (!in_time)
+		report(in, hook, STEP_HOOK_TIMEOUT, -1);
+	if (read(hook->failure, &error, sizeof(error)) == sizeof(error))
+		fail(in, STEP_HOOK, error, hook->path);
+	if (status != 0)
+		report(in, hook, STEP_HOOK, status);
+	close_end(&hook->to);
+	close_end(&hook->from);
+	close(hook->failure);
+	close(hook->pidfd);
+}
+
+void op_hook(struct init *in, struct cursor *fields)
+{
+	struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
+	struct hook hook = {.path = take_string(fields), .argv = take_list(fields), .env = take_list(fields)};
+	uint64_t timeout;
+	bool in_time;
+
+	hook.input = take_blob(fields);
+	timeout = take_u64(fields);
+	hook.deadline = timeout == 0 || timeout > INT64_MAX / 2 ? -1 : now_ms() + (int64_t)timeout;
+	start_hook(in, &hook);
+	/* after the fork: it must not inherit this */
+	sigaction(SIGPIPE, &ignore, &old);
+	if (hook.input.size == 0)
+		close_end(&hook.to);
+	in_time = attend(&hook);
+	finish_hook(in, &hook, in_time);
+	sigaction(SIGPIPE, &old, NULL);
+}

@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mounts. Every mount is built detached (fsopen, open_tree), gets its attributes, and only then appears, in one step, on
+ * a target that is a file descriptor. No mount(2) on a path that someone could still change.
+ */
+#include "init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+/* fsconfig(2) takes 255 bytes per string, mount(2) a page of all together */
+#define FSCONFIG_TEXT_MAX 255
+#define MOUNT_DATA_MAX 4095
+
+struct new_mount {
+	const char *target;
+	const char *type;
+	const char *source;
+	struct list params;
+	uint64_t attributes;
+	struct numbers propagation;
+	uint32_t flags;
+};
+
+int tree_clone(int dir, const char *path, unsigned int flags)
+{
+	return (int)syscall(SYS_open_tree, dir, path, flags | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+}
+
+/* Put the detached `tree` on `target`. When that covers the container's root, the root is the new mount from now on. */
+int tree_attach(struct init *in, int tree, int target, const char *name)
+{
+	struct fd_facts root, place;
+	bool covers;
+
+	if (fd_facts(path_root(in), &root) < 0 || fd_facts(target, &place) < 0)
+		return note(in, STEP_FSTAT, name);
+	covers = root.mount == place.mount && root.inode == place.inode;
+	if (syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+		return note(in, STEP_MOVE_MOUNT, name);
+	if (covers) {
+		close(in->root_fd);
+		in->root_fd = fcntl(tree, F_DUPFD_CLOEXEC, 3);
+	}
+	return 0;
+}
+
+int mount_attributes(struct init *in, int fd, uint64_t set, uint64_t clear, bool recursive, const char *text)
+{
+	struct mount_attr attr = {.attr_set = set, .attr_clr = clear};
+
+	if (set == 0 && clear == 0)
+		return 0;
+	/* the access time modes are a number, not bits: the kernel wants the whole field cleared before one is set */
+	if (((set | clear) & MOUNT_ATTR__ATIME) != 0)
+		attr.attr_clr |= MOUNT_ATTR__ATIME;
+	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof(attr)) < 0)
+		return note(in, STEP_MOUNT_SETATTR, text);
+	return 0;
+}
+
+int mount_propagation(struct init *in, int fd, uint32_t flags, const char *text)
+{
+	struct mount_attr attr = {.propagation = flags & (MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE)};
+	int at = AT_EMPTY_PATH | ((flags & MS_REC) != 0 ? AT_RECURSIVE : 0);
+
+	if (syscall(SYS_mount_setattr, fd, "", at, &attr, sizeof(attr)) < 0)
+		return note(in, STEP_MOUNT_SETATTR, text);
+	return 0;
+}
+
+static int propagate(struct init *in, int fd, const struct numbers *steps, const char *text)
+{
+	for (uint32_t i = 0; i < steps->count; i++)
+		if (mount_propagation(in, fd, steps->values[i], text) < 0)
+			return -1;
+	return 0;
+}
+
+/* "key=value" or "key" */
+int fs_apply(struct init *in, int fs, const char *param)
+{
+	const char *equals = strchr(param, '=');
+	char key[FSCONFIG_TEXT_MAX + 1];
+	size_t size = equals == NULL ? strlen(param) : (size_t)(equals - param);
+	long result;
+
+	if (size >= sizeof(key)) {
+		errno = E2BIG;
+		return note(in, STEP_FSCONFIG, param);
+	}
+	memcpy(key, param, size);
+	key[size] = '\0';
+	if (equals == NULL)
+		result = syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, key, NULL, 0);
+	else
+		result = syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, equals + 1, 0);
+	return result < 0 ? note_fs(in, STEP_FSCONFIG, fs, param) : 0;
+}
+
+static int configure(struct init *in, int fs, const char *source, const struct list *params)
+{
+	if (source[0] != '\0' && syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
+		return note_fs(in, STEP_FSCONFIG, fs, source);
+	for (uint32_t i = 0; i < params->count; i++)
+		if (fs_apply(in, fs, params->items[i]) < 0)
+			return -1;
+	return 0;
+}
+
+/* A detached mount of a new file system; -1 when the failure is noted. */
+int filesystem(struct init *in, const char *type, const char *source, const struct list *params, uint64_t attributes)
+{
+	int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), mount = -1;
+
+	if (fs < 0)
+		return note(in, STEP_FSOPEN, type);
+	if (configure(in, fs, source, params) == 0) {
+		if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+			note_fs(in, STEP_FSCONFIG, fs, source[0] != '\0' ? source : type);
+		else if ((mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes)) < 0)
+			note_fs(in, STEP_FSMOUNT, fs, type);
+	}
+	close_quietly(fs);
+	return mount;
+}
+
+static bool too_long_for_fsconfig(const struct new_mount *m)
+{
+	if (strlen(m->source) > FSCONFIG_TEXT_MAX)
+		return true;
+	for (uint32_t i = 0; i < m->params.count; i++) {
+		const char *equals = strchr(m->params.items[i], '=');
+
+		if (equals != NULL && strlen(equals + 1) > FSCONFIG_TEXT_MAX)
+			return true;
+	}
+	return false;
+}
+
+static unsigned long classic_flags(uint64_t attributes)
+{
+	static const struct {
+		uint64_t attribute;
+		unsigned long flag;
+	} map[] = {
+		{MOUNT_ATTR_RDONLY, MS_RDONLY},         {MOUNT_ATTR_NOSUID, MS_NOSUID},
+		{MOUNT_ATTR_NODEV, MS_NODEV},           {MOUNT_ATTR_NOEXEC, MS_NOEXEC},
+		{MOUNT_ATTR_NODIRATIME, MS_NODIRATIME}, {MOUNT_ATTR_NOSYMFOLLOW, MS_NOSYMFOLLOW},
+		{MOUNT_ATTR_NOATIME, MS_NOATIME},       {MOUNT_ATTR_STRICTATIME, MS_STRICTATIME},
+	};
+	unsigned long flags = 0;
+
+	for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++)
+		if ((attributes & map[i].attribute) != 0)
+			flags |= map[i].flag;
+	return flags;
+}
+
+/*
+ * Long parameters (an overlay's lowerdir) fit mount(2) only. "." after fchdir is as good as a descriptor: no name is
+ * looked up. Returns the new mount's root, which is what the target now resolves to.
+ */
+static int mount_classic(struct init *in, const struct new_mount *m, int target)
+{
+	char data[MOUNT_DATA_MAX + 1];
+	size_t used = 0;
+	int back, fd = -1;
+
+	for (uint32_t i = 0; i < m->params.count; i++) {
+		size_t size = strlen(m->params.items[i]);
+
+		if (used + size + 2 > sizeof(data)) {
+			errno = E2BIG;
+			return note(in, STEP_MOUNT, m->target);
+		}
+		if (used > 0)
+			data[used++] = ',';
+		memcpy(data + used, m->params.items[i], size);
+		used += size;
+	}
+	data[used] = '\0';
+	back = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (back < 0 || fchdir(target) < 0)
+		return note(in, STEP_CHDIR, m->target);
+	if (syscall(SYS_mount, m->source, ".", m->type, classic_flags(m->attributes), data) < 0)
+		note(in, STEP_MOUNT, m->target);
+	else if ((fd = path_open(in, m->target, O_PATH | O_DIRECTORY, 0)) < 0)
+		note(in, STEP_OPENAT2, m->target);
+	if (fchdir(back) < 0)
+		fail(in, STEP_CHDIR, errno, ".");
+	close_quietly(back);
+	return fd;
+}
+
+/* What a fallback op may make good: the kernel does not allow or does not have it. */
+static bool tolerable(int error)
+{
+	return error == EPERM || error == EINVAL || error == EBUSY || error == ENODEV;
+}
+
+static void settle(struct init *in, bool done, uint32_t flags)
+{
+	if (!done && ((flags & MOUNT_FLAG_OPTIONAL) == 0 || !tolerable(in->why.error)))
+		fail_noted(in);
+	in->skip_next = done && (flags & MOUNT_FLAG_DONE_SKIP) != 0;
+}
+
+static int nofollow_target(struct init *in, const char *path, enum path_kind kind)
+{
+	char name[INIT_NAME_MAX];
+	int dir = path_parent(in, path, name), fd;
+
+	if (dir < 0)
+		return -1;
+	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT) {
+		if (kind == PATH_DIRECTORY ? mkdirat(dir, name, 0755) == 0 : mknodat(dir, name, S_IFREG | 0644, 0) == 0)
+			fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	}
+	close_quietly(dir);
+	return fd < 0 ? note(in, STEP_OPENAT, path) : fd;
+}
+
+/* The target's descriptor; -1 when it is missing and may be. */
+static int target_open(struct init *in, const char *path, enum path_kind kind, uint32_t flags)
+{
+	uint64_t resolve = (flags & MOUNT_FLAG_ORDINARY_DIR) != 0 ? RESOLVE_NO_SYMLINKS : 0;
+	int fd;
+
+	if ((flags & MOUNT_FLAG_NO_CREATE) != 0) {
+		fd = path_open(in, path, O_PATH | ((flags & MOUNT_FLAG_TARGET_NOFOLLOW) != 0 ? O_NOFOLLOW : 0), resolve);
+		if (fd >= 0 || errno == ENOENT || errno == ENOTDIR)
+			return fd;
+		note(in, STEP_OPENAT2, path);
+	} else if ((flags & MOUNT_FLAG_TARGET_NOFOLLOW) != 0) {
+		fd = nofollow_target(in, path, kind);
+	} else {
+		fd = path_make(in, path, kind, kind == PATH_DIRECTORY ? 0755 : 0644, resolve);
+	}
+	/* CVE-2019-19921, CVE-2023-27561: a symlink would put proc elsewhere and leave a fake /proc in place */
+	if (fd < 0 && resolve != 0 && (in->why.error == ELOOP || in->why.error == ENOTDIR))
+		fail(in, STEP_NOT_ORDINARY_DIR, in->why.error, path);
+	if (fd < 0)
+		fail_noted(in);
+	return fd;
+}
+
+/* mqueue takes no context= parameter: label its root afterwards */
+static int label_root(struct init *in, int mount, const char *param, const char *target)
+{
+	const char *label = strchr(param, '=') == NULL ? param : strchr(param, '=') + 1;
+	int fd = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fsetxattr(fd, "security.selinux", label, strlen(label), 0) < 0)
+		return note(in, STEP_OPENAT, target);
+	return close(fd);
+}
+
+static int fill_and_attach(struct init *in, const struct new_mount *m, int mount, int target, const char *label)
+{
+	bool copied = (m->flags & MOUNT_FLAG_COPY_UP) != 0;
+
+	if (copied && copy_up(in, target, mount, m->target) < 0)
+		return -1;
+	if (copied && mount_attributes(in, mount, m->attributes & MOUNT_ATTR_RDONLY, 0, false, m->target) < 0)
+		return -1;
+	if (label != NULL && label_root(in, mount, label, m->target) < 0)
+		return -1;
+	return tree_attach(in, mount, target, m->target);
+}
+
+static int mount_new(struct init *in, struct new_mount *m, int target)
+{
+	uint64_t attributes = m->attributes;
+	const char *label = NULL;
+	int mount;
+
+	if (too_long_for_fsconfig(m)) {
+		mount = mount_classic(in, m, target);
+	} else {
+		/* to be filled it must be writable first */
+		if ((m->flags & MOUNT_FLAG_COPY_UP) != 0)
+			attributes &= ~(uint64_t)MOUNT_ATTR_RDONLY;
+		if ((m->flags & MOUNT_FLAG_MQUEUE_LABEL) != 0 && m->params.count > 0)
+			label = m->params.items[--m->params.count];
+		mount = filesystem(in, m->type, m->source, &m->params, attributes);
+		if (mount >= 0 && fill_and_attach(in, m, mount, target, label) < 0) {
+			close_quietly(mount);
+			return -1;
+		}
+	}
+	if (mount < 0)
+		return -1;
+	if (propagate(in, mount, &m->propagation, m->target) < 0)
+		fail_noted(in); /* it is mounted: too late for a fallback */
+	close(mount);
+	return 0;
+}
+
+/* Only a directory that the image has counts, not one that we make for the mount. */
+static void keep_mode(struct init *in, struct new_mount *m)
+{
+	char *text = arena_take(in, sizeof("mode=07777"));
+	struct stat st;
+	int fd;
+
+	if ((m->flags & MOUNT_FLAG_TARGET_MODE) == 0)
+		return;
+	fd = path_open(in, m->target, O_PATH | O_DIRECTORY, 0);
+	if (fd < 0)
+		return;
+	if (fstat(fd, &st) == 0) {
+		strcpy(text, "mode=");
+		for (int i = 0; i < 4; i++)
+			text[5 + i] = (char)('0' + ((st.st_mode >> (9 - 3 * i)) & 7));
+		text[9] = '\0';
+		m->params.items[m->params.count++] = text;
+	}
+	close(fd);
+}
+
+void op_mount_new(struct init *in, struct cursor *fields)
+{
+	struct new_mount m = {.target = take_string(fields), .type = take_string(fields), .source = take_string(fields)};
+	int target;
+
+	m.params = take_list(fields);
+	m.attributes = take_u64(fields);
+	m.propagation = take_numbers(fields);
+	m.flags = take_u32(fields);
+	keep_mode(in, &m);
+	target = target_open(in, m.target, PATH_DIRECTORY, m.flags);
+	if (target < 0)
+		return;
+	settle(in, mount_new(in, &m, target) == 0, m.flags);
+	close(target);
+}
+
+struct bind_mount {
+	const char *target;
+	const char *source;
+	int tree;
+	uint64_t set, clear, rset, rclear;
+	struct numbers propagation;
+	uint32_t flags;
+};
+
+static int bind_open(struct init *in, const struct bind_mount *m)
+{
+	unsigned int flags = 0;
+	int tree;
+
+	if (m->tree >= 0)
+		return m->tree;
+	if ((m->flags & MOUNT_FLAG_RECURSIVE) != 0)
+		flags |= AT_RECURSIVE;
+	if ((m->flags & MOUNT_FLAG_SOURCE_NOFOLLOW) != 0)
+		flags |= AT_SYMLINK_NOFOLLOW;
+	tree = tree_clone(AT_FDCWD, m->source, flags);
+	return tree < 0 ? note(in, STEP_OPEN_TREE, m->source) : tree;
+}
+
+void op_mount_bind(struct init *in, struct cursor *fields)
+{
+	struct bind_mount m = {
+		.target = take_string(fields), .source = take_string(fields), .tree = take_fd(fields)};
+	struct stat st;
+	int tree, target;
+	bool done;
+
+	m.set = take_u64(fields);
+	m.clear = take_u64(fields);
+	m.rset = take_u64(fields);
+	m.rclear = take_u64(fields);
+	m.propagation = take_numbers(fields);
+	m.flags = take_u32(fields);
+	tree = bind_open(in, &m);
+	if (tree < 0) {
+		settle(in, false, m.flags);
+		return;
+	}
+	if (fstat(tree, &st) < 0)
+		fail(in, STEP_FSTAT, errno, m.source);
+	target = target_open(in, m.target, S_ISDIR(st.st_mode) ? PATH_DIRECTORY : PATH_FILE, m.flags);
+	if (target >= 0) {
+		done = mount_attributes(in, tree, m.set, m.clear, false, m.target) == 0 &&
+		       mount_attributes(in, tree, m.rset, m.rclear, true, m.target) == 0 &&
+		       tree_attach(in, tree, target, m.target) == 0;
+		settle(in, done, m.flags);
+		if (done && propagate(in, tree, &m.propagation, m.target) < 0)
+			fail_noted(in);
+		close(target);
+	}
+	close(tree);
+}
+
+static int reconfigure(struct init *in, int target, const struct list *params, const char *name)
+{
+	int fs = (int)syscall(SYS_fspick, target, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC), result;
+
+	if (fs < 0)
+		return note(in, STEP_FSPICK, name);
+	result = configure(in, fs, "", params);
+	if (result == 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+		result = note_fs(in, STEP_FSCONFIG, fs, name);
+	close_quietly(fs);
+	return result;
+}
+
+void op_remount(struct init *in, struct cursor *fields)
+{
+	const char *path = take_string(fields);
+	uint64_t set = take_u64(fields), clear = take_u64(fields);
+	bool recursive = take_u32(fields) != 0;
+	struct list params = take_list(fields);
+	struct numbers propagation = take_numbers(fields);
+	int target = path_open(in, path, O_PATH, 0);
+
+	if (target < 0)
+		fail(in, STEP_OPENAT2, errno, path);
+	if ((params.count > 0 && reconfigure(in, target, &params, path) < 0) ||
+	    mount_attributes(in, target, set, clear, recursive, path) < 0 ||
+	    propagate(in, target, &propagation, path) < 0)
+		fail_noted(in);
+	close(target);
+}
+
+/* Each controller of a v1 hierarchy is a flag of its own ("cpu,cpuacct"), a named one is "name=systemd". */
+void op_mount_cgroup1(struct init *in, struct cursor *fields)
+{
+	const char *path = take_string(fields), *controllers = take_string(fields);
+	uint64_t attributes = take_u64(fields);
+	struct list params = {.items = arena_take(in, (strlen(controllers) + 2) * sizeof(char *))};
+	char *copy = arena_take(in, strlen(controllers) + 1), *rest = strcpy(copy, controllers), *one;
+	int target = target_open(in, path, PATH_DIRECTORY, 0), mount;
+
+	while ((one = strsep(&rest, ",")) != NULL)
+		params.items[params.count++] = one;
+	mount = filesystem(in, "cgroup", "cgroup", &params, attributes);
+	if (mount < 0 || tree_attach(in, mount, target, path) < 0)
+		fail_noted(in);
+	close(mount);
+	close(target);
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writing below /proc. Never through the container's /proc, which its mounts may have replaced: through an instance of
+ * our own that nobody else has seen, or, where the kernel refuses us one (a nested container that only sees a masked
+ * /proc), through the runtime's, opened before anything else happened. Each lookup stays on that one mount and passes
+ * no magic link (CVE-2019-16884, CVE-2025-52881).
+ */
+#include "init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define PROC_ROOT_INODE 1
+
+static bool is_proc(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && (unsigned long)fs.f_type == PROC_SUPER_MAGIC;
+}
+
+void proc_open_host(struct init *in)
+{
+	struct stat st;
+	int fd = open("/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		fail(in, STEP_OPENAT, errno, "/proc");
+	if (!is_proc(fd) || fstat(fd, &st) < 0 || st.st_ino != PROC_ROOT_INODE)
+		fail(in, STEP_WRONG_FS, 0, "/proc");
+	in->proc_fd = fd;
+}
+
+/* An instance of before a new pid or user namespace is not the right one after. */
+void proc_forget(struct init *in)
+{
+	if (in->procfs_fd >= 0)
+		close(in->procfs_fd);
+	in->procfs_fd = -1;
+}
+
+static int procfs(struct init *in)
+{
+	const struct list none = {.count = 0};
+
+	if (in->procfs_fd < 0)
+		in->procfs_fd = filesystem(in, "proc", "", &none, 0);
+	if (in->procfs_fd < 0)
+		in->procfs_fd = fcntl(in->proc_fd, F_DUPFD_CLOEXEC, 3);
+	return in->procfs_fd;
+}
+
+/* One write(2): the kernel takes values of these files in one piece. */
+static void write_value(struct init *in, int fd, const char *value, const char *path)
+{
+	size_t size = strlen(value);
+	ssize_t n;
+
+	if (!is_proc(fd))
+		fail(in, STEP_WRONG_FS, 0, path);
+	n = write(fd, value, size);
+	if (n < 0)
+		fail(in, STEP_WRITE, errno, path);
+	if ((size_t)n != size)
+		fail(in, STEP_WRITE, EIO, path);
+}
+
+static void write_below(struct init *in, const char *prefix, const char *path, const char *value, uint64_t resolve)
+{
+	int dir = open_beneath(procfs(in), prefix, O_PATH | O_DIRECTORY, RESOLVE_NO_XDEV), fd;
+
+	if (dir < 0)
+		fail(in, STEP_OPENAT2, errno, prefix);
+	fd = open_beneath(dir, path, O_WRONLY, resolve | RESOLVE_NO_XDEV);
+	if (fd < 0)
+		fail(in, STEP_OPENAT2, errno, path);
+	write_value(in, fd, value, path);
+	close(fd);
+	close(dir);
+}
+
+void op_proc_self(struct init *in, struct cursor *fields)
+{
+	const char *path = take_string(fields), *value = take_string(fields);
+
+	/* "thread-self" is a symlink made of text, not a magic one */
+	write_below(in, "thread-self", path, value, RESOLVE_NO_SYMLINKS);
+}
+
+void op_sysctl(struct init *in, struct cursor *fields)
+{
+	const char *path = take_string(fields), *value = take_string(fields);
+
+	write_below(in, "sys", path, value, RESOLVE_NO_SYMLINKS);
+}
+
+/* chmod of an O_PATH descriptor that is no symlink */
+int proc_chmod(struct init *in, int fd, uint32_t mode)
+{
+	char name[40] = "self/fd/", digits[24];
+
+	if (syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0)
+		return 0;
+	if (errno != ENOSYS)
+		return -1;
+	strcat(name, number_text(digits, (uint64_t)fd));
+	return fchmodat(in->proc_fd, name, (mode_t)mode, 0);
+}
+
+void op_start_wait(struct init *in, struct cursor *fields)
+{
+	char name[40] = "self/fd/", digits[24];
+	int inherited = take_fd(fields), fifo;
+
+	if (inherited < 0)
+		fail(in, STEP_PLAN, 0, "START_WAIT has no fifo");
+	strcat(name, number_text(digits, (uint64_t)inherited));
+	/* while somebody can still be told; a seccomp filter may forbid the question, which is no answer */
+	if (syscall(SYS_faccessat2, in->proc_fd, name, W_OK, AT_EACCESS) < 0 && (errno == EACCES || errno == ENOENT))
+		fail(in, STEP_OPENAT, errno, "exec.fifo");
+	/* our parent takes the end of the socket as "created"; from now on it may be gone */
+	close(in->sync_fd);
+	in->sync_fd = in->report_fd = -1;
+	proc_forget(in);
+	plan_drop_behind(in, fields->end);
+	fifo = openat(in->proc_fd, name, O_WRONLY | O_CLOEXEC);
+	if (fifo < 0)
+		_exit(INIT_EXIT_FAILED); /* nobody can be told */
+	in->report_fd = fifo;
+	in->report_is_fifo = true;
+	close(inherited);
+}

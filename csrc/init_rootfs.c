@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The root file system: finding it, making it the root, and hiding parts of it.
+ */
+#include "init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define STATX_MNT_ID_MASK 0x1000u
+#define STATX_INO_MASK 0x100u
+#define STATX_ATTR_MOUNT_ROOT_BIT 0x2000u
+
+/* struct statx as far as we need it; musl and glibc disagree about where it is declared */
+struct statx_facts {
+	uint32_t mask, block_size;
+	uint64_t attributes;
+	uint32_t links, uid, gid;
+	uint16_t mode, pad;
+	uint64_t inode, size, blocks, attributes_mask;
+	uint64_t times[8];
+	uint32_t device[4];
+	uint64_t mount;
+	uint64_t rest[13];
+};
+_Static_assert(offsetof(struct statx_facts, mount) == 0x90, "struct statx");
+_Static_assert(sizeof(struct statx_facts) == 256, "struct statx");
+
+int fd_facts(int fd, struct fd_facts *facts)
+{
+	struct statx_facts st;
+
+	memset(&st, 0, sizeof(st));
+	if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_MNT_ID_MASK | STATX_INO_MASK, &st) < 0)
+		return -1;
+	facts->mount = st.mount;
+	facts->inode = st.inode;
+	facts->mount_root = (st.attributes & STATX_ATTR_MOUNT_ROOT_BIT) != 0;
+	return 0;
+}
+
+/*
+ * pivot_root refuses when the parent of the new root is shared, and a mount on a shared one would show up on the host.
+ * The mount that holds the rootfs is found by going up to its root.
+ */
+static void make_parent_private(struct init *in, int rootfs, const char *path)
+{
+	int at = fcntl(rootfs, F_DUPFD_CLOEXEC, 3);
+
+	for (int depth = 0; depth < INIT_PATH_MAX / 2; depth++) {
+		struct fd_facts facts;
+		int up;
+
+		if (at < 0 || fd_facts(at, &facts) < 0)
+			fail(in, STEP_FSTAT, errno, path);
+		if (facts.mount_root)
+			break;
+		up = openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		close_quietly(at);
+		at = up;
+	}
+	if (mount_propagation(in, at, MS_PRIVATE, path) < 0)
+		fail_noted(in);
+	close(at);
+}
+
+/* A file that reads as empty, for masks: checked to be the null device and cloned while the host's /dev is in reach. */
+static int open_null(void)
+{
+	int fd = open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC), tree;
+	struct stat st;
+
+	if (fd < 0)
+		return -1;
+	/* CVE-2025-31133: whatever else is there would be put over the masked files, writable */
+	if (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
+		close(fd);
+		errno = ENODEV;
+		return -1;
+	}
+	tree = tree_clone(fd, "", AT_EMPTY_PATH);
+	close_quietly(fd);
+	return tree;
+}
+
+void op_rootfs(struct init *in, struct cursor *fields)
+{
+	const char *path = take_string(fields);
+	uint32_t propagation = take_u32(fields);
+	bool stay = take_u32(fields) != 0;
+	int rootfs = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), tree;
+
+	in->rootfs_path = path;
+	if (rootfs < 0)
+		fail(in, STEP_OPENAT, errno, path);
+	if (in->root_fd >= 0)
+		close(in->root_fd);
+	in->root_fd = rootfs;
+	if (stay)
+		return;
+	if (propagation != 0 && syscall(SYS_mount, NULL, "/", NULL, (unsigned long)propagation, NULL) < 0)
+		fail(in, STEP_MOUNT, errno, "/");
+	/* with all mounts made slave or private the parent already is */
+	if ((propagation & MS_REC) == 0 || (propagation & (MS_SLAVE | MS_PRIVATE)) == 0)
+		make_parent_private(in, rootfs, path);
+	/* pivot_root wants a mount point */
+	tree = tree_clone(rootfs, "", AT_EMPTY_PATH | AT_RECURSIVE);
+	if (tree < 0)
+		fail(in, STEP_OPEN_TREE, errno, path);
+	if (tree_attach(in, tree, rootfs, path) < 0)
+		fail_noted(in);
+	close(tree);
+	in->null_fd = open_null();
+}
+
+static void enter_root(struct init *in)
+{
+	if (fchdir(path_root(in)) < 0)
+		fail(in, STEP_CHDIR, errno, in->rootfs_path);
+}
+
+static void pivot(struct init *in)
+{
+	int old = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (old < 0)
+		fail(in, STEP_OPENAT, errno, "/");
+	enter_root(in);
+	/* the old root goes on top of the new one, so no directory is needed for it */
+	if (syscall(SYS_pivot_root, ".", ".") < 0)
+		fail(in, STEP_PIVOT_ROOT, errno, in->rootfs_path);
+	if (fchdir(old) < 0)
+		fail(in, STEP_CHDIR, errno, "/");
+	/* or the unmount would reach the host */
+	if (syscall(SYS_mount, NULL, ".", NULL, (unsigned long)(MS_SLAVE | MS_REC), NULL) < 0)
+		fail(in, STEP_MOUNT, errno, ".");
+	if (syscall(SYS_umount2, ".", INIT_MNT_DETACH) < 0)
+		fail(in, STEP_UMOUNT2, errno, ".");
+	close(old);
+}
+
+/* " /a\040b " of mountinfo in place; returns what follows it */
+static char *unescape(char *field)
+{
+	char *to = field;
+
+	for (; *field != '\0' && *field != ' '; field++) {
+		if (field[0] == '\\' && field[1] >= '0' && field[1] <= '3' && field[2] != '\0' && field[3] != '\0') {
+			*to++ = (char)((field[1] - '0') * 64 + (field[2] - '0') * 8 + (field[3] - '0'));
+			field += 3;
+		} else {
+			*to++ = *field;
+		}
+	}
+	if (*field == ' ')
+		field++;
+	*to = '\0';
+	return field;
+}
+
+/* "36 35 0:4 / /proc rw,... - proc proc rw": the mount point when it is a whole proc or sysfs outside the rootfs. */
+static char *exposed_mount(char *line, const char *rootfs)
+{
+	char *at = line, *root, *point, *type;
+	size_t size = strlen(rootfs);
+
+	for (int i = 0; i < 3; i++) {
+		at = strchr(at, ' ');
+		if (at == NULL)
+			return NULL;
+		at++;
+	}
+	root = at;
+	if (root[0] != '/' || root[1] != ' ')
+		return NULL;
+	point = root + 2;
+	type = strstr(point, " - ");
+	if (type == NULL || (strncmp(type, " - proc ", 8) != 0 && strncmp(type, " - sysfs ", 9) != 0))
+		return NULL;
+	unescape(point);
+	if (strncmp(point, rootfs, size) == 0 && (point[size] == '/' || point[size] == '\0'))
+		return NULL;
+	return point;
+}
+
+static void hide_mount(struct init *in, const char *point)
+{
+	/* slave first: unmounting must not reach the host */
+	syscall(SYS_mount, NULL, point, NULL, (unsigned long)(MS_SLAVE | MS_REC), NULL);
+	if (syscall(SYS_umount2, point, INIT_MNT_DETACH | INIT_UMOUNT_NOFOLLOW) == 0)
+		return;
+	/* locked in a user namespace: cover it */
+	if (syscall(SYS_mount, "tmpfs", point, "tmpfs", 0ul, NULL) < 0)
+		fail(in, STEP_MOUNT, errno, point);
+}
+
+/*
+ * Without pivot_root the host's mounts stay in the mount namespace below the new root. A whole proc or sysfs among them
+ * would let the container mount fresh ones from a user namespace of its own, unmasked.
+ */
+static void hide_host_mounts(struct init *in)
+{
+	char line[INIT_PATH_MAX * 2], rootfs[INIT_PATH_MAX], name[40] = "self/fd/", digits[24];
+	int fd = openat(in->proc_fd, "self/mountinfo", O_RDONLY | O_CLOEXEC);
+	size_t used = 0;
+	ssize_t n;
+
+	strcat(name, number_text(digits, (uint64_t)in->root_fd));
+	n = readlinkat(in->proc_fd, name, rootfs, sizeof(rootfs) - 1);
+	if (fd < 0 || n <= 0)
+		fail(in, STEP_READ, errno, "mountinfo");
+	rootfs[n] = '\0';
+	while ((n = read(fd, line + used, sizeof(line) - 1 - used)) > 0) {
+		char *start = line, *end;
+
+		used += (size_t)n;
+		line[used] = '\0';
+		while ((end = strchr(start, '\n')) != NULL) {
+			char *point;
+
+			*end = '\0';
+			point = exposed_mount(start, rootfs);
+			if (point != NULL)
+				hide_mount(in, point);
+			start = end + 1;
+		}
+		used -= (size_t)(start - line);
+		memmove(line, start, used);
+		if (used == sizeof(line) - 1)
+			fail(in, STEP_READ, EOVERFLOW, "mountinfo");
+	}
+	close(fd);
+}
+
+static void enter_by_chroot(struct init *in)
+{
+	if (syscall(SYS_chroot, ".") < 0)
+		fail(in, STEP_CHROOT, errno, in->rootfs_path);
+}
+
+static void move_root(struct init *in)
+{
+	hide_host_mounts(in);
+	enter_root(in);
+	if (syscall(SYS_move_mount, in->root_fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		fail(in, STEP_MOVE_MOUNT, errno, "/");
+	enter_by_chroot(in);
+}
+
+void op_pivot(struct init *in, struct cursor *fields)
+{
+	uint32_t mode = take_u32(fields);
+
+	if (in->rootfs_path == NULL || mode > PIVOT_CHROOT)
+		fail(in, STEP_PLAN, 0, "PIVOT needs ROOTFS before it and a known mode");
+	if (mode == PIVOT_ROOT) {
+		pivot(in);
+	} else if (mode == PIVOT_MOVE) {
+		move_root(in);
+	} else {
+		enter_root(in);
+		enter_by_chroot(in);
+	}
+	if (chdir("/") < 0)
+		fail(in, STEP_CHDIR, errno, "/");
+	close(in->root_fd);
+	in->root_fd = -1;
+}
+
+void op_root_propagation(struct init *in, struct cursor *fields)
+{
+	if (mount_propagation(in, path_root(in), take_u32(fields), "/") < 0)
+		fail_noted(in);
+}
+
+/* One tree can be attached once; the next is cloned from where the first now is. */
+static void attach_shared(struct init *in, int *tree, bool *attached, int target, const char *path)
+{
+	int copy = *tree;
+
+	if (*attached) {
+		copy = tree_clone(*tree, "", AT_EMPTY_PATH);
+		if (copy < 0)
+			fail(in, STEP_OPEN_TREE, errno, path);
+	}
+	if (tree_attach(in, copy, target, path) < 0)
+		fail_noted(in);
+	if (*attached)
+		close(copy);
+	*attached = true;
+}
+
+static void mask_directory(struct init *in, int target, const char *path, const char *label)
+{
+	char size[] = "size=4096", inodes[] = "nr_inodes=2", mode[] = "mode=0755";
+	char *items[4] = {size, inodes, mode, NULL};
+	struct list params = {.items = items, .count = 3};
+	bool attached = in->mask_fd >= 0;
+
+	if (!attached) {
+		if (label[0] != '\0') {
+			items[3] = arena_take(in, sizeof("context=") + strlen(label));
+			strcat(strcpy(items[3], "context="), label);
+			params.count++;
+		}
+		in->mask_fd = filesystem(in, "tmpfs", "tmpfs", &params,
+		                         MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+		if (in->mask_fd < 0)
+			fail_noted(in);
+	}
+	attach_shared(in, &in->mask_fd, &attached, target, path);
+}
+
+/* config-linux.md: "maskedPaths ... will mask over the provided paths inside the container so that they cannot be read" */
+void op_masked_path(struct init *in, struct cursor *fields)
+{
+	const char *path = take_string(fields), *label = take_string(fields);
+	int target = path_open(in, path, O_PATH, 0);
+	struct stat st;
+
+	if (target < 0 && (errno == ENOENT || errno == ENOTDIR))
+		return;
+	if (target < 0)
+		fail(in, STEP_OPENAT2, errno, path);
+	if (fstat(target, &st) < 0)
+		fail(in, STEP_FSTAT, errno, path);
+	if (S_ISDIR(st.st_mode)) {
+		mask_directory(in, target, path, label);
+	} else {
+		if (in->null_fd < 0 && (in->null_fd = open_null()) < 0)
+			fail(in, STEP_OPEN_TREE, errno, "/dev/null");
+		attach_shared(in, &in->null_fd, &in->null_attached, target, path);
+	}
+	close(target);
+}
+
+void op_readonly_path(struct init *in, struct cursor *fields)
+{
+	const char *path = take_string(fields);
+	int target = path_open(in, path, O_PATH, 0), tree;
+
+	if (target < 0 && (errno == ENOENT || errno == ENOTDIR))
+		return;
+	if (target < 0)
+		fail(in, STEP_OPENAT2, errno, path);
+	tree = tree_clone(target, "", AT_EMPTY_PATH | AT_RECURSIVE);
+	if (tree < 0)
+		fail(in, STEP_OPEN_TREE, errno, path);
+	/* set, nothing cleared: nosuid, nodev and noexec of what was there stay */
+	if (mount_attributes(in, tree, MOUNT_ATTR_RDONLY, 0, true, path) < 0 || tree_attach(in, tree, target, path) < 0)
+		fail_noted(in);
+	close(tree);
+	close(target);
+}
+
+void op_mkdir(struct init *in, struct cursor *fields)
+{
+	const char *path = take_string(fields);
+	int fd = path_make(in, path, PATH_DIRECTORY, take_u32(fields) & 07777, 0);
+
+	if (fd < 0)
+		fail_noted(in);
+	close(fd);
+}

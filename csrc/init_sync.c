@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The sync protocol's container side. Fixed messages go out, one number comes back for those that wait. There is no
+ * deadline here, since the parent may be running hooks for as long as it likes; but without a parent there is nothing to
+ * wait for.
+ */
+#include "init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static void set_text(struct sync_message *message, const char *text)
+{
+	size_t size = strlen(text);
+
+	if (size >= sizeof(message->text))
+		size = sizeof(message->text) - 1;
+	memset(message->text, 0, sizeof(message->text));
+	memcpy(message->text, text, size);
+}
+
+/* `text` may be in->why.text itself */
+int note(struct init *in, enum plan_step step, const char *text)
+{
+	struct sync_message *why = &in->why;
+	int error = errno;
+
+	why->code = SYNC_ERROR;
+	why->op = in->op_index;
+	why->path = in->op_path;
+	why->step = step;
+	why->error = error;
+	why->flags = 0;
+	why->value = 0;
+	if (text != why->text)
+		set_text(why, text);
+	errno = error;
+	return -1;
+}
+
+/* Like note(), in the kernel's own words when the file system context has any. */
+int note_fs(struct init *in, enum plan_step step, int fs_fd, const char *text)
+{
+	char line[sizeof(in->why.text)];
+	int error = errno;
+	ssize_t n;
+
+	note(in, step, text);
+	while ((n = read(fs_fd, line, sizeof(line) - 1)) > 0) {
+		line[n] = '\0';
+		if (line[n - 1] == '\n')
+			line[n - 1] = '\0';
+		/* "e " error, "w " warning, "i " information */
+		if (line[0] != 'e' || line[1] != ' ')
+			continue;
+		set_text(&in->why, line + 2);
+		in->why.flags = SYNC_FLAG_KERNEL_TEXT;
+		break;
+	}
+	errno = error;
+	return -1;
+}
+
+static int send_message(struct init *in, const struct sync_message *message, int fd)
+{
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)message, .iov_len = sizeof(*message)};
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t n;
+
+	if (in->report_is_fifo)
+		return write(in->report_fd, message, sizeof(*message)) == sizeof(*message) ? 0 : -1;
+	if (fd >= 0) {
+		memset(&control, 0, sizeof(control));
+		header.msg_control = control.bytes;
+		header.msg_controllen = sizeof(control.bytes);
+		CMSG_FIRSTHDR(&header)->cmsg_level = SOL_SOCKET;
+		CMSG_FIRSTHDR(&header)->cmsg_type = SCM_RIGHTS;
+		CMSG_FIRSTHDR(&header)->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&header)), &fd, sizeof(int));
+	}
+	do {
+		n = sendmsg(in->report_fd, &header, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	return n == (ssize_t)sizeof(*message) ? 0 : -1;
+}
+
+_Noreturn void fail_noted(struct init *in)
+{
+	send_message(in, &in->why, -1);
+	_exit(INIT_EXIT_FAILED);
+}
+
+_Noreturn void fail(struct init *in, enum plan_step step, int error, const char *text)
+{
+	errno = error;
+	note(in, step, text);
+	fail_noted(in);
+}
+
+void warn(struct init *in, enum plan_step step, int error, int64_t value, const char *text)
+{
+	if (in->report_is_fifo)
+		return; /* any byte there means that start failed */
+	errno = error;
+	note(in, step, text);
+	in->why.code = SYNC_WARNING;
+	in->why.value = value;
+	send_message(in, &in->why, -1);
+}
+
+void sync_send(struct init *in, enum sync_code code, int64_t value, int fd)
+{
+	struct sync_message message = {
+		.code = code, .op = in->op_index, .path = in->op_path, .value = value};
+
+	if (in->report_is_fifo)
+		fail(in, STEP_PLAN, 0, "a message to the parent after the start");
+	if (send_message(in, &message, fd) < 0)
+		_exit(INIT_EXIT_FAILED); /* nobody is left to tell */
+}
+
+void sync_wait(struct init *in)
+{
+	uint32_t answer = 0;
+	ssize_t n;
+
+	do {
+		n = recv(in->sync_fd, &answer, sizeof(answer), 0);
+	} while (n < 0 && errno == EINTR);
+	if (n == 0)
+		_exit(INIT_EXIT_FAILED);
+	if (n < 0)
+		fail(in, STEP_RECVMSG, errno, "");
+	if (n != sizeof(answer) || answer != SYNC_GO)
+		fail(in, STEP_RECVMSG, EPROTO, "");
+}
+
+const char *number_text(char buffer[24], uint64_t value)
+{
+	char *at = buffer + 23;
+
+	*at = '\0';
+	do {
+		*--at = (char)('0' + value % 10);
+		value /= 10;
+	} while (value > 0);
+	return at;
+}
+
+void op_sync(struct init *in, struct cursor *fields)
+{
+	uint32_t code = take_u32(fields);
+
+	sync_send(in, (enum sync_code)code, getpid(), -1);
+	if (code != SYNC_ERROR && code != SYNC_FORKED && code != SYNC_WARNING)
+		sync_wait(in);
+}
