@@ -70,7 +70,9 @@ def _run(words: Sequence[str], call: _Call) -> int:
 
         raise UsageError(f"unknown command '{verb}'", hint=usage.hint("", verb, words))
     call.verb = verb
-    rest = words[at + 1 :] if at < len(words) and not (given.switch("version") or given.switch("help")) else ()
+    rest = (
+        words[at + 1 :] if at < len(words) and not (given.switch("version") or given.switch("help")) else ()
+    )
     try:
         parsed = options.parse_command(verb, rest)
     except UsageError as error:
@@ -129,7 +131,9 @@ def _unexpected(error: Exception) -> InternalError:
         text = f"unexpected {type(error).__name__}{where}: {strerror(error.errno)}"
     else:
         text = f"unexpected {type(error).__name__}: {error}"
-    found = InternalError(text.replace("\n", " "), hint="please report this, with the output of the same call with --debug")
+    found = InternalError(
+        text.replace("\n", " "), hint="please report this, with the output of the same call with --debug"
+    )
     found.__cause__ = error
     return found
 

@@ -31,7 +31,9 @@ def _preserve_fds(parsed: Parsed) -> int:
     count = parsed.number("preserve-fds")
     # More than any limit of open files allows would only be a long wait.
     if not 0 <= count <= 1 << 20:
-        raise UsageError(f'invalid value "{count}" for flag -preserve-fds', hint="count the descriptors from 3 on")
+        raise UsageError(
+            f'invalid value "{count}" for flag -preserve-fds', hint="count the descriptors from 3 on"
+        )
     return count
 
 
@@ -158,7 +160,9 @@ def _list(ctx: Context, parsed: Parsed) -> Result:
     form = _format(parsed)
     if not os.path.isdir(ctx.root):
         if ctx.root_explicit:
-            raise StateError(f"open '{ctx.root}': no such file or directory", hint="--root names the directory")
+            raise StateError(
+                f"open '{ctx.root}': no such file or directory", hint="--root names the directory"
+            )
         documents = []
     else:
         documents = runtime.list_(ctx)
@@ -182,9 +186,9 @@ def _version(_ctx: Context, _parsed: Parsed) -> Result:
 
 
 def _features(_ctx: Context, _parsed: Parsed) -> Result:
-    from pyrunc import features, jsonfast
+    from pyrunc import features
 
-    return jsonfast.dumps(features.document(), indent=4) + "\n"
+    return features.render()
 
 
 def _spec(_ctx: Context, parsed: Parsed) -> Result:

@@ -49,7 +49,9 @@ def setup(path: str = "", form: str = "text", level: str = "error") -> None:
         try:
             _target.fd = os.open(path, flags, 0o644)
         except OSError as error:
-            raise KernelError("open", error.errno or 0, path, hint="the log file cannot be written") from error
+            raise KernelError(
+                "open", error.errno or 0, path, hint="the log file cannot be written"
+            ) from error
 
 
 def error(message: str, hint: str | None = None) -> bool:

@@ -31,7 +31,9 @@ def number(text: str) -> int:
     value = _realtime(name)
     if value:
         return value
-    raise UsageError(f'unknown signal "{text}"', hint="give a number from 0 to 64 or a name as KILL or SIGKILL")
+    raise UsageError(
+        f'unknown signal "{text}"', hint="give a number from 0 to 64 or a name as KILL or SIGKILL"
+    )
 
 
 def _realtime(name: str) -> int:

@@ -51,7 +51,9 @@ def _options(table: Sequence[options.Option]) -> str:
 def page(command: str) -> str:
     """The help page of a command, or of the program for "". Shape: NAME, USAGE, …, as runc's."""
     if not command:
-        commands = [(name, row.summary) for name, row in options.COMMANDS.items() if name not in options.NOT_YET]
+        commands = [
+            (name, row.summary) for name, row in options.COMMANDS.items() if name not in options.NOT_YET
+        ]
         return (
             f"NAME:\n   pyrunc - OCI container runtime, version {__version__}\n\n{_ABOUT}\n"
             "USAGE:\n   pyrunc [global options] command [command options] [arguments...]\n\n"
@@ -59,13 +61,13 @@ def page(command: str) -> str:
             f"GLOBAL OPTIONS:\n{_options(options.GLOBALS)}"
         )
     row = options.COMMANDS[command]
-    usage = " ".join(filter(None, ("pyrunc", command, "[command options]" if row.options else "", row.arguments)))
+    usage = " ".join(
+        filter(None, ("pyrunc", command, "[command options]" if row.options else "", row.arguments))
+    )
     more = f"DESCRIPTION:\n   {_MORE[command]}\n\n" if command in _MORE else ""
     # urfave/cli's name for the switch every command has.
     table = (*row.options, options.GLOBALS[-1])
-    return (
-        f"NAME:\n   pyrunc {command} - {row.summary}\n\nUSAGE:\n   {usage}\n\n{more}OPTIONS:\n{_options(table)}"
-    )
+    return f"NAME:\n   pyrunc {command} - {row.summary}\n\nUSAGE:\n   {usage}\n\n{more}OPTIONS:\n{_options(table)}"
 
 
 def _names(table: Sequence[options.Option]) -> list[str]:
@@ -95,7 +97,9 @@ def _hint_option(command: str, name: str, words: Sequence[str]) -> str | None:
         candidates = _names(options.GLOBALS)
     else:
         if name in _names(options.GLOBALS):
-            return f"--{name} is a global option and stands before the command: pyrunc --{name} … {command} …"
+            return (
+                f"--{name} is a global option and stands before the command: pyrunc --{name} … {command} …"
+            )
         candidates = _names(options.COMMANDS[command].options)
     near = get_close_matches(name, candidates, 1)
     if near:
