@@ -105,6 +105,7 @@ struct init {
 	char *program; /* found by LOOKUP, in the arena's fixed part */
 	char *home;    /* "HOME=...", in the arena's fixed part; empty until looked up */
 
+	uint32_t why_flags;      /* go into every failure noted: which hook runs */
 	struct sync_message why; /* the failure noted last */
 };
 

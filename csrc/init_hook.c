@@ -24,7 +24,9 @@ struct hook {
 	const char *path;
 	struct list argv;
 	struct list env;
-	struct blob input;
+	struct blob input[3]; /* before the pid, the pid, behind it */
+	char own_pid[12];
+	unsigned int part; /* of input that is being written */
 	int64_t deadline; /* ms of CLOCK_MONOTONIC, -1 none */
 	size_t written;
 	char output[OUTPUT_MAX + 1];
@@ -102,15 +104,42 @@ static void close_end(int *fd)
 	*fd = -1;
 }
 
+/*
+ * The plan is made before there is a pid: the byte 1, which JSON text cannot contain, stands for that of this process
+ * as it sees itself.
+ */
+static void insert_pid(struct hook *hook, struct blob input)
+{
+	const uint8_t *mark = input.size > 0 ? memchr(input.data, 1, input.size) : NULL;
+	char *digit = hook->own_pid + sizeof(hook->own_pid);
+
+	hook->input[0] = input;
+	if (!mark)
+		return;
+	for (pid_t pid = getpid(); pid > 0; pid /= 10)
+		*--digit = (char)('0' + pid % 10);
+	hook->input[0].size = (uint32_t)(mark - input.data);
+	hook->input[1].data = (const uint8_t *)digit;
+	hook->input[1].size = (uint32_t)(hook->own_pid + sizeof(hook->own_pid) - digit);
+	hook->input[2].data = mark + 1;
+	hook->input[2].size = input.size - hook->input[0].size - 1;
+}
+
 static void feed(struct hook *hook)
 {
-	ssize_t n = write(hook->to, hook->input.data + hook->written, hook->input.size - hook->written);
+	const struct blob *input = &hook->input[hook->part];
+	ssize_t n = write(hook->to, input->data + hook->written, input->size - hook->written);
 
 	if (n > 0)
 		hook->written += (size_t)n;
 	/* a hook need not read its stdin: EPIPE is fine */
-	if ((n < 0 && errno != EAGAIN && errno != EINTR) || hook->written == hook->input.size)
+	if (n < 0 && errno != EAGAIN && errno != EINTR)
 		close_end(&hook->to);
+	while (hook->to >= 0 && hook->written == hook->input[hook->part].size) {
+		hook->written = 0;
+		if (++hook->part == 3)
+			close_end(&hook->to);
+	}
 }
 
 /* Keeps the last OUTPUT_MAX bytes: the reason of a failure stands at the end. */
@@ -176,7 +205,7 @@ static void report(struct init *in, struct hook *hook, enum plan_step step, int6
 	hook->output[hook->output_size] = '\0';
 	errno = 0;
 	note(in, step, hook->output);
-	in->why.flags = SYNC_FLAG_HOOK_OUTPUT;
+	in->why.flags |= SYNC_FLAG_HOOK_OUTPUT;
 	in->why.value = value;
 	fail_noted(in);
 }
@@ -208,18 +237,20 @@ void op_hook(struct init *in, struct cursor *fields)
 {
 	struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
 	struct hook hook = {.path = take_string(fields), .argv = take_list(fields), .env = take_list(fields)};
-	uint64_t timeout;
+	struct blob input = take_blob(fields);
+	uint64_t timeout = take_u64(fields);
 	bool in_time;
 
-	hook.input = take_blob(fields);
-	timeout = take_u64(fields);
+	in->why_flags = take_u32(fields) << SYNC_FLAG_HOOK_SHIFT;
+	insert_pid(&hook, input);
 	hook.deadline = timeout == 0 || timeout > INT64_MAX / 2 ? -1 : now_ms() + (int64_t)timeout;
 	start_hook(in, &hook);
 	/* after the fork: it must not inherit this */
 	sigaction(SIGPIPE, &ignore, &old);
-	if (hook.input.size == 0)
+	if (input.size == 0)
 		close_end(&hook.to);
 	in_time = attend(&hook);
 	finish_hook(in, &hook, in_time);
 	sigaction(SIGPIPE, &old, NULL);
+	in->why_flags = 0;
 }

@@ -34,7 +34,7 @@ int note(struct init *in, enum plan_step step, const char *text)
 	why->path = in->op_path;
 	why->step = step;
 	why->error = error;
-	why->flags = 0;
+	why->flags = in->why_flags;
 	why->value = 0;
 	if (text != why->text)
 		set_text(why, text);
@@ -58,7 +58,7 @@ int note_fs(struct init *in, enum plan_step step, int fs_fd, const char *text)
 		if (line[0] != 'e' || line[1] != ' ')
 			continue;
 		set_text(&in->why, line + 2);
-		in->why.flags = SYNC_FLAG_KERNEL_TEXT;
+		in->why.flags |= SYNC_FLAG_KERNEL_TEXT;
 		break;
 	}
 	errno = error;
