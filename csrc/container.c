@@ -1,0 +1,681 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The state directory: open, lock, read, derive the status, remove. The contract is in container.h. */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "container_impl.h"
+
+#define STATE_MAX (16 << 20)
+#define NAME_LIMIT 255
+#define ERASE_DEPTH 16
+
+static const char pid_line[] = "  \"pid\": 0,";
+static const char status_line[] = "  \"status\": \"stopped\",";
+
+const struct container container_none = {.root_fd = -1, .fd = -1};
+
+int64_t container_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void container_sleep_us(long microseconds)
+{
+	struct timespec pause = {.tv_sec = microseconds / 1000000, .tv_nsec = microseconds % 1000000 * 1000};
+
+	nanosleep(&pause, NULL);
+}
+
+static const struct {
+	int error;
+	const char *text;
+} errno_texts[] = {
+	{EPERM, "operation not permitted"},
+	{ENOENT, "no such file or directory"},
+	{ESRCH, "no such process"},
+	{EINTR, "interrupted system call"},
+	{EIO, "input/output error"},
+	{ENXIO, "no such device or address"},
+	{EBADF, "bad file descriptor"},
+	{EAGAIN, "resource temporarily unavailable"},
+	{ENOMEM, "cannot allocate memory"},
+	{EACCES, "permission denied"},
+	{EBUSY, "device or resource busy"},
+	{EEXIST, "file exists"},
+	{EXDEV, "invalid cross-device link"},
+	{ENODEV, "no such device"},
+	{ENOTDIR, "not a directory"},
+	{EISDIR, "is a directory"},
+	{EINVAL, "invalid argument"},
+	{ENFILE, "too many open files in system"},
+	{EMFILE, "too many open files"},
+	{ENOSPC, "no space left on device"},
+	{EROFS, "read-only file system"},
+	{EPIPE, "broken pipe"},
+	{ENAMETOOLONG, "file name too long"},
+	{ENOSYS, "function not implemented"},
+	{ENOTEMPTY, "directory not empty"},
+	{ELOOP, "too many levels of symbolic links"},
+	{EOPNOTSUPP, "operation not supported"},
+	{ETIMEDOUT, "connection timed out"},
+};
+
+const char *container_errno_text(int error)
+{
+	for (size_t i = 0; i < sizeof(errno_texts) / sizeof(errno_texts[0]); i++)
+		if (errno_texts[i].error == error)
+			return errno_texts[i].text;
+	return NULL;
+}
+
+int container_fail(struct container_error *error, int result, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(error->text, sizeof(error->text), format, arguments);
+	va_end(arguments);
+	error->hint[0] = '\0';
+	return result;
+}
+
+void container_hint(struct container_error *error, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(error->hint, sizeof(error->hint), format, arguments);
+	va_end(arguments);
+}
+
+int container_fail_call(struct container_error *error, const char *call, const char *arg)
+{
+	int number = errno;
+	const char *words = container_errno_text(number);
+
+	error->error = number;
+	error->text[0] = '\0';
+	error->hint[0] = '\0';
+	snprintf(error->call, sizeof(error->call), "%s", call);
+	/* A cut argument would be a wrong one: then Python words it. */
+	bool cut = snprintf(error->arg, sizeof(error->arg), "%s", arg) >= (int)sizeof(error->arg);
+	if (words && !cut)
+		snprintf(error->text, sizeof(error->text), "%s '%s': %s", call, arg, words);
+	return CONTAINER_KERNEL;
+}
+
+static int fail_here(const struct container *container, const char *call, struct container_error *error)
+{
+	int number = errno;
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", container->root, container->id);
+	errno = number;
+	return container_fail_call(error, call, path);
+}
+
+static int not_found(struct container_error *error)
+{
+	return container_fail(error, CONTAINER_NOT_FOUND, "container does not exist");
+}
+
+const char *container_status_name(int status)
+{
+	static const char *const names[] = {"creating", "created", "running", "paused", "stopped"};
+
+	return status >= 0 && status <= CONTAINER_STOPPED ? names[status] : "unknown";
+}
+
+/* The directory */
+
+static int check_id(const char *id, struct container_error *error)
+{
+	size_t length = strlen(id);
+	bool good = length > 0 && strcmp(id, ".") != 0 && strcmp(id, "..") != 0;
+
+	for (size_t i = 0; good && i < length; i++) {
+		unsigned char c = (unsigned char)id[i];
+		good = c < 128 && (isalnum(c) || strchr("_+.-", c));
+	}
+	if (!good) {
+		container_fail(error, CONTAINER_BAD_STATE, "invalid container ID format: '%s'", id);
+		container_hint(error, "use letters, digits and any of _ + . -");
+		return CONTAINER_BAD_STATE;
+	}
+	if (length > NAME_LIMIT)
+		return container_fail(error, CONTAINER_BAD_STATE,
+				      "invalid container ID format: %zu characters, at most %d are allowed", length,
+				      NAME_LIMIT);
+	return CONTAINER_OK;
+}
+
+static int open_id(struct container *container, struct container_error *error)
+{
+	container->fd = openat(container->root_fd, container->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (container->fd >= 0)
+		return CONTAINER_OK;
+	return errno == ENOENT ? not_found(error) : fail_here(container, "open", error);
+}
+
+int container_open(struct container *container, const char *root, const char *id, struct container_error *error)
+{
+	memset(error, 0, sizeof(*error));
+	*container = container_none;
+	container->root = root;
+	container->id = id;
+	int result = check_id(id, error);
+	if (result != CONTAINER_OK)
+		return result;
+	container->root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (container->root_fd < 0)
+		return errno == ENOENT ? not_found(error) : container_fail_call(error, "open", root);
+	return open_id(container, error);
+}
+
+static void forget(struct container *container)
+{
+	free(container->text);
+	free(container->header);
+	free((void *)container->cgroups);
+	free((void *)container->made);
+	container->text = container->header = NULL;
+	container->cgroups = container->made = NULL;
+	container->cgroup_count = container->made_count = 0;
+}
+
+void container_close(struct container *container)
+{
+	forget(container);
+	if (container->fd >= 0)
+		close(container->fd);
+	if (container->root_fd >= 0)
+		close(container->root_fd);
+	container->fd = container->root_fd = -1;
+}
+
+/* 1: still the directory of that name. 0: removed or replaced. */
+static int is_current(const struct container *container)
+{
+	struct stat held, named;
+
+	if (fstat(container->fd, &held) != 0)
+		return 0;
+	if (fstatat(container->root_fd, container->id, &named, AT_SYMLINK_NOFOLLOW) != 0)
+		return 0;
+	return held.st_ino == named.st_ino && held.st_dev == named.st_dev;
+}
+
+int container_lock(struct container *container, int timeout_ms, struct container_error *error)
+{
+	int64_t deadline = container_now_ms() + timeout_ms;
+	long wait = 100;
+
+	for (;;) {
+		if (flock(container->fd, LOCK_EX | LOCK_NB) == 0) {
+			if (is_current(container)) {
+				container->locked = true;
+				return CONTAINER_OK;
+			}
+			close(container->fd);
+			int result = open_id(container, error);
+			if (result != CONTAINER_OK)
+				return result;
+			continue;
+		}
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return fail_here(container, "flock", error);
+		if (container_now_ms() >= deadline)
+			return container_fail(error, CONTAINER_BAD_STATE,
+					      "'%s/%s' is locked by another pyrunc for %d s", container->root,
+					      container->id, timeout_ms / 1000);
+		container_sleep_us(wait);
+		wait = wait < 10000 ? wait * 2 : wait;
+	}
+}
+
+/* The state file */
+
+static int slurp(struct container *container, int fd, struct container_error *error)
+{
+	struct stat about;
+	size_t used = 0;
+
+	if (fstat(fd, &about) != 0)
+		return fail_here(container, "fstat", error);
+	if (!S_ISREG(about.st_mode) || about.st_size > STATE_MAX)
+		return container_fail(error, CONTAINER_BROKEN, "it is no plain file of at most %d MiB",
+				      STATE_MAX >> 20);
+	size_t size = (size_t)about.st_size;
+	container->text = malloc(size + 1);
+	if (!container->text)
+		return fail_here(container, "malloc", error);
+	while (used < size) {
+		ssize_t got = read(fd, container->text + used, size - used);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return fail_here(container, "read", error);
+		if (got == 0)
+			break;
+		used += (size_t)got;
+	}
+	container->text[used] = '\0';
+	container->document = container->text + used;
+	container->document_size = 0;
+	container->header_size = used;
+	return CONTAINER_OK;
+}
+
+/* Find the file; "neither" is not an answer while one is being renamed to the other. */
+static int read_file(struct container *container, struct container_error *error)
+{
+	for (int attempt = 0; attempt < 3; attempt++) {
+		for (int creating = 0; creating < 2; creating++) {
+			int fd = openat(container->fd, creating ? "state.creating" : "state",
+					O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+			if (fd < 0 && errno == ENOENT)
+				continue;
+			if (fd < 0 && errno == ELOOP)
+				return container_fail(error, CONTAINER_BROKEN, "it is a symbolic link");
+			if (fd < 0)
+				return fail_here(container, "open", error);
+			container->creating = creating;
+			int result = slurp(container, fd, error);
+			close(fd);
+			return result;
+		}
+	}
+	return not_found(error);
+}
+
+static bool parse_number(const char *text, uint64_t most, uint64_t *number)
+{
+	uint64_t value = 0;
+
+	if (!*text || strlen(text) > 19)
+		return false;
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9')
+			return false;
+		value = value * 10 + (uint64_t)(*text - '0');
+	}
+	*number = value;
+	return value <= most;
+}
+
+static bool good_directory(const char *path)
+{
+	if (path[0] != '/' || strlen(path) >= PATH_MAX)
+		return false;
+	for (const char *at = path; (at = strstr(at, "/..")); at += 3)
+		if (at[3] == '/' || at[3] == '\0')
+			return false;
+	return true;
+}
+
+enum seen { SEEN_PID = 1, SEEN_START = 2, SEEN_NEEDS = 4, SEEN_PIDNS = 8, SEEN_ALL = 15 };
+
+static bool once(unsigned int *seen, enum seen bit)
+{
+	bool first = !(*seen & (unsigned int)bit);
+
+	*seen |= (unsigned int)bit;
+	return first;
+}
+
+/* NULL, or what is wrong with the line. */
+static const char *parse_line(struct container *container, const char *key, const char *value, unsigned int *seen)
+{
+	uint64_t number;
+
+	if (strcmp(key, "pid") == 0) {
+		if (!once(seen, SEEN_PID) || !parse_number(value, INT_MAX, &number))
+			return "the pid is none";
+		container->pid = (int)number;
+	} else if (strcmp(key, "starttime") == 0) {
+		if (!once(seen, SEEN_START) || !parse_number(value, UINT64_MAX, &number))
+			return "the start time is none";
+		container->start_time = number;
+	} else if (strcmp(key, "needs") == 0) {
+		if (!once(seen, SEEN_NEEDS))
+			return "a second 'needs'";
+		container->needs = value;
+	} else if (strcmp(key, "pidns") == 0) {
+		container->shared_pidns = strcmp(value, "shared") == 0;
+		if (!once(seen, SEEN_PIDNS) || (!container->shared_pidns && strcmp(value, "private") != 0))
+			return "pidns is neither private nor shared";
+	} else if (strcmp(key, "cgroup") == 0) {
+		const char *colon = strchr(value, ':');
+		if (!colon || !good_directory(colon + 1))
+			return "the cgroup is not 'controller:/directory'";
+		container->cgroups[container->cgroup_count++] = value;
+	} else if (strcmp(key, "cgmade") == 0) {
+		if (!good_directory(value))
+			return "the cgroup directory is not absolute";
+		container->made[container->made_count++] = value;
+	}
+	return NULL;
+}
+
+static int broken(struct container *container, int line, const char *what, struct container_error *error)
+{
+	/* The first mistake is the one to tell; parsing goes on for what delete --force can use. */
+	if (container->broken)
+		return CONTAINER_BROKEN;
+	container->broken = true;
+	if (line)
+		container_fail(error, CONTAINER_BROKEN, "the state of container '%s' is damaged: line %d: %s",
+			       container->id, line, what);
+	else
+		container_fail(error, CONTAINER_BROKEN, "the state of container '%s' is damaged: %s", container->id,
+			       what);
+	container_hint(error, "remove it with: pyrunc delete --force %s", container->id);
+	return CONTAINER_BROKEN;
+}
+
+/* Cut the header into lines; the number of the line behind it, 0 when it has no end. */
+static int parse_header(struct container *container, unsigned int *seen, struct container_error *error)
+{
+	char *at = container->text, *end = at + container->header_size;
+	int line = 0;
+
+	while (at < end) {
+		char *stop = memchr(at, '\n', (size_t)(end - at));
+		line++;
+		if (!stop)
+			break;
+		*stop = '\0';
+		if (stop == at) {
+			container->document = stop + 1;
+			container->document_size = (size_t)(end - stop - 1);
+			container->header_size = (size_t)(at - container->text);
+			return line + 1;
+		}
+		char *value = memchr(at, ' ', (size_t)(stop - at));
+		const char *problem = NULL;
+		if (strlen(at) != (size_t)(stop - at))
+			problem = "a NUL byte";
+		else if (line == 1 && strcmp(at, "version 1") != 0)
+			problem = "not 'version 1'";
+		else if (!value)
+			problem = "not 'key value'";
+		if (!problem) {
+			*value = '\0';
+			problem = parse_line(container, at, value + 1, seen);
+		}
+		if (problem)
+			broken(container, line, problem, error);
+		at = stop + 1;
+	}
+	broken(container, line, "the file ends here", error);
+	return 0;
+}
+
+static bool find_line(const struct container *container, const char *line, size_t length, size_t *offset)
+{
+	const char *from = container->document, *end = from + container->document_size;
+
+	while (from < end) {
+		const char *found = memmem(from, (size_t)(end - from), line, length);
+		if (!found)
+			return false;
+		/* Strings of JSON hold no line feed, so a whole line of two blanks' depth is the top level's. */
+		if (found > container->document && found[-1] == '\n' && found + length < end && found[length] == '\n') {
+			*offset = (size_t)(found - container->document);
+			return true;
+		}
+		from = found + 1;
+	}
+	return false;
+}
+
+static int parse(struct container *container, struct container_error *error)
+{
+	unsigned int seen = 0;
+	size_t lines = 1, size = container->header_size;
+	const char *empty_line = memmem(container->text, size, "\n\n", 2);
+
+	if (empty_line)
+		size = (size_t)(empty_line - container->text) + 1;
+	for (size_t i = 0; i < size; i++)
+		lines += container->text[i] == '\n';
+	container->cgroups = calloc(lines, sizeof(char *));
+	container->made = calloc(lines, sizeof(char *));
+	container->header = malloc(size + 1);
+	if (!container->cgroups || !container->made || !container->header)
+		return fail_here(container, "malloc", error);
+	memcpy(container->header, container->text, size);
+	int line = parse_header(container, &seen, error);
+	if (line) {
+		container->header[container->header_size] = '\0';
+		if ((seen & SEEN_ALL) != SEEN_ALL)
+			broken(container, line - 1, "pid, starttime, needs or pidns is missing above", error);
+		if (!find_line(container, pid_line, sizeof(pid_line) - 1, &container->pid_line) ||
+		    !find_line(container, status_line, sizeof(status_line) - 1, &container->status_line))
+			broken(container, line, "the document below has no place for pid and status", error);
+	}
+	return container->broken ? CONTAINER_BROKEN : CONTAINER_OK;
+}
+
+int container_load(struct container *container, struct container_error *error)
+{
+	forget(container);
+	container->pid = 0;
+	container->start_time = 0;
+	container->needs = "";
+	container->shared_pidns = container->broken = false;
+	int result = read_file(container, error);
+	if (result == CONTAINER_BROKEN) {
+		char what[128];
+		snprintf(what, sizeof(what), "%.100s", error->text);
+		return broken(container, 0, what, error);
+	}
+	return result == CONTAINER_OK ? parse(container, error) : result;
+}
+
+/* Status */
+
+/* Field 22 of /proc/PID/stat, 0 when there is no such process. *state: field 3. proc(5). */
+static uint64_t read_start_time(int pid, char *state)
+{
+	char path[64], text[1024];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	ssize_t size = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (size <= 0)
+		return 0;
+	text[size] = '\0';
+	/* The name in parentheses may itself hold blanks and parentheses. */
+	char *at = strrchr(text, ')');
+	if (!at || strlen(at) < 3)
+		return 0;
+	*state = at[2];
+	for (int field = 2; field < 22; field++) {
+		at = strchr(at + 1, ' ');
+		if (!at)
+			return 0;
+	}
+	return strtoull(at + 1, NULL, 10);
+}
+
+int container_init(const struct container *container)
+{
+	char state = 0;
+
+	if (container->pid <= 1 || container->start_time == 0)
+		return -1;
+	/* The pidfd first: if the start time read behind it is init's, it cannot be of a later process of that pid. */
+	int pidfd = (int)syscall(SYS_pidfd_open, container->pid, 0u);
+	if (pidfd < 0)
+		return -1;
+	if (read_start_time(container->pid, &state) == container->start_time && state != 'X') {
+		/* Z alone may be a main thread that left others running; the pidfd tells when the last is gone. */
+		struct pollfd gone = {.fd = pidfd, .events = POLLIN};
+		if (state != 'Z' || poll(&gone, 1, 0) == 0)
+			return pidfd;
+	}
+	close(pidfd);
+	return -1;
+}
+
+static bool creator_lives(const struct container *container)
+{
+	if (container->locked)
+		return false;
+	if (flock(container->fd, LOCK_SH | LOCK_NB) != 0)
+		return true;
+	flock(container->fd, LOCK_UN);
+	return false;
+}
+
+enum container_status container_derive(const struct container *container)
+{
+	if (container->creating && creator_lives(container))
+		return CONTAINER_CREATING;
+	int pidfd = container_init(container);
+	if (pidfd < 0)
+		return CONTAINER_STOPPED;
+	close(pidfd);
+	if (container->creating)
+		return CONTAINER_CREATING;
+	if (faccessat(container->fd, "exec.fifo", F_OK, 0) == 0)
+		return CONTAINER_CREATED;
+	return cgroup_frozen(container->cgroups, container->cgroup_count) ? CONTAINER_PAUSED : CONTAINER_RUNNING;
+}
+
+/* The document with the two placeholders' lines replaced. */
+static int render(const struct container *container, struct container_view *view)
+{
+	char pid[32], status[48];
+	const char *from = container->document;
+	struct {
+		size_t at, skip;
+		const char *text;
+	} edits[2] = {{container->pid_line, sizeof(pid_line) - 1, pid},
+		      {container->status_line, sizeof(status_line) - 1, status}};
+
+	snprintf(pid, sizeof(pid), "  \"pid\": %d,", view->pid);
+	snprintf(status, sizeof(status), "  \"status\": \"%s\",", container_status_name(view->status));
+	char *to = malloc(container->document_size + sizeof(pid) + sizeof(status));
+	if (!to)
+		return -1;
+	view->document = to;
+	int first = edits[0].at < edits[1].at ? 0 : 1;
+	for (int i = 0; i < 2; i++) {
+		size_t which = (size_t)(i ? 1 - first : first);
+		size_t keep = (size_t)(container->document + edits[which].at - from);
+		memcpy(to, from, keep);
+		to = stpcpy(to + keep, edits[which].text);
+		from += keep + edits[which].skip;
+	}
+	size_t rest = (size_t)(container->document + container->document_size - from);
+	memcpy(to, from, rest);
+	view->document_size = (size_t)(to + rest - view->document);
+	return 0;
+}
+
+int container_state(const char *root, const char *id, struct container_view *view, struct container_error *error)
+{
+	struct container container;
+
+	memset(view, 0, sizeof(*view));
+	int result = container_open(&container, root, id, error);
+	if (result == CONTAINER_OK)
+		result = container_load(&container, error);
+	if (result == CONTAINER_OK) {
+		view->status = container_derive(&container);
+		view->pid = view->status == CONTAINER_STOPPED ? 0 : container.pid;
+		view->start_time = container.start_time;
+		if (render(&container, view) != 0)
+			result = fail_here(&container, "malloc", error);
+		view->header = container.header;
+		container.header = NULL;
+	}
+	container_close(&container);
+	return result;
+}
+
+void container_view_free(struct container_view *view)
+{
+	free(view->header);
+	free(view->document);
+	view->header = view->document = NULL;
+}
+
+/* Removal */
+
+static int erase_entries(int fd, bool keep_state, int depth);
+
+static int erase_entry(int fd, const char *name, int depth)
+{
+	if (unlinkat(fd, name, 0) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != EISDIR || depth >= ERASE_DEPTH)
+		return -1;
+	int below = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (below < 0)
+		return -1;
+	int result = erase_entries(below, false, depth + 1);
+	int number = errno;
+	close(below);
+	errno = number;
+	return result == 0 ? unlinkat(fd, name, AT_REMOVEDIR) : result;
+}
+
+static int erase_entries(int fd, bool keep_state, int depth)
+{
+	int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), number = 0;
+	DIR *directory = again < 0 ? NULL : fdopendir(again);
+
+	if (!directory) {
+		if (again >= 0)
+			close(again);
+		return -1;
+	}
+	for (struct dirent *entry; (entry = readdir(directory));) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		if (keep_state && strcmp(entry->d_name, "state") == 0)
+			continue;
+		if (erase_entry(fd, entry->d_name, depth) != 0)
+			number = errno;
+	}
+	closedir(directory);
+	errno = number;
+	return number ? -1 : 0;
+}
+
+int container_erase(struct container *container, struct container_error *error)
+{
+	/* A hook may be putting files in: look again before giving up. */
+	for (int attempt = 0;; attempt++) {
+		/* `state` last: killed in between, a later delete still knows the cgroups. */
+		if (erase_entries(container->fd, true, 0) != 0 || erase_entry(container->fd, "state", 0) != 0)
+			return fail_here(container, "unlink", error);
+		if (unlinkat(container->root_fd, container->id, AT_REMOVEDIR) == 0 || errno == ENOENT)
+			return CONTAINER_OK;
+		if (errno != ENOTEMPTY || attempt == 5)
+			return fail_here(container, "rmdir", error);
+	}
+}

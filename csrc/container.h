@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a verb needs from the state directory `<root>/<id>/`: read it, is it alive, start, kill, delete. One
+ * implementation behind two doors: the `pyrunc` command (pyrunc.c) and, through the cffi module, the Python API.
+ * Nothing here prints; every function answers an enum container_result and words a failure in *error. All waits end.
+ * csrc/build.py hands the declarations below to cffi: keep them free of macros and attributes.
+ *
+ * The directory (mode 0700) holds `config.json`, `exec.fifo` while the program waits for start, and `state`, or
+ * `state.creating` until the container is created. The lock is flock(2) on the directory itself: whoever gets it
+ * makes sure that the directory is still the one of that name. create holds it from mkdir to its end, so a
+ * `state.creating` whose lock is free was left behind by a create that was killed.
+ *
+ * `state` is text: lines "key value" up to an empty line, then the JSON document as `pyrunc state` shows it.
+ *     version 1
+ *     pid 1234             of init, as the creator of the container sees it; 0: none yet
+ *     starttime 56789      field 22 of /proc/PID/stat; the two together name a process for good
+ *     needs poststop,...   why a verb needs Python; may be empty. See container_verbs.c for which word concerns which
+ *     pidns private        or shared: SIGKILL of init does not end the others, so the whole cgroup is killed
+ *     cgroup memory:/...   repeated; the controller is empty for cgroup v2
+ *     cgmade /...          repeated: every directory that create made, parents first
+ * Unknown keys are skipped: a change that an older reader must not miss raises the version.
+ * Two lines of the document stand for what only the reader knows: `  "pid": 0,` and `  "status": "stopped",`.
+ */
+#ifndef PYRUNC_CONTAINER_H
+#define PYRUNC_CONTAINER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum container_result {
+	CONTAINER_OK = 0,
+	CONTAINER_NOT_FOUND = 1,
+	CONTAINER_BAD_STATE = 2,    /* the verb does not fit the container's state, or the id is none */
+	CONTAINER_BROKEN = 3,       /* the state file cannot be understood */
+	CONTAINER_KERNEL = 4,       /* call, arg and error say which call failed */
+	CONTAINER_NEEDS_PYTHON = 5, /* nothing was done; text is the word of the `needs` line */
+	CONTAINER_START_FAILED = 6, /* record holds init's struct sync_message (plan.h) */
+};
+
+enum container_status {
+	CONTAINER_CREATING = 0,
+	CONTAINER_CREATED = 1,
+	CONTAINER_RUNNING = 2,
+	CONTAINER_PAUSED = 3,
+	CONTAINER_STOPPED = 4,
+};
+
+enum container_flag {
+	CONTAINER_FORCE = 1,         /* delete: kill it first; what does not exist is no error */
+	CONTAINER_ALL = 2,           /* kill: every process of the cgroup; a stopped container is no error */
+	CONTAINER_NEEDS_HANDLED = 4, /* the caller does itself what the `needs` line names */
+};
+
+struct container_error {
+	int error;     /* errno with CONTAINER_KERNEL */
+	char call[32]; /* the system call with CONTAINER_KERNEL */
+	char arg[768];
+	char text[1024]; /* the whole message; "" when only Python knows the errno's text */
+	char hint[512];
+	uint8_t record[512];
+};
+
+/* One look at a container. Everything points into memory of its own: container_view_free(). */
+struct container_view {
+	int status; /* enum container_status */
+	int pid;    /* 0 when stopped */
+	uint64_t start_time;
+	char *header; /* the state file up to its empty line, NUL terminated */
+	char *document;
+	size_t document_size;
+};
+
+/* Read without taking the lock: a hook of create may ask, too. */
+int container_state(const char *root, const char *id, struct container_view *view, struct container_error *error);
+void container_view_free(struct container_view *view);
+
+/* Let the waiting program run and wait until it does. flags: CONTAINER_NEEDS_HANDLED. */
+int container_start(const char *root, const char *id, int flags, struct container_error *error);
+
+/* Send a signal to init, or to all. SIGKILL thaws. flags: CONTAINER_ALL, CONTAINER_NEEDS_HANDLED. */
+int container_kill(const char *root, const char *id, int signal, int flags, struct container_error *error);
+
+/* Remove what is left of a container, after ending it where that is asked for. flags: FORCE, NEEDS_HANDLED. */
+int container_delete(const char *root, const char *id, int flags, struct container_error *error);
+
+/* "creating", "created", "running", "paused", "stopped" */
+const char *container_status_name(int status);
+
+/* 0..64, or -1: a number, TERM, SIGTERM in any case, SIGRTMIN+1, SIGRTMAX-1. signal(7). */
+int container_signal_number(const char *text);
+
+/* errno's words with a small first letter as glibc has them (musl's differ), or NULL when not in the table. */
+const char *container_errno_text(int error);
+
+/*
+ * A container's cgroups, each "controller:/absolute/directory" as in the state file. The root of a hierarchy (as far
+ * as we see it) is never signalled or removed.
+ */
+
+/* 1: frozen. The v1 freezer counts when there is one, else v2. */
+int cgroup_frozen(const char *const *cgroups, size_t count);
+
+/* Freeze, or thaw, and wait until it is so. */
+int cgroup_freeze(const char *const *cgroups, size_t count, int timeout_ms, struct container_error *error);
+int cgroup_thaw(const char *const *cgroups, size_t count, struct container_error *error);
+
+/* Signal every process, those of cgroups below included. *found: how many there were. SIGKILL thaws. */
+int cgroup_signal(const char *const *cgroups, size_t count, int signal, size_t *found, struct container_error *error);
+
+/*
+ * Remove the directories. Those among `made` lose all below them and, when in the way, their processes; of the others
+ * and of parents only what is empty goes.
+ */
+int cgroup_remove(const char *const *cgroups, size_t count, const char *const *made, size_t made_count,
+		  int timeout_ms, struct container_error *error);
+
+#endif
