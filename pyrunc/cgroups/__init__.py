@@ -1,0 +1,472 @@
+"""Control groups by the cgroupfs driver: a Manager for one container's directories, the same face for v1 and v2.
+
+    manager(...)  decides where   ->  .to_make (record it)  ->  .create()  ->  .open() or .attach(pid)  ->  .apply(...)
+
+Facts about the two versions are in v1 and v2, values in resources and device_rules (both PURE), file access in files.
+May be imported by runtime. Imports errors and, where a container ends or a device program is attached, kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyrunc.cgroups import device_rules, files, resources, v1, v2
+from pyrunc.errors import ConfigError, KernelError, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyrunc.cgroups.files import Stat
+    from pyrunc.host import HostFacts
+
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_EMPTY: Mapping[str, object] = {}
+# Another container's delete may take away a parent that is empty for a moment.
+_MAKE_TRIES = 100
+_ATTACH_TRIES = 5
+
+
+class Manager:
+    """The cgroups of one container.
+
+    `paths` are (controllers, absolute directory): "" is the cgroup v2 hierarchy, "cpu,cpuacct" two that are mounted
+    together. It is empty when there is no cgroup at all (rootless without permission, or disabled), and every method
+    but apply() is then content. `made` lists what create() made, parents first; `warnings` what it did without.
+    """
+
+    __slots__ = (
+        "_explicit",
+        "_in_userns",
+        "_missing",
+        "_owner",
+        "_rootless",
+        "_spec",
+        "_tops",
+        "made",
+        "paths",
+        "version",
+        "warnings",
+    )
+
+    def __init__(self, paths: list[tuple[str, str]]) -> None:
+        self.paths = paths
+        # 2 when there is only the one hierarchy, 1 as soon as any controller has its own.
+        self.version = 1 if any(controllers for controllers, _ in paths) else 2
+        self.made: list[str] = []
+        self.warnings: list[str] = []
+        self._explicit = False
+        self._in_userns = False
+        self._missing: dict[str, list[str]] | None = None
+        self._owner: int | None = None
+        self._rootless = False
+        self._spec = _EMPTY
+        self._tops: dict[str, str] = {}
+
+    def directory(self, controller: str) -> str | None:
+        """Where `controller` is, None when it has no hierarchy here. On v2 all are in one place."""
+        for controllers, path in self.paths:
+            if controller in controllers.split(","):
+                return path
+        return self.paths[0][1] if self.paths and self.version == 2 else None
+
+    @property
+    def to_make(self) -> list[str]:
+        """The directories that create() is going to make, parents first. For the record, before anything is made."""
+        if self._missing is None:
+            self._missing = {path: _absent(path) for _, path in self.paths}
+        return [path for missing in self._missing.values() for path in missing]
+
+    def create(self) -> None:
+        """Make the directories and what processes in them need.
+
+        Raises StateError when one is in use or frozen, KernelError, ConfigError; nothing made stays behind then.
+        Rootless without cgroupsPath does without the directories it is refused, as long as no limit needs them.
+        """
+        if self._missing is None:
+            self._missing = {path: _absent(path) for _, path in self.paths}
+        try:
+            for entry in list(self.paths):
+                self._create_one(*entry)
+            # Also when it is a parent that is frozen: whoever is attached would never run.
+            if self.frozen:
+                raise StateError("container's cgroup unexpectedly frozen", path=files.CGROUPS_PATH)
+        except BaseException:
+            self._unmake()
+            raise
+
+    def _create_one(self, controllers: str, path: str) -> None:
+        tracking = controllers in v1.TRACKING and self.version == 1
+        if not self._absent_now(path) and not tracking:
+            _refuse_used(path)
+        try:
+            self._make(controllers, path)
+        except OSError as error:
+            number = error.errno or 0
+            if tracking or (self._tolerant and number in _REFUSED):
+                self._do_without(controllers, path, error)
+                return
+            raise KernelError("mkdir", number, error.filename or path, path=files.CGROUPS_PATH) from error
+
+    @property
+    def _tolerant(self) -> bool:
+        return self._rootless and not self._explicit
+
+    def _absent_now(self, path: str) -> list[str]:
+        return self._missing[path] if self._missing is not None else _absent(path)
+
+    def _do_without(self, controllers: str, path: str, error: OSError) -> None:
+        self.paths.remove((controllers, path))
+        self.warnings.append(f"no cgroup '{path}': {os.strerror(error.errno or 0)}")
+        wanted = self._wanted() if self.version == 2 else []
+        if wanted:
+            raise KernelError(
+                "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: mkdir",
+                error.errno or 0,
+                path,
+                path=wanted[0].path,
+                hint="have a cgroup delegated to the user, or remove the limits",
+            )
+
+    def _wanted(self) -> list[resources.Write]:
+        return resources.plan_writes(self._spec, self.version)
+
+    def _make(self, controllers: str, path: str) -> None:
+        """Make one hierarchy's directories, again when a parent vanishes meanwhile. Raises OSError, ConfigError."""
+        missing = self._absent_now(path)
+        for left in range(_MAKE_TRIES, -1, -1):
+            try:
+                if self.version == 2:
+                    self._make_v2(path, missing)
+                else:
+                    self._make_v1(controllers, path, missing)
+            except FileNotFoundError:
+                if not left or not os.access(self._top(path), os.F_OK):
+                    raise
+                missing = _absent(path)
+            else:
+                return
+
+    def _top(self, path: str) -> str:
+        return self._tops.get(path, "/")
+
+    def _make_v1(self, controllers: str, path: str, missing: list[str]) -> None:
+        for one in missing:
+            try:
+                os.mkdir(one, 0o755)
+                self.made.append(one)
+            except FileExistsError:
+                pass
+        if "cpuset" in controllers.split(","):
+            for one in missing or [path]:
+                v1.fill_cpuset(one, self._configured_cpuset() if one == path else {}, self._top(path))
+
+    def _configured_cpuset(self) -> dict[str, str]:
+        cpu = self._spec.get("cpu")
+        found = {}
+        if isinstance(cpu, dict):
+            for name in ("cpus", "mems"):
+                if isinstance(cpu.get(name), str) and cpu[name]:
+                    found[f"cpuset.{name}"] = cpu[name]
+        return found
+
+    def _make_v2(self, path: str, missing: list[str]) -> None:
+        v2.make(path, missing, self._top(path), self.made)
+        v2.settle_type(path, missing, self._wanted)
+        if self._owner is not None and path in missing:
+            v2.delegate(path, self._owner)
+
+    def _unmake(self) -> None:
+        for path in reversed(self.made):
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass  # someone else is using it by now, or it is gone: not ours to worry about
+        self.made.clear()
+
+    def open(self) -> int:
+        """A descriptor of the v2 directory for CLONE_INTO_CGROUP; -1 where attach() is the way. Raises KernelError."""
+        if self.version == 1 or not self.paths:
+            return -1
+        path = self.paths[0][1]
+        try:
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise KernelError("open", error.errno or 0, path, path=files.CGROUPS_PATH) from error
+
+    def attach(self, pid: int) -> None:
+        """Move a process in, one write per hierarchy. Raises KernelError."""
+        text = str(pid)
+        for controllers, path in list(self.paths):
+            try:
+                _attach_one(f"{path}/cgroup.procs", text)
+            except OSError as error:
+                number = error.errno or 0
+                if controllers in v1.TRACKING and self.version == 1:
+                    continue
+                if self._tolerant and number in _REFUSED:
+                    self._do_without(controllers, path, error)
+                    continue
+                hint = _attach_hint(number)
+                raise KernelError(
+                    "write", number, f"{path}/cgroup.procs", path=files.CGROUPS_PATH, hint=hint
+                ) from error
+
+    def apply(
+        self, wanted: Mapping[str, object], path: str = resources.RESOURCES, *, update: bool = False
+    ) -> None:
+        """Set the limits of `linux.resources`; `path` is where they come from. Raises ConfigError, KernelError.
+
+        Device rules are for create alone: with `update` they are left as they are, because engines send a blanket
+        denial with every update that would take away what was granted since.
+        """
+        items = []
+        for item in resources.plan_writes(wanted, self.version, path):
+            where = self.directory(item.controller)
+            if where is None:
+                raise ConfigError(
+                    f"cannot set {item.controller} limit: container could not join or create cgroup",
+                    path=item.path,
+                    hint=f"the host has no {item.controller} hierarchy"
+                    if not self._rootless
+                    else "have a cgroup delegated to the user",
+                )
+            items.append((where, item))
+        files.put_all(items)
+        if not update and self.paths and not self._in_userns:
+            self._apply_devices(wanted, f"{path}.devices")
+
+    def _apply_devices(self, wanted: Mapping[str, object], path: str) -> None:
+        listed = wanted.get("devices")
+        if listed is not None and not isinstance(listed, list):
+            raise ConfigError(f"must be an array, got {listed!r}", path=path)
+        policy = device_rules.policy(listed or [], path)
+        v1_directory = self.directory("devices") if self.version == 1 else None
+        v2_directory = self.directory(v1.UNIFIED)
+        try:
+            if v1_directory is not None:
+                v1.write_devices(v1_directory, device_rules.v1_lines(policy))
+            elif v2_directory is not None:
+                v2.attach_devices(v2_directory, device_rules.program(policy), path)
+            elif not self._rootless:
+                raise ConfigError(
+                    "the host has no devices hierarchy", path=path, hint="mount the devices controller"
+                )
+        except KernelError as error:
+            if not self._rootless:
+                raise
+            # Without privilege nobody can make device nodes either; runc and crun go on as well.
+            self.warnings.append(f"device rules not applied: {error}")
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the container is paused; without a cgroup it never is."""
+        if not self.paths:
+            return False
+        from pyrunc import kernel
+
+        return kernel.cgroup_frozen(self.paths)
+
+    def freeze(self) -> None:
+        """Stop every process, and wait until all have stopped. Raises StateError, ContainerError, KernelError."""
+        from pyrunc import kernel
+
+        kernel.cgroup_freeze(self._freezable())
+
+    def thaw(self) -> None:
+        """Let them go on. Raises StateError, ContainerError, KernelError."""
+        from pyrunc import kernel
+
+        kernel.cgroup_thaw(self._freezable())
+
+    def _freezable(self) -> list[tuple[str, str]]:
+        if self.directory("freezer") is None and self.directory(v1.UNIFIED) is None:
+            raise StateError("cannot toggle freezer: cgroups not configured for container")
+        return self.paths
+
+    def pids(self) -> list[int]:
+        """Every process of the container, those in cgroups below included. Raises KernelError."""
+        for controller in ("devices", "pids", "freezer", "memory"):
+            where = self.directory(controller)
+            if where is not None:
+                return files.tree_pids(where)
+        return files.tree_pids(self.paths[0][1]) if self.paths else []
+
+    def stats(self) -> dict[str, Stat]:
+        """Every readable number: file name -> number or table (files.parse_stat). Units are the kernel's."""
+        found: dict[str, Stat] = {}
+        for _, path in self.paths:
+            try:
+                names = sorted(os.listdir(path))
+            except OSError:
+                continue
+            for name in names:
+                try:
+                    stat = files.parse_stat(files.read(f"{path}/{name}"))
+                except OSError:
+                    continue  # a directory, a file for writing only, or one that this moment has no answer
+                if (
+                    stat is not None
+                    and stat != {}
+                    and not name.startswith(("cgroup.procs", "cgroup.threads", "tasks"))
+                ):
+                    found.setdefault(name, stat)
+        return found
+
+    def kill(self) -> None:
+        """SIGKILL every process, all cgroups below included. Raises KernelError."""
+        if self.paths:
+            from pyrunc import kernel
+
+            kernel.cgroup_kill(self.paths)
+
+    def destroy(self) -> None:
+        """Remove the container's directories, then the parents that create() made if nobody else uses them."""
+        if self.paths:
+            from pyrunc import kernel
+
+            kernel.cgroup_remove(self.paths, self.made)
+
+
+def _absent(path: str) -> list[str]:
+    """Which directories on the way to `path` are not there, parents first."""
+    missing: list[str] = []
+    while not os.access(path, os.F_OK):
+        missing.append(path)
+        path = os.path.dirname(path)
+    missing.reverse()
+    return missing
+
+
+def _refuse_used(path: str) -> None:
+    count = len(files.tree_pids(path))
+    if count:
+        raise StateError(
+            f"container's cgroup is not empty: {count} process(es) found",
+            path=files.CGROUPS_PATH,
+            hint=f"'{path}' belongs to something else; every container needs a cgroupsPath of its own",
+        )
+
+
+def _attach_one(path: str, text: str) -> None:
+    for left in range(_ATTACH_TRIES, -1, -1):
+        try:
+            files.write(path, text)
+        except OSError as error:
+            # EINVAL may mean that the kernel has not finished making the process.
+            if error.errno != errno.EINVAL or not left:
+                raise
+            import time
+
+            time.sleep(0.03)
+        else:
+            return
+
+
+def _attach_hint(number: int) -> str | None:
+    if number == errno.ENOSPC:
+        return "the cpuset has no CPUs or no memory nodes"
+    if number in (errno.EBUSY, errno.EOPNOTSUPP):
+        return "on cgroup v2 only a cgroup without controllers for its children can hold processes"
+    return None
+
+
+def clean(path: str) -> tuple[str, bool]:
+    """A cgroupsPath without "..", "." and doubled slashes, relative, and whether it was absolute.
+
+    Nothing climbs above where it starts. Raises ConfigError for what no cgroup file system or state file can hold.
+    """
+    if "\n" in path or "\0" in path:
+        raise ConfigError(f"must not contain control characters, got {path!r}", path=files.CGROUPS_PATH)
+    kept: list[str] = []
+    for name in path.split("/"):
+        if name == "..":
+            del kept[-1:]
+        elif name not in ("", "."):
+            kept.append(name)
+    return "/".join(kept), path.startswith("/")
+
+
+def _host_uid(linux: Mapping[str, object], uid: int) -> int | None:
+    """`uid` of the container as the host sees it; None when it is not mapped."""
+    mappings = linux.get("uidMappings")
+    if not isinstance(mappings, list) or not mappings:
+        return uid
+    for item in mappings:
+        if item["containerID"] <= uid < item["containerID"] + item["size"]:
+            return int(item["hostID"] + uid - item["containerID"])
+    return None
+
+
+def _delegated_to(spec: Mapping[str, object], linux: Mapping[str, object]) -> int | None:
+    """The host uid that gets the v2 cgroup, None for nobody. config-linux.md "Cgroup ownership"."""
+    namespaces, mounts = linux.get("namespaces"), spec.get("mounts")
+    if not isinstance(namespaces, list) or not isinstance(mounts, list):
+        return None
+    if not any(entry.get("type") == "cgroup" and not entry.get("path") for entry in namespaces):
+        return None
+    for mount in mounts:
+        if mount.get("destination", "").rstrip("/") == "/sys/fs/cgroup" and mount.get("type") == "cgroup":
+            break
+    else:
+        return None
+    if "ro" in (mount.get("options") or ()):
+        return None
+    process = spec.get("process")
+    user = process.get("user") if isinstance(process, dict) else None
+    return _host_uid(linux, int((user or {}).get("uid", 0)))
+
+
+def manager(
+    spec: Mapping[str, object],
+    container_id: str,
+    host: HostFacts,
+    systemd: bool = False,
+    disabled: bool = False,
+) -> Manager:
+    """Where the container of `spec` is going to live. Nothing is made yet. Raises ConfigError."""
+    if disabled:
+        return Manager([])
+    if systemd:
+        if not os.path.isdir("/run/systemd/system"):
+            raise ConfigError("systemd not running on this host, cannot use systemd cgroups manager")
+        raise ConfigError("not supported yet: the systemd cgroup driver", hint="leave out --systemd-cgroup")
+    linux = spec.get("linux")
+    linux = linux if isinstance(linux, dict) else {}
+    given = linux.get("cgroupsPath") or ""
+    if not isinstance(given, str):
+        raise ConfigError(f"must be a string, got {given!r}", path=files.CGROUPS_PATH)
+    inner, absolute = clean(given or container_id)
+    if host.cgroup_mode != "v2":
+        paths = v1.directories(host, inner, absolute=absolute)
+    elif host.unified_mount:
+        paths = [(v1.UNIFIED, v2.directory(host, inner, absolute=absolute))]
+    else:
+        paths = []
+    if not paths and not host.rootless:
+        raise ConfigError("no cgroup file system is mounted", hint="mount cgroup2 on /sys/fs/cgroup")
+    made = Manager(paths)
+    made._explicit = bool(given)
+    made._rootless = host.rootless
+    made._in_userns = host.in_userns
+    made._spec = linux.get("resources") or _EMPTY
+    if made.version == 2:
+        made._owner = _delegated_to(spec, linux)
+    made._tops = _mount_points(host, paths)
+    return made
+
+
+def _mount_points(host: HostFacts, paths: list[tuple[str, str]]) -> dict[str, str]:
+    tops = {}
+    for controllers, path in paths:
+        mount = host.cgroup_mounts.get(controllers.split(",", 1)[0])
+        tops[path] = mount[0] if mount and controllers else host.unified_mount or "/"
+    return tops
+
+
+def from_paths(paths: Sequence[tuple[str, str]], made: Sequence[str] = ()) -> Manager:
+    """The manager of a container that exists, from the record of its paths and of what create made."""
+    found = Manager(list(paths))
+    found.made = list(made)
+    return found
