@@ -11,7 +11,7 @@ import os
 
 from pyrunc import __version__
 from pyrunc._shim import ffi, lib
-from pyrunc.errors import InternalError, KernelError
+from pyrunc.errors import ContainerError, InternalError, KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,3 +134,130 @@ def namespace_type(fd: int) -> int:
 def set_subreaper(on: bool) -> None:
     """Let orphans of our children become ours, so that attached run and exec can wait for init. prctl(2)."""
     _check(lib.shim_set_subreaper(1 if on else 0), "prctl", "PR_SET_CHILD_SUBREAPER")
+
+
+# --- seccomp: libseccomp behind csrc/seccomp_filter.c -----------------------------------------------------------------
+
+_SECCOMP_SPACE = 1 << 18  # bytes for the programs of all architectures; the kernel takes 32 kB in the end
+
+
+def seccomp_compile(description: bytes) -> tuple[int, tuple[int, int, int, int], list[tuple[int, int, bytes]]]:
+    """libseccomp's programs for a description (csrc/seccomp_filter.h): (answer, where, parts).
+
+    `answer` is negative (-errno) on failure, then `where` is (step, arch, rule, name); a part is (SCMP_ARCH_* token,
+    largest system call number named, struct sock_filter[]). The caller knows the names, so it words the error.
+    """
+    space = ffi.new("uint8_t[]", _SECCOMP_SPACE)
+    result = ffi.new("struct shim_seccomp_result *")
+    answer = lib.shim_seccomp_compile(ffi.from_buffer(description), len(description), space, _SECCOMP_SPACE, result)
+    parts = []
+    offset = 0
+    for index in range(result.part_count):
+        part = result.parts[index]
+        parts.append((part.arch, part.last, bytes(ffi.buffer(space + offset, part.length))))
+        offset += part.length
+    return answer, (result.step, result.arch, result.rule, result.name), parts
+
+
+def seccomp_version() -> str:
+    """libseccomp's version, "" when it cannot be loaded."""
+    version = lib.shim_seccomp_version()
+    return "" if version < 0 else f"{version >> 16}.{version >> 8 & 0xFF}.{version & 0xFF}"
+
+
+def seccomp_library() -> str:
+    """The file libseccomp was loaded from. dladdr(3)."""
+    name = ffi.new("char[]", 4096)
+    _check(lib.shim_seccomp_library(name, 4096), "dlopen", "libseccomp.so.2")
+    return os.fsdecode(ffi.string(name))
+
+
+def seccomp_knows_arch(name: str) -> bool:
+    """Whether libseccomp knows an architecture by this name of its own ("x86_64")."""
+    answer: int = lib.shim_seccomp_knows_arch(name.encode())
+    return answer > 0
+
+
+def seccomp_has_action(action: int) -> bool:
+    """Whether the kernel has a SECCOMP_RET_* action. seccomp(2) SECCOMP_GET_ACTION_AVAIL."""
+    answer: int = lib.shim_seccomp_has_action(action)
+    return answer > 0
+
+
+def seccomp_has_flags(flags: int) -> bool:
+    """Whether the kernel takes these SECCOMP_FILTER_FLAG_* together. seccomp(2)."""
+    answer: int = lib.shim_seccomp_has_flags(flags)
+    return answer > 0
+
+
+def bpf_device_attach(cgroup: int, program: bytes, path: str) -> None:
+    """Attach struct bpf_insn[] to a cgroup v2 directory in place of what was there; `path` is the rules' JSON path."""
+    log = ffi.new("char[]", 4096)
+    answer = lib.bpf_device_attach(cgroup, ffi.from_buffer(program), len(program), log, 4096)
+    if answer < 0:
+        words = ffi.string(log).decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise KernelError("bpf", -answer, "BPF_CGROUP_DEVICE", path=path, hint=words or None)
+
+
+def bpf_device_count(cgroup: int) -> int:
+    """How many device programs a cgroup v2 directory has of its own. bpf(2) BPF_PROG_QUERY."""
+    return _check(lib.bpf_device_count(cgroup), "bpf", "BPF_PROG_QUERY")
+
+
+_CONTAINER_KERNEL = 4
+_FREEZE_MS = 10_000
+_REMOVE_MS = 10_000
+
+
+def _c_strings(texts: Sequence[str]) -> tuple[object, object]:
+    """A char *[] and what must live as long as it does."""
+    held = [ffi.new("char[]", os.fsencode(text)) for text in texts]
+    return ffi.new("char *[]", [*held, ffi.NULL]), held
+
+
+def _cgroups_check(answer: int, error: object) -> None:
+    if answer == 0:
+        return
+    call, arg = ffi.string(error.call).decode(), os.fsdecode(ffi.string(error.arg))  # type: ignore[attr-defined]
+    text = ffi.string(error.text).decode("utf-8", "replace")  # type: ignore[attr-defined]
+    if answer == _CONTAINER_KERNEL:
+        raise KernelError(call, error.error, arg or None)  # type: ignore[attr-defined]
+    raise ContainerError(text)
+
+
+def cgroup_frozen(paths: Sequence[tuple[str, str]]) -> bool:
+    """Whether (controllers, directory) are frozen, by themselves or through a parent."""
+    array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
+    return bool(lib.cgroup_frozen(array, len(paths)) == 1)
+
+
+def cgroup_freeze(paths: Sequence[tuple[str, str]]) -> None:
+    """Freeze and wait until all have stopped. Raises ContainerError, thawed again, when that takes 10 s."""
+    array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
+    error = ffi.new("struct container_error *")
+    _cgroups_check(lib.cgroup_freeze(array, len(paths), _FREEZE_MS, error), error)
+
+
+def cgroup_thaw(paths: Sequence[tuple[str, str]]) -> None:
+    """The opposite of cgroup_freeze."""
+    array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
+    error = ffi.new("struct container_error *")
+    _cgroups_check(lib.cgroup_thaw(array, len(paths), error), error)
+
+
+def cgroup_kill(paths: Sequence[tuple[str, str]], signal: int = 9) -> int:
+    """Signal every process in and below (controllers, directory); how many there were."""
+    array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
+    error = ffi.new("struct container_error *")
+    found = ffi.new("size_t *")
+    _cgroups_check(lib.cgroup_signal(array, len(paths), signal, found, error), error)
+    count: int = found[0]
+    return count
+
+
+def cgroup_remove(paths: Sequence[tuple[str, str]], made: Sequence[str]) -> None:
+    """Remove the directories; those in `made` with all below them, and the parents in it that are empty."""
+    array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
+    own, _kept = _c_strings(made)
+    error = ffi.new("struct container_error *")
+    _cgroups_check(lib.cgroup_remove(array, len(paths), own, len(made), _REMOVE_MS, error), error)
