@@ -95,7 +95,10 @@ static void find_program(struct init *in, const char *name, const char *search)
 		strcpy(in->program, name);
 		return;
 	}
-	while (search != NULL && name[0] != '\0') {
+	/* without a PATH there is nowhere to look, and the working directory is not meant */
+	if (search[0] == '\0' || name[0] == '\0')
+		search = NULL;
+	while (search != NULL) {
 		int one;
 
 		search = join(in->program, search, name);

@@ -234,7 +234,8 @@ static void check_records(struct init *in)
 	in->op_index = in->op_path = PLAN_NO_PATH;
 	if (index != in->op_count)
 		broken(in, "the number of records is not the number stated");
-	if (record.op != PLAN_OP_EXEC && record.op != PLAN_OP_DONE)
+	/* START_WAIT: a container without a process, which is created but cannot be started */
+	if (record.op != PLAN_OP_EXEC && record.op != PLAN_OP_DONE && record.op != PLAN_OP_START_WAIT)
 		broken(in, "the plan has no end");
 	in->arena_size = ARENA_FIXED + (size_t)largest * ARENA_FACTOR + ARENA_SLACK;
 }

@@ -70,33 +70,41 @@ static void write_value(struct init *in, int fd, const char *value, const char *
 		fail(in, STEP_WRITE, EIO, path);
 }
 
-static void write_below(struct init *in, const char *prefix, const char *path, const char *value, uint64_t resolve)
+static int open_value(int proc, const char *directory, const char *path)
 {
-	int dir = open_beneath(procfs(in), prefix, O_PATH | O_DIRECTORY, RESOLVE_NO_XDEV), fd;
+	/* "self" is a symlink made of text, not a magic one */
+	int dir = open_beneath(proc, directory, O_PATH | O_DIRECTORY, RESOLVE_NO_XDEV), fd;
 
 	if (dir < 0)
-		fail(in, STEP_OPENAT2, errno, prefix);
-	fd = open_beneath(dir, path, O_WRONLY, resolve | RESOLVE_NO_XDEV);
+		return -1;
+	fd = open_beneath(dir, path, O_WRONLY, RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS);
+	close_quietly(dir);
+	return fd;
+}
+
+/* The runtime's /proc is as good for what concerns ourselves and saves a mount, unless it is of another pid namespace. */
+void op_proc_self(struct init *in, struct cursor *fields)
+{
+	const char *path = take_string(fields), *value = take_string(fields);
+	int fd = open_value(in->proc_fd, "self", path);
+
+	if (fd < 0 && (errno == ENOENT || errno == EXDEV))
+		fd = open_value(procfs(in), "self", path);
 	if (fd < 0)
 		fail(in, STEP_OPENAT2, errno, path);
 	write_value(in, fd, value, path);
 	close(fd);
-	close(dir);
-}
-
-void op_proc_self(struct init *in, struct cursor *fields)
-{
-	const char *path = take_string(fields), *value = take_string(fields);
-
-	/* "thread-self" is a symlink made of text, not a magic one */
-	write_below(in, "thread-self", path, value, RESOLVE_NO_SYMLINKS);
 }
 
 void op_sysctl(struct init *in, struct cursor *fields)
 {
 	const char *path = take_string(fields), *value = take_string(fields);
+	int fd = open_value(procfs(in), "sys", path);
 
-	write_below(in, "sys", path, value, RESOLVE_NO_SYMLINKS);
+	if (fd < 0)
+		fail(in, STEP_OPENAT2, errno, path);
+	write_value(in, fd, value, path);
+	close(fd);
 }
 
 /* chmod of an O_PATH descriptor that is no symlink */
