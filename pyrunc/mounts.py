@@ -1,0 +1,172 @@
+"""PURE: the options of a mount -> attributes, propagation, superblock parameters. config.md, "Linux mount options".
+
+May be imported by the planner, by `features` (OPTIONS is the list of what is understood) and by `validate`. Imports
+nothing. Flag values are those of linux/mount.h and mount(2); they are the same on every architecture.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ATTR_RDONLY = 0x1
+ATTR_NOSUID = 0x2
+ATTR_NODEV = 0x4
+ATTR_NOEXEC = 0x8
+ATTR_NOATIME = 0x10
+ATTR_STRICTATIME = 0x20
+ATTR_ATIME_FIELD = 0x70  # relatime is 0 in it
+ATTR_NODIRATIME = 0x80
+ATTR_NOSYMFOLLOW = 0x200000
+
+MS_REC = 0x4000
+MS_UNBINDABLE = 0x20000
+MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
+MS_SHARED = 0x100000
+
+# linux.rootfsPropagation -> mount(2) flags; the r-forms are what runc and crun take too.
+PROPAGATION: dict[str, int] = {
+    "private": MS_PRIVATE,
+    "rprivate": MS_PRIVATE | MS_REC,
+    "shared": MS_SHARED,
+    "rshared": MS_SHARED | MS_REC,
+    "slave": MS_SLAVE,
+    "rslave": MS_SLAVE | MS_REC,
+    "unbindable": MS_UNBINDABLE,
+    "runbindable": MS_UNBINDABLE | MS_REC,
+}
+
+# Mount attributes: (set, clear) of the top mount. An access time mode is a number in a field, so that setting or
+# clearing one clears the whole field.
+_ATTRIBUTES: dict[str, tuple[int, int]] = {
+    "atime": (0, ATTR_ATIME_FIELD),
+    "dev": (0, ATTR_NODEV),
+    "diratime": (0, ATTR_NODIRATIME),
+    "exec": (0, ATTR_NOEXEC),
+    "noatime": (ATTR_NOATIME, ATTR_ATIME_FIELD),
+    "nodev": (ATTR_NODEV, 0),
+    "nodiratime": (ATTR_NODIRATIME, 0),
+    "noexec": (ATTR_NOEXEC, 0),
+    "norelatime": (0, ATTR_ATIME_FIELD),
+    "nostrictatime": (0, ATTR_ATIME_FIELD),
+    "nosuid": (ATTR_NOSUID, 0),
+    "nosymfollow": (ATTR_NOSYMFOLLOW, 0),
+    "relatime": (0, ATTR_ATIME_FIELD),
+    "ro": (ATTR_RDONLY, 0),
+    "rw": (0, ATTR_RDONLY),
+    "strictatime": (ATTR_STRICTATIME, ATTR_ATIME_FIELD),
+    "suid": (0, ATTR_NOSUID),
+    "symfollow": (0, ATTR_NOSYMFOLLOW),
+}
+# What has an r-form: mount_setattr(2) with AT_RECURSIVE.
+_RECURSIVE: dict[str, tuple[int, int]] = {"r" + name: value for name, value in _ATTRIBUTES.items()}
+# Superblock flags: (parameter for fsconfig(2), the flag it is about, is it the setting one?).
+_SUPERBLOCK: dict[str, tuple[str, bool]] = {
+    "async": ("sync", False),
+    "dirsync": ("dirsync", True),
+    "lazytime": ("lazytime", True),
+    "mand": ("mand", True),
+    "nolazytime": ("lazytime", False),
+    "nomand": ("mand", False),
+    "sync": ("sync", True),
+}
+# Understood, and nothing is left to do. silent and loud concern mount(2)'s own log lines, which fsopen(2) does not
+# write. (no)iversion: since Linux 6.0 every file system that keeps the counter (btrfs, ext4, xfs) always does.
+_NOTHING = frozenset({"defaults", "iversion", "loud", "noiversion", "silent"})
+_SPECIAL = frozenset({"bind", "idmap", "rbind", "remount", "ridmap", "tmpcopyup"})
+
+OPTIONS: tuple[str, ...] = tuple(
+    sorted({*_ATTRIBUTES, *_RECURSIVE, *_SUPERBLOCK, *_NOTHING, *_SPECIAL, *PROPAGATION})
+)
+
+
+class MountOptions:
+    """What the options of one mount say.
+
+    `attr_set`/`attr_clear` and `rec_set`/`rec_clear`: MOUNT_ATTR_* for the top mount and for the whole tree.
+    `propagation`: MS_* flags, one step per option in its order. `superblock`: flag name -> wanted state.
+    `bind`, `recursive`, `remount`, `copy_up`; `idmap` is "", "idmap" or "ridmap". `data`: what is not in OPTIONS, for
+    the file system itself. `explicit` tells whether any attribute was named.
+    """
+
+    __slots__ = (
+        "attr_clear",
+        "attr_set",
+        "bind",
+        "copy_up",
+        "data",
+        "idmap",
+        "propagation",
+        "rec_clear",
+        "rec_set",
+        "recursive",
+        "remount",
+        "superblock",
+    )
+
+    def __init__(self) -> None:
+        self.attr_set = 0
+        self.attr_clear = 0
+        self.rec_set = 0
+        self.rec_clear = 0
+        self.propagation: list[int] = []
+        self.superblock: dict[str, bool] = {}
+        self.bind = False
+        self.recursive = False
+        self.remount = False
+        self.copy_up = False
+        self.idmap = ""
+        self.data: list[str] = []
+
+    def _special(self, name: str) -> None:
+        if name == "remount":
+            self.remount = True
+        elif name == "tmpcopyup":
+            self.copy_up = True
+        elif name in ("idmap", "ridmap"):
+            self.idmap = name
+        else:
+            self.bind = True
+            self.recursive = name == "rbind"
+
+    def parameters(self, *, reconfigure: bool = False) -> list[str]:
+        """Superblock flags and file system data as fsconfig(2) parameters.
+
+        For a new superblock only what is on needs to be said; `reconfigure` says what to turn off as well.
+        """
+        off = {"sync": "async", "lazytime": "nolazytime", "mand": "nomand"}
+        words = [name if on else off[name] for name, on in self.superblock.items() if on or reconfigure]
+        return words + self.data
+
+    def new_attributes(self) -> int:
+        """MOUNT_ATTR_* for a mount that does not exist yet, where recursive and not recursive are the same."""
+        return (self.attr_set & ~self.rec_clear) | self.rec_set
+
+
+def parse(options: Iterable[str]) -> MountOptions:
+    """Sort the options of a mount; of contradicting ones the last wins, as in mount(8).
+
+    Unknown ones go to `data`: config.md, mounts: "SHOULD be passed" to the file system.
+    """
+    result = MountOptions()
+    for name in options:
+        if name in _ATTRIBUTES:
+            wanted, unwanted = _ATTRIBUTES[name]
+            result.attr_set = (result.attr_set & ~unwanted) | wanted
+            result.attr_clear = (result.attr_clear & ~wanted) | unwanted
+        elif name in PROPAGATION:
+            result.propagation.append(PROPAGATION[name])
+        elif name in _SPECIAL:
+            result._special(name)
+        elif name in _RECURSIVE:
+            wanted, unwanted = _RECURSIVE[name]
+            result.rec_set = (result.rec_set & ~unwanted) | wanted
+            result.rec_clear = (result.rec_clear & ~wanted) | unwanted
+        elif name in _SUPERBLOCK:
+            flag, on = _SUPERBLOCK[name]
+            result.superblock[flag] = on
+        elif name not in _NOTHING and name:
+            result.data.append(name)
+    return result

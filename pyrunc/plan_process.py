@@ -1,0 +1,342 @@
+"""PURE: the process part of a plan, shared by create and exec: from a privileged init to the user's program.
+
+The order in `become` is most of what there is to get right here. May be imported by plan and plan_rootfs only.
+Imports helpers, errors and wire.
+"""
+
+from __future__ import annotations
+
+from pyrunc import capabilities, idmap
+from pyrunc.errors import ConfigError
+from pyrunc.wire import CHDIR_TRY, HOOK_KINDS, NO_PATH, ORDER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyrunc.plan import Job
+    from pyrunc.spec_types import Process, Scheduler
+
+# Resource numbers of asm-generic/resource.h; only alpha, mips and sparc have others.
+RLIMITS: dict[str, int] = {
+    "RLIMIT_AS": 9,
+    "RLIMIT_CORE": 4,
+    "RLIMIT_CPU": 0,
+    "RLIMIT_DATA": 2,
+    "RLIMIT_FSIZE": 1,
+    "RLIMIT_LOCKS": 10,
+    "RLIMIT_MEMLOCK": 8,
+    "RLIMIT_MSGQUEUE": 12,
+    "RLIMIT_NICE": 13,
+    "RLIMIT_NOFILE": 7,
+    "RLIMIT_NPROC": 6,
+    "RLIMIT_RSS": 5,
+    "RLIMIT_RTPRIO": 14,
+    "RLIMIT_RTTIME": 15,
+    "RLIMIT_SIGPENDING": 11,
+    "RLIMIT_STACK": 3,
+}
+PERSONALITIES: dict[str, int] = {"LINUX": 0, "LINUX32": 8}
+SCHEDULER_POLICIES: dict[str, int] = {
+    "SCHED_OTHER": 0,
+    "SCHED_FIFO": 1,
+    "SCHED_RR": 2,
+    "SCHED_BATCH": 3,
+    "SCHED_ISO": 4,
+    "SCHED_IDLE": 5,
+    "SCHED_DEADLINE": 6,
+}
+SCHEDULER_FLAGS: dict[str, int] = {
+    "SCHED_FLAG_RESET_ON_FORK": 0x01,
+    "SCHED_FLAG_RECLAIM": 0x02,
+    "SCHED_FLAG_DL_OVERRUN": 0x04,
+    "SCHED_FLAG_KEEP_POLICY": 0x08,
+    "SCHED_FLAG_KEEP_PARAMS": 0x10,
+    "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
+    "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
+}
+IOPRIO_CLASSES: dict[str, int] = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+_IOPRIO_CLASS_SHIFT = 13
+MEMORY_MODES: dict[str, int] = {
+    "MPOL_DEFAULT": 0,
+    "MPOL_PREFERRED": 1,
+    "MPOL_BIND": 2,
+    "MPOL_INTERLEAVE": 3,
+    "MPOL_LOCAL": 4,
+    "MPOL_PREFERRED_MANY": 5,
+    "MPOL_WEIGHTED_INTERLEAVE": 6,
+}
+MEMORY_FLAGS: dict[str, int] = {
+    "MPOL_F_NUMA_BALANCING": 1 << 13,
+    "MPOL_F_RELATIVE_NODES": 1 << 14,
+    "MPOL_F_STATIC_NODES": 1 << 15,
+}
+_SCHED_ATTR_SIZE = 48  # SCHED_ATTR_SIZE_VER0: util clamp values are not in the spec
+_ALL_CAPS = (1 << len(capabilities.NAMES)) - 1
+_FIRST_FD = 3
+
+
+def _mapped(job: Job, what: str, number: int, path: str) -> None:
+    maps = job.plan.uid_maps if what == "uid" else job.plan.gid_maps
+    if maps and not idmap.contains(maps, number):
+        raise ConfigError(
+            f"{what} {number} is not mapped in the container's user namespace",
+            path=path,
+            hint=f"add a range with it to linux.{what}Mappings",
+        )
+
+
+def check_ids(job: Job, process: Process) -> None:
+    """Every id of the process must exist in the new user namespace. Raises ConfigError.
+
+    config.md "POSIX-platform User": ids are those of the container namespace.
+    """
+    user = process.get("user") or {}
+    _mapped(job, "uid", user.get("uid") or 0, f"{job.at}.user.uid")
+    _mapped(job, "gid", user.get("gid") or 0, f"{job.at}.user.gid")
+    groups = user.get("additionalGids") or ()
+    for index, gid in enumerate(groups):
+        _mapped(job, "gid", gid, f"{job.at}.user.additionalGids[{index}]")
+    if groups and job.plan.setgroups == "deny":
+        raise ConfigError(
+            "cannot set any additional groups in a rootless container: its user namespace denies setgroups",
+            path=f"{job.at}.user.additionalGids",
+            hint="leave them out, or map a range of groups, which newgidmap does",
+        )
+
+
+def before_namespaces(job: Job, process: Process) -> None:
+    """What needs the runtime's own user namespace or its /proc."""
+    for index, limit in enumerate(process.get("rlimits") or ()):
+        number = RLIMITS[limit["type"]]
+        soft, hard = job.host.rlimits.get(number, (0, (1 << 64) - 1))
+        # Only raised here: a low limit may hinder what comes before the program.
+        if limit["hard"] > hard and "user" in job.spaces:
+            why = "raising a hard limit needs CAP_SYS_RESOURCE in the host's user namespace"
+            job.plan.add("RLIMIT", number, soft, limit["hard"], path=f"{job.at}.rlimits[{index}]", why=why)
+    score = process.get("oomScoreAdj")
+    if score is not None:
+        why = "proc(5): lowering it needs CAP_SYS_RESOURCE of the host; and not dumpable, the file would be root's"
+        job.plan.add("PROC_SELF", "oom_score_adj", str(score), path=f"{job.at}.oomScoreAdj", why=why)
+
+
+def hooks(job: Job, kind: str, why: str) -> None:
+    """The hooks of one kind that run inside. config.md "POSIX-platform Hooks": in the listed order."""
+    for index, hook in enumerate((job.spec.get("hooks") or {}).get(kind) or ()):  # type: ignore[call-overload]
+        path = hook["path"]
+        job.plan.add(
+            "HOOK",
+            path,
+            list(hook.get("args") or [path]),
+            list(hook.get("env") or []),
+            job.options.hook_states.get(kind, b""),
+            int(hook.get("timeout") or 0) * 1000,
+            index,
+            HOOK_KINDS.index(kind),
+            path=f"$.hooks.{kind}[{index}]",
+            why=why,
+        )
+
+
+def bit_list(text: str) -> bytes:
+    """A list like "0-3,7" as a bit mask of whole longs, as sched_setaffinity(2) and set_mempolicy(2) take it.
+
+    Raises ValueError.
+    """
+    mask = 0
+    for part in text.replace(" ", "").split(","):
+        if part:
+            low, _, high = part.partition("-")
+            first, last = int(low), int(high or low)
+            if last < first:
+                raise ValueError(part)
+            mask |= ((1 << (last - first + 1)) - 1) << first
+    return mask.to_bytes(max(1, (mask.bit_length() + 63) // 64) * 8, ORDER)
+
+
+def _flags(names: Iterable[str], table: dict[str, int]) -> int:
+    value = 0
+    for name in names:
+        value |= table[name]
+    return value
+
+
+def scheduler_attributes(scheduler: Scheduler) -> bytes:
+    """struct sched_attr, sched_setattr(2). config.md: what is not set is 0."""
+
+    def number(value: int, size: int) -> bytes:
+        return (value & ((1 << size * 8) - 1)).to_bytes(size, ORDER)
+
+    return (
+        number(_SCHED_ATTR_SIZE, 4)
+        + number(SCHEDULER_POLICIES[scheduler["policy"]], 4)
+        + number(_flags(scheduler.get("flags") or (), SCHEDULER_FLAGS), 8)
+        + number(scheduler.get("nice") or 0, 4)
+        + number(scheduler.get("priority") or 0, 4)
+        + number(scheduler.get("runtime") or 0, 8)
+        + number(scheduler.get("deadline") or 0, 8)
+        + number(scheduler.get("period") or 0, 8)
+    )
+
+
+def _kernel_attributes(job: Job, process: Process) -> None:
+    """Scheduling, memory and personality: with the capabilities that the program may not have any more."""
+    add, linux, at = job.plan.add, job.linux, job.at
+    if personality := linux.get("personality"):
+        domain = PERSONALITIES[personality["domain"]]
+        add(
+            "PERSONALITY", domain, path="$.linux.personality.domain", why="inherited by the program's execve"
+        )
+    if scheduler := process.get("scheduler"):
+        why = "sched_setattr(2): real-time policies need CAP_SYS_NICE"
+        add("SCHEDULER", scheduler_attributes(scheduler), path=f"{at}.scheduler", why=why)
+    if priority := process.get("ioPriority"):
+        value = IOPRIO_CLASSES[priority["class"]] << _IOPRIO_CLASS_SHIFT | (priority.get("priority") or 0)
+        add(
+            "IOPRIO",
+            value,
+            path=f"{at}.ioPriority",
+            why="ioprio_set(2): the real-time class needs CAP_SYS_NICE",
+        )
+    if policy := linux.get("memoryPolicy"):
+        mode = MEMORY_MODES[policy["mode"]] | _flags(policy.get("flags") or (), MEMORY_FLAGS)
+        nodes = bit_list(policy["nodes"]) if policy.get("nodes") else b""
+        add("MEMPOLICY", mode, nodes, path="$.linux.memoryPolicy", why="inherited by the program's execve")
+    final = (process.get("execCPUAffinity") or {}).get("final")
+    if job.options.init_pid and final:
+        why = "config.md: after the process was moved to the container's cgroup"
+        add("AFFINITY", bit_list(final), path=f"{at}.execCPUAffinity.final", why=why)
+
+
+def _labels(job: Job, process: Process) -> None:
+    add, at = job.plan.add, job.at
+    why = "taken at execve; a filter or missing privileges may forbid the write later"
+    if (profile := process.get("apparmorProfile")) and job.host.apparmor:
+        add("PROC_SELF", "attr/apparmor/exec", f"exec {profile}", path=f"{at}.apparmorProfile", why=why)
+    if (label := process.get("selinuxLabel")) and job.host.selinux:
+        add("PROC_SELF", "attr/exec", label, path=f"{at}.selinuxLabel", why=why)
+
+
+def _session(job: Job, process: Process) -> None:
+    add, at = job.plan.add, job.at
+    if not process.get("terminal"):
+        add(
+            "SETSID",
+            path=f"{at}.terminal",
+            why="no signal of the caller's terminal may reach it; CONSOLE has its own",
+        )
+    uid = (process.get("user") or {}).get("uid") or 0
+    add(
+        "STDIO_OWNER",
+        uid,
+        path=f"{at}.user.uid",
+        why="or the user could not open /dev/stdin; only root may give it",
+    )
+    for index, limit in enumerate(process.get("rlimits") or ()):
+        why = "setrlimit(2): late, so that they do not bind init; before seccomp, which may forbid it"
+        number = RLIMITS[limit["type"]]
+        add("RLIMIT", number, limit["soft"], limit["hard"], path=f"{at}.rlimits[{index}]", why=why)
+
+
+def _directory(job: Job, process: Process) -> None:
+    add, at = job.plan.add, job.at
+    why = "CVE-2024-21626: before anything is looked up by a name that the container controls"
+    add("CLOSE_FROM", _FIRST_FD + job.options.preserve_fds, path=at, why=why)
+    why = "first as root: a directory of another user may only be reachable so; what the user alone may enter, later"
+    add("CHDIR", process["cwd"], CHDIR_TRY, path=f"{at}.cwd", why=why)
+    umask = (process.get("user") or {}).get("umask")
+    why = "engines expect 0022 where none is given; not earlier, init makes files with exact modes"
+    add("UMASK", job.options.umask if umask is None else umask, path=f"{at}.user.umask", why=why)
+
+
+def _seccomp(job: Job, why: str) -> None:
+    compiled = job.options.seccomp
+    if compiled is not None:
+        job.plan.add(
+            "SECCOMP", compiled.bpf, compiled.flags, int(compiled.notify), path="$.linux.seccomp", why=why
+        )
+
+
+def _user(job: Job, process: Process) -> None:
+    """Bounding set, ids, capabilities: capabilities(7) allows them in this order only."""
+    add, at = job.plan.add, job.at
+    # A user namespace gives its members everything that the kernel knows.
+    known = _ALL_CAPS & ((2 << job.host.last_cap) - 1)
+    grantable = known if "user" in job.spaces else job.host.bounding_caps
+    sets = capabilities.resolve(process.get("capabilities") or {}, grantable)
+    job.plan.warnings += [f"{at}.capabilities: {warning}" for warning in sets.warnings]
+    path = f"{at}.capabilities"
+    add("CAPS_BOUNDING", sets.bounding, path=f"{path}.bounding", why="needs CAP_SETPCAP, so before CAPSET")
+    user = process.get("user") or {}
+    groups = list(user.get("additionalGids") or [])
+    denied = job.plan.setgroups == "deny" or (not job.spaces.makes("user") and job.host.setgroups_denied)
+    # Nobody but root can know whether the namespace it joins allows setgroups: only asked for when it matters.
+    call = not denied and (bool(groups) or job.spaces.makes("user") or job.host.euid == 0)
+    why = "needs CAP_SETUID and CAP_SETGID, so before CAPSET; groups of the caller are dropped"
+    add("USER", user.get("uid") or 0, user.get("gid") or 0, groups, int(call), path=f"{at}.user", why=why)
+    why = "setuid has cleared the effective and ambient sets: the exact ones last (CVE-2022-29162: inheritable too)"
+    add("CAPSET", sets.effective, sets.permitted, sets.inheritable, sets.ambient, path=path, why=why)
+
+
+def environment(job: Job, process: Process) -> tuple[list[str], bool]:
+    """process.env and what the caller adds, without duplicates (the last wins), and whether HOME is in it."""
+    values: dict[str, str] = {}
+    for item in (*(process.get("env") or ()), *job.options.extra_env):
+        name, _, value = item.partition("=")
+        values[name] = value
+    if not values.get("HOME"):
+        values.pop("HOME", None)
+    return [f"{name}={value}" for name, value in values.items()], "HOME" in values
+
+
+def _path_of(env: list[str]) -> str:
+    return next((item[5:] for item in env if item.startswith("PATH=")), "")
+
+
+def become(job: Job, process: Process) -> None:
+    """Everything that init itself must be or have before the program, in the only order that works."""
+    add, at = job.plan.add, job.at
+    _kernel_attributes(job, process)
+    _labels(job, process)
+    _session(job, process)
+    _directory(job, process)
+    no_new_privileges = bool(process.get("noNewPrivileges"))
+    if not no_new_privileges:
+        _seccomp(job, "seccomp(2): without no_new_privs it needs CAP_SYS_ADMIN, which is dropped next")
+    _user(job, process)
+    if no_new_privileges:
+        add(
+            "NO_NEW_PRIVS", path=f"{at}.noNewPrivileges", why="prctl(2): for the filter, and for the program"
+        )
+    why = "now as the user: what root was refused; and getcwd must be inside the root (CVE-2024-21626)"
+    add("CHDIR", process["cwd"], 0, path=f"{at}.cwd", why=why)
+    env, _ = environment(job, process)
+    if not process.get("args"):
+        raise ConfigError("args must not be empty", path=f"{at}.args", hint="args[0] is the program to run")
+    why = "as the user and in its directory, as execve will look; a missing program is an error of create"
+    add("LOOKUP", process["args"][0], _path_of(env), path=f"{at}.args[0]", why=why)
+    compiled = job.options.seccomp
+    if no_new_privileges and compiled is not None and compiled.notify:
+        _seccomp(job, "the listener must be sent while the runtime listens: before READY")
+
+
+def without_program(job: Job) -> None:
+    """config.md: process is OPTIONAL; such a container is created, and start must fail."""
+    job.plan.add("SETSID", path="$", why="no signal of the caller's terminal may reach it")
+    job.plan.add("CLOSE_FROM", _FIRST_FD, path="$", why="no descriptor of the caller may stay open")
+
+
+def run(job: Job, process: Process) -> None:
+    """The last steps. config.md "args": execvp semantics inside the container."""
+    compiled = job.options.seccomp
+    if process.get("noNewPrivileges") and compiled is not None and not compiled.notify:
+        _seccomp(job, "with no_new_privs as late as possible: the filter need not allow what init does")
+    env, has_home = environment(job, process)
+    uid = NO_PATH if has_home else (process.get("user") or {}).get("uid") or 0
+    job.plan.add("EXEC", list(process["args"]), env, uid, path=f"{job.at}.args", why="runtime.md, step 8")
+
+
+def terminal_size(process: Process) -> tuple[int, int]:
+    """(rows, columns), 0 for unset."""
+    size = process.get("consoleSize") or {}
+    return size.get("height") or 0, size.get("width") or 0

@@ -1,0 +1,490 @@
+"""PURE: the file system part of a plan: mounts, devices, links, the new root, and what is hidden in it.
+
+    build   what is made below the rootfs while the host's tree is still there
+    enter   the rootfs becomes "/", then what must come after all mounts: read-only, sysctl, masks
+
+May be imported by plan only. Imports helpers and wire.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc import devices, mounts, plan_process
+from pyrunc.errors import ConfigError
+from pyrunc.wire import (
+    DEVICE_FLAG_BIND,
+    DEVICE_FLAG_DEFAULT,
+    MOUNT_FLAG_COPY_UP,
+    MOUNT_FLAG_DONE_SKIP,
+    MOUNT_FLAG_MQUEUE_LABEL,
+    MOUNT_FLAG_OPTIONAL,
+    MOUNT_FLAG_ORDINARY_DIR,
+    MOUNT_FLAG_RECURSIVE,
+    MOUNT_FLAG_TARGET_MODE,
+    NO_PATH,
+    PIVOT_CHROOT,
+    PIVOT_MOVE,
+    PIVOT_ROOT,
+    Fd,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.mounts import MountOptions
+    from pyrunc.plan import Job
+    from pyrunc.spec_types import Mount, Process
+
+# What may be mounted below /proc: files that lxcfs and CRIU serve. Anything else could hide what init itself relies on
+# (CVE-2019-16884).
+_BELOW_PROC = frozenset(
+    "/proc/" + name
+    for name in (
+        "cpuinfo",
+        "diskstats",
+        "meminfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "loadavg",
+        "slabinfo",
+        "sys/kernel/ns_last_pid",
+        "sys/crypto/fips_enabled",
+    )
+)
+# One superblock for all that see the same namespace: making it read-only would hit the others as well.
+_SHARED_SUPERBLOCK = frozenset({"cgroup", "cgroup2", "mqueue", "proc", "sysfs"})
+_UNLABELLED = frozenset({"cgroup", "cgroup2", "proc", "sysfs"})
+_IN_ORDER = 'config.md, mounts: "the runtime MUST mount entries in the listed order"'
+_CGROUP_ATTRIBUTES = mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC
+_UNIFIED = "/sys/fs/cgroup"
+
+
+class Deferred:
+    """A mount that must be read-only in the end, but not while devices and mount points are made in it."""
+
+    __slots__ = ("path", "target")
+
+    def __init__(self, target: str, path: str) -> None:
+        self.target = target
+        self.path = path
+
+
+def _target(destination: str) -> str:
+    """Absolute, without "..": config.md calls a relative destination one that is taken from "/"."""
+    return os.path.normpath("/" + destination.lstrip("/"))
+
+
+def _is_bind(mount: Mount, options: MountOptions) -> bool:
+    return options.bind or (mount.get("type") == "bind" and not options.remount)
+
+
+def _check_below_proc(target: str, kind: str, at: str) -> None:
+    if target.startswith("/proc/") and kind != "proc" and target not in _BELOW_PROC:
+        raise ConfigError(
+            f"'{target}' cannot be mounted because it is inside /proc",
+            path=f"{at}.destination",
+            hint="use linux.maskedPaths or linux.readonlyPaths to hide files of /proc",
+        )
+
+
+def _check_gid(job: Job, options: MountOptions, at: str) -> None:
+    """The kernel only says EINVAL for an id that its user namespace does not have."""
+    if job.plan.uid_maps is None:
+        return
+    for item in options.data:
+        key, _, value = item.partition("=")
+        if key in ("uid", "gid") and value.isdecimal():
+            maps = (job.plan.uid_maps if key == "uid" else job.plan.gid_maps) or []
+            if not any(first <= int(value) < first + size for first, _host, size in maps):
+                raise ConfigError(
+                    f"mount option '{item}': {key} {value} is not mapped in the container's user namespace",
+                    path=f"{at}.options",
+                    hint=f"leave '{item}' out, or map {key} {value} in linux.{key}Mappings",
+                )
+
+
+def _source_fd(job: Job, source: str, recursive: bool) -> Fd | int:
+    """Root's container in a user namespace may not be able to reach the source: the runtime opens it."""
+    if "user" in job.spaces and job.host.euid == 0:
+        return Fd("tree", source, recursive=recursive)
+    return -1
+
+
+def _add_bind(
+    job: Job,
+    target: str,
+    source: str,
+    options: MountOptions,
+    at: str,
+    why: str,
+    *,
+    keep: int = 0,
+    flags: int = 0,
+) -> None:
+    """One MOUNT_BIND; `keep` are attributes that are not set now."""
+    fd = _source_fd(job, source, options.recursive)
+    job.plan.add(
+        "MOUNT_BIND",
+        target,
+        source,
+        fd,
+        options.attr_set & ~keep,
+        options.attr_clear,
+        options.rec_set & ~keep,
+        options.rec_clear,
+        options.propagation,
+        flags | (MOUNT_FLAG_RECURSIVE if options.recursive else 0),
+        path=at,
+        why=why,
+    )
+
+
+def _bind(job: Job, mount: Mount, target: str, options: MountOptions, at: str, keep: int) -> None:
+    if options.data:
+        raise ConfigError(
+            "bind mounts cannot have any filesystem-specific options applied",
+            path=f"{at}.options",
+            hint=f"'{options.data[0]}' is no option of a bind mount",
+        )
+    source = os.path.join(job.options.bundle, mount.get("source") or "")
+    why = "open_tree(2): attributes are there before anybody sees the mount, and only those that are named change"
+    _add_bind(job, target, source, options, f"{at}.source", why, keep=keep)
+
+
+def _remount(job: Job, target: str, options: MountOptions, at: str) -> None:
+    """config.md: remount changes an existing mount; with bind only the mount, not its superblock."""
+    data = [] if options.bind else options.parameters(reconfigure=True)
+    if options.bind and options.data:
+        raise ConfigError(
+            "bind mounts cannot have any filesystem-specific options applied", path=f"{at}.options"
+        )
+    if not options.bind and options.attr_set & mounts.ATTR_RDONLY:
+        data.insert(0, "ro")
+    elif not options.bind and options.attr_clear & mounts.ATTR_RDONLY:
+        data.insert(0, "rw")
+    job.plan.add(
+        "REMOUNT",
+        target,
+        options.attr_set,
+        options.attr_clear,
+        0,
+        data,
+        options.propagation,
+        path=at,
+        why=_IN_ORDER,
+    )
+    if options.rec_set or options.rec_clear:
+        why = "mount_setattr(2) with AT_RECURSIVE"
+        job.plan.add(
+            "REMOUNT", target, options.rec_set, options.rec_clear, 1, [], [], path=f"{at}.options", why=why
+        )
+
+
+def _parameters(job: Job, kind: str, options: MountOptions, read_only: bool) -> tuple[list[str], int]:
+    parameters = options.parameters()
+    flags = 0
+    if read_only and kind not in _SHARED_SUPERBLOCK:
+        parameters.insert(0, "ro")
+    if kind == "tmpfs" and not any(item.startswith("mode=") for item in options.data):
+        flags |= MOUNT_FLAG_TARGET_MODE
+    label = job.linux.get("mountLabel")
+    if label and job.host.selinux and kind not in _UNLABELLED:
+        # mqueue takes no context=; init labels its root by the last parameter
+        parameters.append(f"context={label}")
+        flags |= MOUNT_FLAG_MQUEUE_LABEL if kind == "mqueue" else 0
+    return parameters, flags
+
+
+def _new(job: Job, mount: Mount, target: str, options: MountOptions, at: str, keep: int) -> None:
+    """A file system of its own."""
+    kind = mount.get("type") or ""
+    if not kind:
+        raise ConfigError(
+            "a mount without type must be a bind mount",
+            path=at,
+            hint="add a type, or the option 'bind' or 'rbind'",
+        )
+    _check_gid(job, options, at)
+    attributes = options.new_attributes() & ~keep
+    parameters, flags = _parameters(job, kind, options, bool(attributes & mounts.ATTR_RDONLY))
+    why = _IN_ORDER
+    fallback = False
+    if kind in ("proc", "sysfs"):
+        flags |= MOUNT_FLAG_ORDINARY_DIR
+        why = "CVE-2019-19921: a symlink at the target would leave a fake one in place"
+        fallback = kind == "sysfs" and job.in_userns and bool(attributes & mounts.ATTR_RDONLY)
+    if options.copy_up:
+        flags |= MOUNT_FLAG_COPY_UP
+    if fallback:
+        flags |= MOUNT_FLAG_OPTIONAL | MOUNT_FLAG_DONE_SKIP
+    source = mount.get("source") or ""
+    job.plan.add(
+        "MOUNT_NEW",
+        target,
+        kind,
+        source,
+        parameters,
+        attributes,
+        options.propagation,
+        flags,
+        path=at,
+        why=why,
+    )
+    if fallback:
+        job.plan.add(
+            "MOUNT_BIND",
+            target,
+            "/sys",
+            -1,
+            0,
+            0,
+            attributes,
+            0,
+            options.propagation,
+            MOUNT_FLAG_RECURSIVE | MOUNT_FLAG_ORDINARY_DIR,
+            path=at,
+            why="refused without a network namespace that the user namespace owns: the host's, read-only",
+        )
+
+
+def _cgroup2(job: Job, target: str, options: MountOptions, at: str) -> None:
+    attributes = options.new_attributes()
+    flags = MOUNT_FLAG_OPTIONAL | MOUNT_FLAG_DONE_SKIP
+    why = "cgroups(7): shows the tree from the root of the cgroup namespace"
+    job.plan.add(
+        "MOUNT_NEW",
+        target,
+        "cgroup2",
+        "cgroup",
+        options.data,
+        attributes,
+        options.propagation,
+        flags,
+        path=at,
+        why=why,
+    )
+    source = job.host.unified_mount or _UNIFIED
+    own = dict(job.options.cgroup_paths).get("")
+    if own and "cgroup" in job.spaces:
+        source = own
+    everywhere = mounts.parse(("rbind",))
+    everywhere.attr_set = attributes
+    everywhere.propagation = options.propagation
+    why = "refused in a user namespace without a cgroup namespace of its own: what the host has, bound"
+    _add_bind(job, target, source, everywhere, at, why)
+
+
+def _own_cgroup(job: Job, controller: str, mount_point: str, root: str) -> str:
+    """The directory of this container (without one: of the runtime) in a v1 hierarchy."""
+    made = dict(job.options.cgroup_paths).get(controller)
+    if made:
+        return made
+    path = job.host.own_cgroups.get(controller, "/")
+    if root != "/" and (path + "/").startswith(root.rstrip("/") + "/"):
+        path = path[len(root) :]
+    return os.path.normpath(mount_point + "/" + path)
+
+
+def _cgroup1(job: Job, target: str, options: MountOptions, at: str) -> None:
+    """A tmpfs with a directory per hierarchy and a link per further controller, as a host has it.
+
+    Also with a cgroup namespace these are binds: the kernel shows their root as "/" in it all the same.
+    """
+    add = job.plan.add
+    why = "cgroup v1: one directory per hierarchy is mounted in it"
+    add("MOUNT_NEW", target, "tmpfs", "tmpfs", ["mode=755"], _CGROUP_ATTRIBUTES, [], 0, path=at, why=why)
+    hierarchies: dict[str, list[str]] = {}
+    for controller, (mount_point, _root) in job.host.cgroup_mounts.items():
+        hierarchies.setdefault(mount_point, []).append(controller)
+    below = mounts.parse(("rbind",))
+    below.attr_set = options.new_attributes() | _CGROUP_ATTRIBUTES
+    below.propagation = options.propagation
+    for mount_point, controllers in hierarchies.items():
+        name = os.path.basename(mount_point)
+        made = [item for item in controllers if item in dict(job.options.cgroup_paths)]
+        controller = (made or controllers)[0]
+        source = _own_cgroup(job, controller, mount_point, job.host.cgroup_mounts[controller][1])
+        _add_bind(job, f"{target}/{name}", source, below, at, "only the container's own cgroup may be seen")
+        for other in controllers:
+            if other != name and "=" not in other:
+                add(
+                    "SYMLINK",
+                    name,
+                    f"{target}/{other}",
+                    0,
+                    path=at,
+                    why="programs look for the single controller",
+                )
+    if options.new_attributes() & mounts.ATTR_RDONLY:
+        why = "as the mount asks; not before its directories and links are made"
+        add("REMOUNT", target, mounts.ATTR_RDONLY, 0, 0, [], [], path=f"{at}.options", why=why)
+
+
+def _mount(job: Job, mount: Mount, at: str) -> Deferred | None:
+    target = _target(mount["destination"])
+    options = mounts.parse(mount.get("options") or ())
+    kind = mount.get("type") or ""
+    bind = _is_bind(mount, options)
+    _check_below_proc(target, kind, at)
+    if options.remount:
+        _remount(job, target, options, at)
+        return None
+    if kind == "cgroup" and not bind:
+        if job.host.cgroup_mode == "v2":
+            _cgroup2(job, target, options, at)
+        else:
+            _cgroup1(job, target, options, at)
+        return None
+    later = target == "/dev" or (kind == "tmpfs" and not bind)
+    keep = mounts.ATTR_RDONLY if later else 0
+    if bind:
+        _bind(job, mount, target, options, at, keep)
+    else:
+        _new(job, mount, target, options, at, keep)
+    return (
+        Deferred(target, f"{at}.options")
+        if later and options.new_attributes() & mounts.ATTR_RDONLY
+        else None
+    )
+
+
+def _brings_dev(spec_mounts: list[Mount]) -> bool:
+    """Whether /dev is one that exists already, in which nothing must be made: a bind, as of the host's."""
+    return any(
+        _target(mount["destination"]) == "/dev" and _is_bind(mount, mounts.parse(mount.get("options") or ()))
+        for mount in spec_mounts
+    )
+
+
+def _devices(job: Job) -> None:
+    """config-linux.md "Devices" and "Default Devices"; runtime-linux.md "Dev symbolic links"."""
+    add = job.plan.add
+    bind = DEVICE_FLAG_BIND if job.in_userns else 0
+    listed = set()
+    for index, device in enumerate(job.linux.get("devices") or ()):
+        listed.add(_target(device["path"]))
+        mode = devices.mode(device["type"], device.get("fileMode"))
+        major, minor = device.get("major") or 0, device.get("minor") or 0
+        owner = device.get("uid") or 0, device.get("gid") or 0
+        at = f"$.linux.devices[{index}]"
+        why = "mknod needs the initial user namespace: bound from the host" if bind else ""
+        flags = 0 if device["type"] == "p" else bind
+        add("DEVICE", _target(device["path"]), mode, major, minor, *owner, flags, path=at, why=why)
+    for path, major, minor in devices.DEFAULTS:
+        if path not in listed:
+            why = 'config-linux.md, Default Devices: "the runtime MUST also supply" it'
+            mode = devices.mode("c", None)
+            add(
+                "DEVICE",
+                path,
+                mode,
+                major,
+                minor,
+                0,
+                0,
+                bind | DEVICE_FLAG_DEFAULT,
+                path="$.linux.devices",
+                why=why,
+            )
+    text, path = devices.PTMX
+    if path not in listed:
+        why = 'config-linux.md, Default Devices: "a bind-mount or symlink of the container\'s /dev/pts/ptmx"'
+        add("SYMLINK", text, path, 0, path="$.linux.devices", why=why)
+    for text, path in devices.LINKS:
+        why = 'runtime-linux.md: "MUST ... if the source file exists after processing mounts"'
+        add("SYMLINK", text, path, 1, path="$.mounts", why=why)
+
+
+def _propagation_of_host(job: Job) -> int:
+    """What "/" of the new mount namespace is made before anything is mounted. config-linux.md rootfsPropagation."""
+    flags = mounts.PROPAGATION.get(job.linux.get("rootfsPropagation") or "", mounts.MS_SLAVE | mounts.MS_REC)
+    if flags & mounts.MS_UNBINDABLE:
+        # The rootfs could not be bound to itself, which pivot_root needs: unbindable comes after it.
+        flags = flags ^ mounts.MS_UNBINDABLE | mounts.MS_PRIVATE
+    return flags
+
+
+def build(job: Job) -> list[Deferred]:
+    """Mounts, devices and links below the rootfs. Returns what `enter` makes read-only."""
+    add = job.plan.add
+    stay = "mount" not in job.spaces
+    why = "runtime.md, step 2; by default nothing that is mounted inside gets out, and what the host mounts gets in"
+    propagation = 0 if stay else _propagation_of_host(job)
+    add("ROOTFS", job.options.rootfs, propagation, int(stay), path="$.root.path", why=why)
+    spec_mounts = list(job.spec.get("mounts") or [])
+    deferred = []
+    for index, mount in enumerate(spec_mounts):
+        later = _mount(job, mount, f"$.mounts[{index}]")
+        if later is not None:
+            deferred.append(later)
+    if not _brings_dev(spec_mounts):
+        _devices(job)
+    return deferred
+
+
+def terminal(job: Job, process: Process, *, bind: bool) -> None:
+    """A pty of the container's own devpts as stdio. config.md "terminal"."""
+    rows, columns = plan_process.terminal_size(process)
+    uid = (process.get("user") or {}).get("uid") or 0
+    why = (
+        "config-linux.md, Default Devices: console is the pty" if bind else "a pty of the container's devpts"
+    )
+    # The gid= of devpts decides about the group.
+    job.plan.add("CONSOLE", rows, columns, int(bind), uid, NO_PATH, path=f"{job.at}.terminal", why=why)
+
+
+def enter(job: Job, process: Process | None, deferred: list[Deferred]) -> None:
+    """The rootfs becomes "/", then what only makes sense when all mounts are in place."""
+    add, linux = job.plan.add, job.linux
+    mode = PIVOT_ROOT
+    why = "pivot_root(2): afterwards the host's tree is gone from this namespace"
+    if "mount" not in job.spaces:
+        mode, why = PIVOT_CHROOT, "without a mount namespace there is nothing to pivot"
+    elif job.options.no_pivot:
+        mode, why = PIVOT_MOVE, "--no-pivot: the host's tree stays mounted, out of reach"
+    add("PIVOT", mode, path="$.root.path", why=why)
+    if propagation := linux.get("rootfsPropagation"):
+        why = 'config-linux.md: of the container\'s "/", which is only now the rootfs'
+        add("ROOT_PROPAGATION", mounts.PROPAGATION[propagation], path="$.linux.rootfsPropagation", why=why)
+    if process and process["cwd"] != "/":
+        why = "engines expect a missing one to be made; before the root is read-only"
+        add("MKDIR", _target(process["cwd"]), 0o755, path=f"{job.at}.cwd", why=why)
+    if process and process.get("terminal"):
+        terminal(job, process, bind="mount" in job.spaces)
+    for item in deferred:
+        why = "not earlier: devices and mount points were made in it"
+        add("REMOUNT", item.target, mounts.ATTR_RDONLY, 0, 0, [], [], path=item.path, why=why)
+    if (job.spec.get("root") or {}).get("readonly"):
+        why = "config.md, root: last, everything above writes to it"
+        add("REMOUNT", "/", mounts.ATTR_RDONLY, 0, 0, [], [], path="$.root.readonly", why=why)
+    if hostname := job.spec.get("hostname"):
+        add("HOSTNAME", hostname, path="$.hostname", why="before sysctl, which shows it as kernel.hostname")
+    if domainname := job.spec.get("domainname"):
+        add("DOMAINNAME", domainname, path="$.domainname", why="setdomainname(2)")
+    _restrict(job)
+
+
+def sysctl_path(name: str) -> str:
+    """The file below /proc/sys. Whichever of "." and "/" comes first separates, the other is part of names.
+
+    As in sysctl(8): net.ipv4.conf.eth0/1.forwarding and net/ipv4/conf/eth0.1/forwarding are the same.
+    """
+    dot, slash = name.find("."), name.find("/")
+    if dot >= 0 and (slash < 0 or dot < slash):
+        return name.replace("/", "\0").replace(".", "/").replace("\0", ".")
+    return name
+
+
+def _restrict(job: Job) -> None:
+    add, linux = job.plan.add, job.linux
+    for name, value in (linux.get("sysctl") or {}).items():
+        why = "before readonlyPaths, which usually has /proc/sys"
+        add("SYSCTL", sysctl_path(name), value, path=f"$.linux.sysctl['{name}']", why=why)
+    for index, path in enumerate(linux.get("readonlyPaths") or ()):
+        why = "config-linux.md, Readonly Paths; after all mounts, or one could cover it"
+        add("READONLY_PATH", path, path=f"$.linux.readonlyPaths[{index}]", why=why)
+    label = (linux.get("mountLabel") or "") if job.host.selinux else ""
+    for index, path in enumerate(linux.get("maskedPaths") or ()):
+        why = 'config-linux.md, Masked Paths: "cannot be read"; after readonlyPaths, which may hold it'
+        add("MASKED_PATH", path, label, path=f"$.linux.maskedPaths[{index}]", why=why)
