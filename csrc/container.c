@@ -590,6 +590,9 @@ static int render(const struct container *container, struct container_view *view
 		from += keep + edits[which].skip;
 	}
 	size_t rest = (size_t)(container->document + container->document_size - from);
+	/* runc ends the document without a line feed, and so do we. */
+	if (rest > 0 && from[rest - 1] == '\n')
+		rest--;
 	memcpy(to, from, rest);
 	view->document_size = (size_t)(to + rest - view->document);
 	return 0;

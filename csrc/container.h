@@ -111,7 +111,7 @@ int cgroup_signal(const char *const *cgroups, size_t count, int signal, size_t *
  * Remove the directories. Those among `made` lose all below them and, when in the way, their processes; of the others
  * and of parents only what is empty goes.
  */
-int cgroup_remove(const char *const *cgroups, size_t count, const char *const *made, size_t made_count,
-		  int timeout_ms, struct container_error *error);
+int cgroup_remove(const char *const *cgroups, size_t count, const char *const *made, size_t made_count, int timeout_ms,
+		  struct container_error *error);
 
 #endif

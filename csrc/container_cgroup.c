@@ -454,8 +454,8 @@ static bool is_among(const char *path, const char *const *paths, size_t count)
 	return false;
 }
 
-int cgroup_remove(const char *const *cgroups, size_t count, const char *const *made, size_t made_count,
-		  int timeout_ms, struct container_error *error)
+int cgroup_remove(const char *const *cgroups, size_t count, const char *const *made, size_t made_count, int timeout_ms,
+		  struct container_error *error)
 {
 	int64_t deadline = container_now_ms() + timeout_ms;
 	int result = CONTAINER_OK;

@@ -21,8 +21,12 @@ static const struct {
 	const char *word;
 	unsigned int verbs;
 } needs_table[] = {
-	{"startContainer", VERB_START}, {"poststart", VERB_START}, {"process", VERB_START},
-	{"poststop", VERB_DELETE},      {"intelRdt", VERB_DELETE}, {"rdt", VERB_DELETE},
+	{"startContainer", VERB_START},
+	{"poststart", VERB_START},
+	{"process", VERB_START},
+	{"poststop", VERB_DELETE},
+	{"intelRdt", VERB_DELETE},
+	{"rdt", VERB_DELETE},
 	{"systemd", VERB_KILL | VERB_DELETE},
 };
 
@@ -152,7 +156,8 @@ int container_start(const char *root, const char *id, int flags, struct containe
 		pidfd = container_init(&container);
 		fifo = openat(container.fd, "exec.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
 		if (pidfd < 0)
-			result = container_fail(error, CONTAINER_BAD_STATE, "cannot start a container that has stopped");
+			result =
+				container_fail(error, CONTAINER_BAD_STATE, "cannot start a container that has stopped");
 		else if (fifo < 0 || unlinkat(container.fd, "exec.fifo", 0) != 0)
 			result = container_fail_call(error, "open", "exec.fifo");
 	}
@@ -280,7 +285,8 @@ static int end_processes(const struct container *container, struct container_err
 	thaw(container);
 	if (result == CONTAINER_OK && !wait_death(pidfd, DEATH_MS)) {
 		container_fail(error, CONTAINER_BAD_STATE, "container init still running");
-		container_hint(error, "process %d does not end %d s after SIGKILL: it may hang in a device or file system",
+		container_hint(error,
+			       "process %d does not end %d s after SIGKILL: it may hang in a device or file system",
 			       container->pid, DEATH_MS / 1000);
 		result = CONTAINER_BAD_STATE;
 	}
@@ -364,13 +370,13 @@ static const struct {
 	const char *name;
 	int number;
 } signals[] = {
-	{"HUP", SIGHUP},   {"INT", SIGINT},       {"QUIT", SIGQUIT}, {"ILL", SIGILL},     {"TRAP", SIGTRAP},
-	{"ABRT", SIGABRT}, {"IOT", SIGABRT},      {"BUS", SIGBUS},   {"FPE", SIGFPE},     {"KILL", SIGKILL},
-	{"USR1", SIGUSR1}, {"SEGV", SIGSEGV},     {"USR2", SIGUSR2}, {"PIPE", SIGPIPE},   {"ALRM", SIGALRM},
-	{"TERM", SIGTERM}, {"CHLD", SIGCHLD},     {"CLD", SIGCHLD},  {"CONT", SIGCONT},   {"STOP", SIGSTOP},
-	{"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},     {"TTOU", SIGTTOU}, {"URG", SIGURG},     {"XCPU", SIGXCPU},
-	{"XFSZ", SIGXFSZ}, {"VTALRM", SIGVTALRM}, {"PROF", SIGPROF}, {"WINCH", SIGWINCH}, {"IO", SIGIO},
-	{"POLL", SIGIO},   {"PWR", SIGPWR},       {"SYS", SIGSYS},
+	{"HUP", SIGHUP},       {"INT", SIGINT},       {"QUIT", SIGQUIT}, {"ILL", SIGILL},     {"TRAP", SIGTRAP},
+	{"ABRT", SIGABRT},     {"IOT", SIGABRT},      {"BUS", SIGBUS},   {"FPE", SIGFPE},     {"KILL", SIGKILL},
+	{"USR1", SIGUSR1},     {"SEGV", SIGSEGV},     {"USR2", SIGUSR2}, {"PIPE", SIGPIPE},   {"ALRM", SIGALRM},
+	{"TERM", SIGTERM},     {"CHLD", SIGCHLD},     {"CLD", SIGCHLD},  {"CONT", SIGCONT},   {"STOP", SIGSTOP},
+	{"TSTP", SIGTSTP},     {"TTIN", SIGTTIN},     {"TTOU", SIGTTOU}, {"URG", SIGURG},     {"XCPU", SIGXCPU},
+	{"XFSZ", SIGXFSZ},     {"VTALRM", SIGVTALRM}, {"PROF", SIGPROF}, {"WINCH", SIGWINCH}, {"IO", SIGIO},
+	{"POLL", SIGIO},       {"PWR", SIGPWR},       {"SYS", SIGSYS},
 #ifdef SIGSTKFLT
 	{"STKFLT", SIGSTKFLT},
 #endif

@@ -11,14 +11,16 @@ import os
 
 from pyrunc import __version__
 from pyrunc._shim import ffi, lib
-from pyrunc.errors import ContainerError, InternalError, KernelError
+from pyrunc.errors import InternalError, KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 if ffi.string(lib.shim_version()).decode() != __version__:
-    raise InternalError(f"the shim is of version {ffi.string(lib.shim_version()).decode()}, pyrunc of {__version__}")
+    raise InternalError(
+        f"the shim is of version {ffi.string(lib.shim_version()).decode()}, pyrunc of {__version__}"
+    )
 
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
@@ -141,7 +143,9 @@ def set_subreaper(on: bool) -> None:
 _SECCOMP_SPACE = 1 << 18  # bytes for the programs of all architectures; the kernel takes 32 kB in the end
 
 
-def seccomp_compile(description: bytes) -> tuple[int, tuple[int, int, int, int], list[tuple[int, int, bytes]]]:
+def seccomp_compile(
+    description: bytes,
+) -> tuple[int, tuple[int, int, int, int], list[tuple[int, int, bytes]]]:
     """libseccomp's programs for a description (csrc/seccomp_filter.h): (answer, where, parts).
 
     `answer` is negative (-errno) on failure, then `where` is (step, arch, rule, name); a part is (SCMP_ARCH_* token,
@@ -149,7 +153,9 @@ def seccomp_compile(description: bytes) -> tuple[int, tuple[int, int, int, int],
     """
     space = ffi.new("uint8_t[]", _SECCOMP_SPACE)
     result = ffi.new("struct shim_seccomp_result *")
-    answer = lib.shim_seccomp_compile(ffi.from_buffer(description), len(description), space, _SECCOMP_SPACE, result)
+    answer = lib.shim_seccomp_compile(
+        ffi.from_buffer(description), len(description), space, _SECCOMP_SPACE, result
+    )
     parts = []
     offset = 0
     for index in range(result.part_count):
@@ -204,7 +210,9 @@ def bpf_device_count(cgroup: int) -> int:
     return _check(lib.bpf_device_count(cgroup), "bpf", "BPF_PROG_QUERY")
 
 
-_CONTAINER_KERNEL = 4
+# enum container_result, enum container_flag of csrc/container.h
+_CONTAINER_OK, _CONTAINER_KERNEL, _CONTAINER_START_FAILED = 0, 4, 6
+_FORCE, _ALL, _NEEDS_HANDLED = 1, 2, 4
 _FREEZE_MS = 10_000
 _REMOVE_MS = 10_000
 
@@ -215,14 +223,16 @@ def _c_strings(texts: Sequence[str]) -> tuple[object, object]:
     return ffi.new("char *[]", [*held, ffi.NULL]), held
 
 
-def _cgroups_check(answer: int, error: object) -> None:
-    if answer == 0:
+def _check_container(answer: int, error: object) -> None:
+    """Raise what a function of csrc/container.h answered with, in its words."""
+    if answer == _CONTAINER_OK:
         return
-    call, arg = ffi.string(error.call).decode(), os.fsdecode(ffi.string(error.arg))  # type: ignore[attr-defined]
     text = ffi.string(error.text).decode("utf-8", "replace")  # type: ignore[attr-defined]
+    hint = ffi.string(error.hint).decode("utf-8", "replace") or None  # type: ignore[attr-defined]
     if answer == _CONTAINER_KERNEL:
-        raise KernelError(call, error.error, arg or None)  # type: ignore[attr-defined]
-    raise ContainerError(text)
+        call, arg = ffi.string(error.call).decode(), os.fsdecode(ffi.string(error.arg))  # type: ignore[attr-defined]
+        raise KernelError(call, error.error, arg or None, hint=hint)  # type: ignore[attr-defined]
+    raise StateError(text, hint=hint)
 
 
 def cgroup_frozen(paths: Sequence[tuple[str, str]]) -> bool:
@@ -232,17 +242,17 @@ def cgroup_frozen(paths: Sequence[tuple[str, str]]) -> bool:
 
 
 def cgroup_freeze(paths: Sequence[tuple[str, str]]) -> None:
-    """Freeze and wait until all have stopped. Raises ContainerError, thawed again, when that takes 10 s."""
+    """Freeze and wait until all have stopped. Raises StateError, thawed again, when that takes 10 s."""
     array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
     error = ffi.new("struct container_error *")
-    _cgroups_check(lib.cgroup_freeze(array, len(paths), _FREEZE_MS, error), error)
+    _check_container(lib.cgroup_freeze(array, len(paths), _FREEZE_MS, error), error)
 
 
 def cgroup_thaw(paths: Sequence[tuple[str, str]]) -> None:
     """The opposite of cgroup_freeze."""
     array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
     error = ffi.new("struct container_error *")
-    _cgroups_check(lib.cgroup_thaw(array, len(paths), error), error)
+    _check_container(lib.cgroup_thaw(array, len(paths), error), error)
 
 
 def cgroup_kill(paths: Sequence[tuple[str, str]], signal: int = 9) -> int:
@@ -250,7 +260,7 @@ def cgroup_kill(paths: Sequence[tuple[str, str]], signal: int = 9) -> int:
     array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
     error = ffi.new("struct container_error *")
     found = ffi.new("size_t *")
-    _cgroups_check(lib.cgroup_signal(array, len(paths), signal, found, error), error)
+    _check_container(lib.cgroup_signal(array, len(paths), signal, found, error), error)
     count: int = found[0]
     return count
 
@@ -260,4 +270,107 @@ def cgroup_remove(paths: Sequence[tuple[str, str]], made: Sequence[str]) -> None
     array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
     own, _kept = _c_strings(made)
     error = ffi.new("struct container_error *")
-    _cgroups_check(lib.cgroup_remove(array, len(paths), own, len(made), _REMOVE_MS, error), error)
+    _check_container(lib.cgroup_remove(array, len(paths), own, len(made), _REMOVE_MS, error), error)
+
+
+class Container:
+    """One look at a container, csrc/container.h has the meaning of each field.
+
+    `status` is creating, created, running, paused or stopped, `pid` 0 when stopped, `cgroups` (controllers, directory)
+    pairs, `document` the state as JSON text with pid and status filled in.
+    """
+
+    __slots__ = ("cgroups", "document", "made", "needs", "pid", "pidns_private", "start_time", "status")
+
+    def __init__(self, status: str, pid: int, start_time: int, header: str, document: bytes) -> None:
+        self.status = status
+        self.pid = pid
+        self.start_time = start_time
+        self.document = document
+        self.needs: list[str] = []
+        self.pidns_private = True
+        self.cgroups: list[tuple[str, str]] = []
+        self.made: list[str] = []
+        for line in header.split("\n"):
+            key, _, value = line.partition(" ")
+            if key == "needs":
+                self.needs = value.split(",") if value else []
+            elif key == "pidns":
+                self.pidns_private = value == "private"
+            elif key == "cgroup":
+                controllers, _, path = value.partition(":")
+                self.cgroups.append((controllers, path))
+            elif key == "cgmade":
+                self.made.append(value)
+
+    @property
+    def bundle(self) -> str:
+        """The absolute path of the bundle."""
+        from _json import scanstring
+
+        text = self.document.decode("utf-8", "surrogateescape")
+        mark = '\n  "bundle": "'
+        at = text.find(mark)
+        value: str = scanstring(text, at + len(mark))[0] if at >= 0 else ""
+        return value
+
+
+def container_state(root: str, container_id: str) -> Container:
+    """What is known of a container. Raises StateError when there is none, KernelError."""
+    view = ffi.new("struct container_view *")
+    error = ffi.new("struct container_error *")
+    _check_container(lib.container_state(os.fsencode(root), os.fsencode(container_id), view, error), error)
+    try:
+        return Container(
+            ffi.string(lib.container_status_name(view.status)).decode(),
+            view.pid,
+            view.start_time,
+            os.fsdecode(ffi.string(view.header)),
+            bytes(ffi.buffer(view.document, view.document_size)),
+        )
+    finally:
+        lib.container_view_free(view)
+
+
+def container_start(root: str, container_id: str) -> bytes:
+    """Let the waiting program run. Returns b"" when it does, else init's struct sync_message (csrc/plan.h).
+
+    Raises StateError when the container is not in the state created, KernelError.
+    """
+    error = ffi.new("struct container_error *")
+    answer = lib.container_start(os.fsencode(root), os.fsencode(container_id), _NEEDS_HANDLED, error)
+    if answer == _CONTAINER_START_FAILED:
+        return bytes(ffi.buffer(error.record))
+    _check_container(answer, error)
+    return b""
+
+
+def container_kill(root: str, container_id: str, signal: int, *, all_processes: bool = False) -> None:
+    """Signal init, or every process of the cgroup. Raises StateError when the container does not run, KernelError."""
+    flags = _NEEDS_HANDLED | (_ALL if all_processes else 0)
+    error = ffi.new("struct container_error *")
+    _check_container(
+        lib.container_kill(os.fsencode(root), os.fsencode(container_id), signal, flags, error), error
+    )
+
+
+def container_delete(root: str, container_id: str, *, force: bool = False) -> None:
+    """Remove a container that has stopped or waits for start; `force`: any, and none at all is no error.
+
+    Raises StateError, KernelError.
+    """
+    flags = _NEEDS_HANDLED | (_FORCE if force else 0)
+    error = ffi.new("struct container_error *")
+    _check_container(lib.container_delete(os.fsencode(root), os.fsencode(container_id), flags, error), error)
+
+
+def signal_number(text: str) -> int:
+    """The launcher's idea of a signal's name or number, -1 when it has none: signals.py must agree."""
+    number: int = lib.container_signal_number(os.fsencode(text))
+    return number
+
+
+def errno_text(number: int) -> str | None:
+    """The launcher's words for an errno, None when it leaves that to Python: errors.strerror must agree."""
+    words = lib.container_errno_text(number)
+    return ffi.string(words).decode() if words else None
