@@ -41,7 +41,9 @@ def validator(definition: str) -> Draft202012Validator:
     with open(SCHEMA, encoding="utf-8") as file:
         definitions = json.load(file)["$defs"]
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
-    strict = validators.extend(Draft202012Validator, {"pattern": _pattern}, type_checker=types)
+    strict = validators.extend(  # type: ignore[no-untyped-call]  # the stubs leave it bare
+        Draft202012Validator, {"pattern": _pattern}, type_checker=types
+    )
     checker: Draft202012Validator = strict({"$ref": f"#/$defs/{definition}", "$defs": definitions})
     return checker
 
@@ -100,13 +102,14 @@ def _range_error(
 
 def _words(error: ValidationError) -> tuple[str, str | None]:
     """Message and hint for one error of jsonschema."""
-    keyword, value, schema = str(error.validator), error.instance, error.schema
+    keyword, schema = str(error.validator), error.schema
     assert isinstance(schema, dict)
+    value: object = error.instance
     if keyword == "type":
         return _type_error(value, schema["type"], schema)
     if keyword == "enum":
         message, hint = _enum_error(value, schema["enum"])
-    elif keyword in ("minimum", "maximum"):
+    elif keyword in ("minimum", "maximum") and isinstance(value, int):
         message, hint = _range_error(value, keyword, schema[keyword], schema)
     elif keyword == "pattern":
         message, hint = f"{shown(value)} is not {schema['x-format']}", None
@@ -118,13 +121,14 @@ def _words(error: ValidationError) -> tuple[str, str | None]:
 
 
 def _missing(error: ValidationError, path: str) -> ConfigError:
-    schema = error.schema
+    schema, document = error.schema, error.instance
     assert isinstance(schema, dict)
-    absent = [name for name in schema["required"] if name not in error.instance]
+    assert isinstance(document, dict)
+    absent = [name for name in schema["required"] if name not in document]
     # jsonschema reports each absent member on its own, and names it only inside the message.
     name = next((name for name in absent if error.message.startswith(repr(name))), absent[0])
     message = schema.get("x-missing", {}).get(name, f'"{name}" is required')
-    alike = difflib.get_close_matches(name, set(error.instance) - set(schema["properties"]), n=1)
+    alike = difflib.get_close_matches(name, set(document) - set(schema["properties"]), n=1)
     hint = f'did you mean "{name}" by "{alike[0]}"?' if alike else None
     return ConfigError(message, path=jsonslow.member(path, name), hint=hint)
 

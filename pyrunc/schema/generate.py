@@ -170,10 +170,8 @@ def generate(path: str = SCHEMA) -> str:
     compiler = Compiler(definitions)
     for name in ROOTS:
         compiler.add_function(name, definitions[name])
-    helpers = [
-        inspect.getsource(helper)
-        for helper in (patterns.digits, patterns.words, *patterns.PATTERNS.values())
-    ]
+    helpers = [inspect.getsource(patterns.digits), inspect.getsource(patterns.words)]
+    helpers += [inspect.getsource(helper) for helper in patterns.PATTERNS.values()]
     return HEADER + "\n\n".join([*helpers, *compiler.functions.values()])
 
 
