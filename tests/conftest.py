@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import containers
 import support
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def init_binary() -> str:
 @pytest.fixture
 def probe_binary() -> str:
     """The path of the static test payload."""
-    path: str = support.bundles.find_probe()
+    path: str = containers.bundles.find_probe()
     return path
 
 
@@ -98,12 +99,12 @@ def scratch() -> Iterator[str]:
 
 
 @pytest.fixture
-def bundle(scratch: str) -> support.BundleFactory:
+def bundle(scratch: str) -> containers.BundleFactory:
     """A factory of bundles: bundle("probe"), or bundle("busybox", "sleep", "600") with another program."""
     numbers = itertools.count(1)
 
-    def make(name: str = "probe", *argv: str, user: support.User | None = None) -> support.Bundle:
-        made = support.make_bundle(name, os.path.join(scratch, f"bundle{next(numbers)}"), rootless=user)
+    def make(name: str = "probe", *argv: str, user: containers.User | None = None) -> containers.Bundle:
+        made = containers.make_bundle(name, os.path.join(scratch, f"bundle{next(numbers)}"), rootless=user)
         return made.args(*argv).write() if argv else made
 
     return make
@@ -113,27 +114,27 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def container(scratch: str, bundle: support.BundleFactory) -> Iterator[support.ContainerFactory]:
+def container(scratch: str, bundle: containers.BundleFactory) -> Iterator[containers.ContainerFactory]:
     """A factory of containers: container(bundle("probe").probe("pause")); all are gone after the test.
 
     `view` is a key of support.VIEWS, `user` an ordinary user, `command` what to call instead of the installed pyrunc.
     """
-    made: list[support.Container] = []
+    made: list[containers.Container] = []
     known = support.children()
 
     def make(
-        what: support.Bundle | None = None,
+        what: containers.Bundle | None = None,
         *,
         name: str | None = None,
         view: str = "host",
-        user: support.User | None = None,
+        user: containers.User | None = None,
         command: Sequence[str] | None = None,
-    ) -> support.Container:
+    ) -> containers.Container:
         prefix = support.VIEWS[view] + (user.prefix if user else [])
         program = list(command) if command else [user.pyrunc if user else support.PYRUNC]
         where = user.runtime_dir if user else scratch
         target = (what if what is not None else bundle("probe", user=user)).write()
-        one = support.Container(
+        one = containers.Container(
             name or f"{support.ID_PREFIX}{next(_numbers)}", target, where, [*prefix, *program], user
         )
         made.append(one)
@@ -159,11 +160,11 @@ def view(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def rootless() -> Iterator[support.User]:
+def rootless() -> Iterator[containers.User]:
     """An ordinary user with subordinate ids and a runtime directory of its own."""
     support.needs_root()
     support.needs_program("newuidmap")
     directory = support.make_scratch()
-    yield support.make_test_user(directory)
+    yield containers.make_test_user(directory)
     left = support.remove_scratch(directory)
     assert not left, f"mounts left behind: {left}"

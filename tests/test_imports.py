@@ -1,0 +1,267 @@
+"""The direction of imports, read from the source with ast: who may know whom, and who may load what."""
+
+from __future__ import annotations
+
+import ast
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+import support
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCE = os.path.join(support.PROJECT, "pyrunc")
+
+# The rooms, from the bottom up. A module imports from rooms below its own, and inside its own room where that is said.
+ROOMS: list[tuple[str, bool, set[str]]] = [
+    ("base", True, {"pyrunc", "pyrunc.errors"}),
+    (
+        # No system call, no file: what they say depends on their arguments alone.
+        "pure",
+        True,
+        {
+            "pyrunc.capabilities",
+            "pyrunc.cgroups.device_rules",
+            "pyrunc.cgroups.resources",
+            "pyrunc.devices",
+            "pyrunc.execspec",
+            "pyrunc.failures",
+            "pyrunc.idmap",
+            "pyrunc.jsonfast",
+            "pyrunc.jsonslow",
+            "pyrunc.mounts",
+            "pyrunc.plan",
+            "pyrunc.plan_mounts",
+            "pyrunc.plan_process",
+            "pyrunc.plan_rootfs",
+            "pyrunc.requests",
+            "pyrunc.rules",
+            "pyrunc.schema",
+            "pyrunc.seccomp_profile",
+            "pyrunc.signals",
+            "pyrunc.spec_types",
+            "pyrunc.wire",
+        },
+    ),
+    ("kernel", False, {"pyrunc.kernel"}),
+    (
+        "hands",
+        False,
+        {
+            "pyrunc.cgroups",
+            "pyrunc.cgroups.files",
+            "pyrunc.cgroups.v1",
+            "pyrunc.cgroups.v2",
+            "pyrunc.config",
+            "pyrunc.console",
+            "pyrunc.hooks",
+            "pyrunc.host",
+            "pyrunc.launch",
+            "pyrunc.log",
+            "pyrunc.network",
+            "pyrunc.seccomp",
+            "pyrunc.state",
+            "pyrunc.usermaps",
+        },
+    ),
+    ("runtime", True, {"pyrunc.bringup", "pyrunc.runtime", "pyrunc.runtime_create", "pyrunc.runtime_exec"}),
+    (
+        "command line",
+        True,
+        {
+            "pyrunc.__main__",
+            "pyrunc.boot",
+            "pyrunc.cli",
+            "pyrunc.commands",
+            "pyrunc.explain",
+            "pyrunc.features",
+            "pyrunc.options",
+            "pyrunc.render",
+            "pyrunc.specgen",
+            "pyrunc.usage",
+        },
+    ),
+]
+
+# Hands that take each other's: the package's own parts.
+SAME_ROOM = {
+    ("pyrunc.cgroups", "pyrunc.cgroups.files"),
+    ("pyrunc.cgroups", "pyrunc.cgroups.v1"),
+    ("pyrunc.cgroups", "pyrunc.cgroups.v2"),
+    ("pyrunc.cgroups.v1", "pyrunc.cgroups.files"),
+    ("pyrunc.cgroups.v2", "pyrunc.cgroups.files"),
+    ("pyrunc.cgroups.v2", "pyrunc.cgroups.v1"),
+}
+
+# Outside libraries: the one module that owns each, and whether it may load it with itself.
+OWNERS = {
+    "_cffi_backend": set[str](),
+    "cffi": set[str](),
+    "jsonschema": {"pyrunc.schema.explain"},
+    "prctl": {"pyrunc.kernel"},
+    "pyroute2": {"pyrunc.network"},
+    "pyrunc._shim": {"pyrunc.kernel"},
+}
+
+# What any module may load at module level: built into the interpreter, or loaded by it anyway, or one small C module.
+ALLOWED_AT_TOP = {
+    *("__future__", "_json", "_signal", "_socket", "errno", "fcntl", "os", "posix", "select", "sys", "time"),
+}
+
+# Off the path of create, start, state, kill, delete, run and exec: these may load what they like.
+OFF_THE_HOT_PATH = {
+    "pyrunc.explain": {"json"},
+    "pyrunc.features": {"json"},
+    "pyrunc.jsonslow": {"json"},
+    "pyrunc.render": {"json"},
+    "pyrunc.schema.explain": {"json"},
+    "pyrunc.schema.generate": {"inspect", "json"},
+    "pyrunc.specgen": {"json"},
+    "pyrunc.usage": {"difflib"},
+}
+
+# A pure module's word depends on nothing outside: these would let the outside in.
+IMPURE = {"os", "posix", "fcntl", "select", "time", "_socket", "subprocess", "socket"}
+
+
+class Import:
+    """One import: the module that has it, what it names, whether it runs when the module is loaded."""
+
+    def __init__(self, importer: str, target: str, line: int, *, at_top: bool) -> None:
+        self.importer = importer
+        self.target = target
+        self.line = line
+        self.at_top = at_top
+
+    def __repr__(self) -> str:
+        return f"{self.importer}:{self.line} imports {self.target}"
+
+
+def modules() -> dict[str, str]:
+    """Every module of the package: dotted name to path."""
+    found: dict[str, str] = {}
+    for directory, names, files in os.walk(SOURCE):
+        names[:] = [name for name in names if name != "__pycache__"]
+        for file in files:
+            if file.endswith(".py"):
+                relative = os.path.relpath(os.path.join(directory, file), support.PROJECT)
+                found[relative.removesuffix(".py").replace(os.sep, ".").removesuffix(".__init__")] = relative
+    return found
+
+
+MODULES = modules()
+
+
+def _is_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _targets(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative imports are banned"
+        for alias in node.names:
+            whole = f"{node.module}.{alias.name}"
+            yield whole if whole in MODULES or whole == "pyrunc._shim" else str(node.module)
+
+
+def _walk(importer: str, nodes: list[ast.stmt], *, at_top: bool) -> Iterator[Import]:
+    for node in nodes:
+        if _is_type_checking(node):
+            continue
+        for target in _targets(node):
+            yield Import(importer, target, node.lineno, at_top=at_top)
+        inside = at_top and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for part in ("body", "orelse", "finalbody"):
+            yield from _walk(importer, getattr(node, part, []), at_top=inside)
+        for handler in getattr(node, "handlers", []):
+            yield from _walk(importer, handler.body, at_top=inside)
+
+
+def imports_of(module: str) -> list[Import]:
+    """Every import of a module that runs, those inside functions included."""
+    with open(os.path.join(support.PROJECT, MODULES[module]), encoding="utf-8") as stream:
+        return list(_walk(module, ast.parse(stream.read()).body, at_top=True))
+
+
+IMPORTS = [entry for module in MODULES for entry in imports_of(module)]
+
+
+def room(module: str) -> int:
+    """The index of the module's room; a module of a listed package lives where the package does."""
+    while module:
+        for index, (_, _, names) in enumerate(ROOMS):
+            if module in names:
+                return index
+        module = module.rpartition(".")[0] if module.count(".") > 1 else ""
+    return -1
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_a_room(module: str) -> None:
+    """A new module says where it belongs before anybody imports it."""
+    assert room(module) >= 0, f"{module} is in no room of tests/test_imports.py"
+
+
+def _allowed(entry: Import) -> bool:
+    mine, other = room(entry.importer), room(entry.target)
+    if other < mine:
+        return True
+    package = entry.importer.rpartition(".")[0]
+    inside_package = package != "pyrunc" and entry.target.startswith(package)
+    return mine == other and (
+        ROOMS[mine][1] or (entry.importer, entry.target) in SAME_ROOM or inside_package
+    )
+
+
+def test_arrows_point_down() -> None:
+    """No module knows one above it, and in the room of hands only a package's own parts know each other."""
+    ours = [entry for entry in IMPORTS if entry.target in MODULES]
+    assert len(ours) > 50
+    assert not [entry for entry in ours if not _allowed(entry)]
+
+
+def test_libraries_have_one_owner() -> None:
+    """jsonschema, pyroute2, prctl and the shim are each imported in one file, the first three inside functions."""
+    wrong = []
+    for entry in IMPORTS:
+        for library, owners in OWNERS.items():
+            if entry.target == library or entry.target.startswith(library + "."):
+                late = entry.at_top and library in ("jsonschema", "prctl", "pyroute2")
+                if entry.importer not in owners or late:
+                    wrong.append(entry)
+    assert not wrong
+
+
+def test_top_level_imports_are_cheap() -> None:
+    """Loading a module loads nothing of the standard library that start-up has not loaded already."""
+    wrong = [
+        entry
+        for entry in IMPORTS
+        if entry.at_top
+        and entry.target not in MODULES
+        and entry.target not in ALLOWED_AT_TOP
+        and entry.target != "pyrunc._shim"
+        and entry.target not in OFF_THE_HOT_PATH.get(entry.importer, set())
+    ]
+    assert not wrong
+
+
+def test_hot_modules_do_not_load_cold_ones() -> None:
+    """Modules that load heavy libraries are only imported inside functions, or by each other."""
+    cold = set(OFF_THE_HOT_PATH)
+    wrong = [
+        entry for entry in IMPORTS if entry.at_top and entry.target in cold and entry.importer not in cold
+    ]
+    assert not wrong
+
+
+def test_pure_modules_ask_nobody() -> None:
+    """A pure module imports neither the kernel's face nor what reads files, the clock or the environment."""
+    pure = next(names for name, _, names in ROOMS if name == "pure")
+    wrong = [entry for entry in IMPORTS if entry.importer in pure and entry.target in IMPURE]
+    assert not wrong

@@ -1,0 +1,115 @@
+"""The linters, type checker and compiler warnings as ordinary tests, and the house's own rules about size."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+
+import support
+
+SCRIPTS = os.path.dirname(sys.executable)
+
+
+def tracked(*suffixes: str) -> list[str]:
+    """The project's files with one of these endings, from git where there is one."""
+    command = ["git", "-c", f"safe.directory={support.PROJECT}", "ls-files", "-co", "--exclude-standard"]
+    listing = support.run(*command, cwd=support.PROJECT)
+    names = listing.ok().out.splitlines()
+    return [
+        name
+        for name in names
+        if name.endswith(suffixes) and os.path.exists(os.path.join(support.PROJECT, name))
+    ]
+
+
+def tool(name: str, *args: str) -> None:
+    """Run a tool of the virtual environment on the source tree; its output is the failure's text."""
+    done = subprocess.run(
+        [os.path.join(SCRIPTS, name), *args],
+        cwd=support.PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{name}:\n{done.stdout}"
+
+
+def test_ruff_check() -> None:
+    """No finding of ruff; every exception is in pyproject.toml with its reason."""
+    tool("ruff", "check", "--no-cache", "--output-format=concise", ".")
+
+
+def test_ruff_format() -> None:
+    """Python is formatted as `./dev format` does it."""
+    tool("ruff", "format", "--no-cache", "--check", ".")
+
+
+@pytest.mark.slow
+def test_mypy() -> None:
+    """mypy --strict finds nothing, explicit Any included."""
+    tool("mypy", "--cache-dir", "build/mypy")
+
+
+def test_clang_format() -> None:
+    """C is formatted as `./dev format` does it."""
+    tool("clang-format", "--dry-run", "-Werror", *tracked(".c", ".h"))
+
+
+def test_codespell() -> None:
+    """No common spelling mistake."""
+    tool("codespell", *tracked(".py", ".c", ".h", ".md", ".toml", ".build", "dev", "make", "run"))
+
+
+@pytest.mark.slow
+def test_compiler_warnings() -> None:
+    """The C code compiles without warnings against glibc too, whatever the installation was built with."""
+    directory = os.path.join(support.PROJECT, "build/glibc")
+    if not os.path.exists(os.path.join(directory, "build.ninja")):
+        tool("meson", "setup", directory, "-Dlibc=glibc", "-Dtests=true", "--werror")
+    tool("meson", "compile", "-C", directory)
+
+
+@pytest.mark.parametrize("script", ["dev", ".ci/run"])
+def test_shell_syntax(script: str) -> None:
+    """The shell scripts parse."""
+    support.run("bash", "-n", os.path.join(support.PROJECT, script)).ok()
+
+
+def test_file_sizes() -> None:
+    """No Python file over 600 lines and no C file over 800: a room that grows is divided."""
+    limits = {".py": 600, ".c": 800, ".h": 800}
+    for name in tracked(*limits):
+        with open(os.path.join(support.PROJECT, name), encoding="utf-8") as stream:
+            count = len(stream.readlines())
+        assert count <= limits[os.path.splitext(name)[1]], f"{name} has {count} lines"
+
+
+def test_function_sizes() -> None:
+    """No Python function over 80 lines, the sequences that are read from top to bottom excepted."""
+    excepted = {("pyrunc/runtime_create.py", "create")}
+    found: list[str] = []
+    for name in tracked(".py"):
+        with open(os.path.join(support.PROJECT, name), encoding="utf-8") as stream:
+            tree = ast.parse(stream.read(), name)
+        for node in ast.walk(tree):
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.end_lineno is None:
+                continue
+            if node.end_lineno - node.lineno + 1 > 80 and (name, node.name) not in excepted:
+                found.append(f"{name}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
+    assert not found
+
+
+def test_nothing_of_the_workplace() -> None:
+    """The repository names no path of the machine that it was written on."""
+    words = ["/" + "work" + "/", "/" + "farm" + "/"]
+    found: list[str] = []
+    for name in tracked(""):
+        with open(os.path.join(support.PROJECT, name), "rb") as stream:
+            text = stream.read().decode("utf-8", "replace")
+        found += [f"{name}: {word}" for word in words if word in text]
+    assert not found
