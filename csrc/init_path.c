@@ -90,23 +90,24 @@ static int tidy(char out[INIT_PATH_MAX], const char *path)
 /* The deepest directory of `path` that exists; `*rest` is the first component below it. */
 static int deepest(struct init *in, char *path, uint64_t resolve, char **rest)
 {
-	char *cut = path + strlen(path);
+	char *slash = path + strlen(path);
 
-	while (cut > path) {
+	while (slash > path) {
 		int fd;
 
-		while (cut > path && *cut != '/')
-			cut--;
-		*rest = *cut == '/' ? cut + 1 : cut;
-		if (cut == path)
+		do {
+			slash--;
+		} while (slash > path && *slash != '/');
+		if (slash == path)
 			break;
-		*cut = '\0';
+		*rest = slash + 1;
+		*slash = '\0';
 		fd = path_open(in, path, O_PATH | O_DIRECTORY, resolve);
-		*cut = '/';
+		*slash = '/';
 		if (fd >= 0 || errno != ENOENT)
 			return fd;
-		cut--;
 	}
+	*rest = path;
 	return fcntl(path_root(in), F_DUPFD_CLOEXEC, 3);
 }
 
