@@ -222,7 +222,7 @@ def id_mapping(v: object) -> bool:
     return (
         (x := get("containerID")) is not None and type(x) is int and 0 <= x <= 4294967295
         and (x := get("hostID")) is not None and type(x) is int and 0 <= x <= 4294967295
-        and (x := get("size")) is not None and type(x) is int and 1 <= x <= 4294967295
+        and (x := get("size")) is not None and type(x) is int and 0 <= x <= 4294967295
     )
 
 
