@@ -53,14 +53,14 @@ def write_pid_file(path: str, pid: int) -> None:
         raise KernelError("open", error.errno or 0, path, hint="the pid file cannot be written") from error
 
 
-def compile_seccomp(spec: Spec) -> Filter | None:
-    """The finished filter of linux.seccomp, None when there is none."""
+def compile_seccomp(spec: Spec, root: str) -> Filter | None:
+    """The finished filter of linux.seccomp, None when there is none; `root` is where finished ones are kept."""
     wanted = (spec.get("linux") or {}).get("seccomp")
     if not wanted:
         return None
     from pyrunc import seccomp
 
-    return seccomp.compile(wanted)
+    return seccomp.compile(wanted, root)
 
 
 def send_seccomp_listener(spec: Spec, fd: int, document: bytes, pid: int) -> None:

@@ -85,7 +85,7 @@ def _plan(
     facts: HostFacts,
     options: CreateOptions,
     manager: Manager,
-    container_id: str,
+    root: str,
 ) -> plan.Plan:
     count, environment = bringup.extra_fds(options)
     hook_state = record.hook_state("created", state.OWN_PID)
@@ -94,14 +94,14 @@ def _plan(
         facts,
         plan.PlanOptions(
             bundle=configuration.bundle,
-            container_id=container_id,
+            container_id=str(record.document["id"]),
             rootfs=str(record.document["rootfs"]),
             no_pivot=options.no_pivot,
             no_new_keyring=options.no_new_keyring,
             preserve_fds=count,
             extra_env=environment,
             hook_states={"createContainer": hook_state, "startContainer": hook_state},
-            seccomp=bringup.compile_seccomp(configuration.spec),
+            seccomp=bringup.compile_seccomp(configuration.spec, root),
             cgroup_paths=list(manager.paths),
         ),
     )
@@ -166,7 +166,7 @@ def _bring_up(
         manager = cgroups.manager(
             spec, container_id, facts, systemd=ctx.systemd_cgroup, disabled=ctx.cgroup_manager == "disabled"
         )
-        the_plan = _plan(configuration, record, facts, options, manager, container_id)
+        the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
 
         # Written before anything is made, so that a runtime killed at any point leaves what delete --force needs.
         record.cgroups = manager.paths

@@ -105,7 +105,7 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
     _check_status(found.status, options)
     configuration = config.load(f"{ctx.root}/{state.check_id(container_id)}")
     spec = configuration.spec
-    process, _json_path = _process(spec, options)
+    process, json_path = _process(spec, options)
     terminal = bool(process.get("terminal"))
     console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
     count, environment = bringup.extra_fds(options)
@@ -122,9 +122,10 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
             preserve_fds=count,
             extra_env=environment,
             init_pid=found.pid,
-            seccomp=bringup.compile_seccomp(spec),
+            seccomp=bringup.compile_seccomp(spec, ctx.root),
             cgroup_paths=directories,
         ),
+        path=json_path,
     )
     attendance = None if options.detach else console.Attendance()
     try:
@@ -155,7 +156,7 @@ def _serve(
         manager.attach(init.pid)
 
     def listener(fd: int) -> None:
-        bringup.send_seccomp_listener(spec, fd, found.document.encode("utf-8", "surrogateescape"), init.pid)
+        bringup.send_seccomp_listener(spec, fd, found.document, init.pid)
 
     bringup.serve(
         init,
