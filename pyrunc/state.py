@@ -158,6 +158,8 @@ class StateDir:
         """Make exec.fifo and return an O_PATH descriptor of it for init."""
         try:
             os.mkfifo(FIFO, 0o600, dir_fd=self.fd)
+            # init opens it as the container's user; nobody else gets past the directory's own mode.
+            os.chmod(FIFO, 0o622, dir_fd=self.fd)
             return os.open(FIFO, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
         except OSError as error:
             raise KernelError("mkfifo", error.errno or 0, f"{self.path}/{FIFO}") from error
