@@ -251,7 +251,7 @@ static int take_archs(struct cursor *from, uint32_t count, uint32_t tokens[MAX_P
 	uint32_t native = library.arch_native();
 	int listed = 0;
 
-	if (count >= MAX_PARTS)
+	if (from->bad || count >= MAX_PARTS)
 		return -EBADMSG;
 	for (result->arch = 0; result->arch < count; result->arch++) {
 		const char *name = take_string(from);

@@ -38,8 +38,8 @@ ACTIONS = {
     "SCMP_ACT_TRACE": 0x7FF00000,
     "SCMP_ACT_TRAP": 0x00030000,
 }
-# Largest value that fits: MAX_ERRNO of the kernel, 16 bits for a tracer.
-_ERRNO_LIMITS = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 0xFFFF}
+# Largest value that fits: what libseccomp takes (the kernel's MAX_ERRNO is 4095), 16 bits for a tracer.
+_ERRNO_LIMITS = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 0xFFFF}
 # With these as default a new system call is let through (or a tracer decides), so there is nothing to soften.
 _PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 
