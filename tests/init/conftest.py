@@ -9,21 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from pyrunc import __version__
-
+import support
 from init.machine import Machine
+from pyrunc import __version__
 
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 WARNINGS = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wswitch-enum", "-Wformat=2"]
 SANITIZE = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 MUSL = ["-Os", "-static", "-idirafter", "/usr/include/x86_64-linux-gnu", "-idirafter", "/usr/include"]
-APPLETS = ["sh", "cat", "ls", "id", "mount", "stat", "echo", "pwd", "env", "readlink", "sleep", "true", "false", "grep"]
-
-
-def _must(reason: str) -> None:
-    if os.environ.get("PYRUNC_MUST_WORK"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+APPLETS = ["sh", "cat", "ls", "id", "stat", "echo", "pwd", "env", "readlink", "true", "false", "grep", "touch", "sleep", "mkdir", "tty", "kill", "umask", "find", "dd"]
 
 
 def _build(to: Path, *, sanitized: bool) -> Path:
@@ -40,23 +34,23 @@ def _build(to: Path, *, sanitized: bool) -> Path:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The init as it is installed: static, musl when there is one."""
-    if os.geteuid() != 0:
-        _must("init's tests make namespaces and mounts: root only")
+    support.needs_root()
     return _build(tmp_path_factory.mktemp("init"), sanitized=False)
 
 
 @pytest.fixture(scope="session")
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """init with ASan and UBSan."""
-    if os.geteuid() != 0:
-        _must("init's tests make namespaces and mounts: root only")
-    return Machine(_build(tmp_path_factory.mktemp("init"), sanitized=True), sanitized=True)
+    support.needs_root()
+    ready = os.environ.get("PYRUNC_SANITIZED")
+    program = Path(ready, "init") if ready else _build(tmp_path_factory.mktemp("init"), sanitized=True)
+    return Machine(program, sanitized=True)
 
 
 @pytest.fixture(scope="session")
 def machine(request: pytest.FixtureRequest) -> Machine:
-    """The init under test: the plain build, or with PYRUNC_INIT_SANITIZE=1 the sanitized one."""
-    if os.environ.get("PYRUNC_INIT_SANITIZE"):
+    """The init under test: the plain build, or the sanitized one when such a build is tested."""
+    if os.environ.get("PYRUNC_INIT_SANITIZE") or os.environ.get("PYRUNC_SANITIZED"):
         chosen: Machine = request.getfixturevalue("sanitized")
         return chosen
     return Machine(request.getfixturevalue("built"))
@@ -66,10 +60,7 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 def rootfs(tmp_path: Path) -> Path:
     """A directory with busybox and the usual empty directories."""
     root = tmp_path / "rootfs"
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        _must("busybox (static) is not installed")
-    assert busybox is not None
+    busybox = support.needs_program("busybox")
     for name in ("bin", "dev", "etc", "proc", "sys", "tmp", "root"):
         (root / name).mkdir(parents=True)
     shutil.copy(busybox, root / "bin/busybox")

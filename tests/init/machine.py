@@ -75,6 +75,40 @@ def in_rootfs(rootfs: Path, *before: wire.Op, propagation: int = MS_SLAVE | MS_R
     return [op("ROOTFS", str(rootfs), propagation, 0), *before, op("PIVOT", wire.PIVOT_ROOT)]
 
 
+def box(rootfs: Path, *before: wire.Op) -> list[wire.Op]:
+    """in_rootfs with a /proc (the host's processes: no pid namespace needed)."""
+    return in_rootfs(rootfs, mount_bind("/proc", "/proc", flags=wire.MOUNT_FLAG_RECURSIVE), *before)
+
+
+class Mount:
+    """One line of /proc/self/mountinfo."""
+
+    def __init__(self, line: str) -> None:
+        left, right = line.split(" - ")
+        words = left.split()
+        self.root, self.point, self.tags = words[3], words[4], words[6:]
+        self.options = set(words[5].split(","))
+        self.fstype, self.source, super_options = right.split()
+        self.super_options = set(super_options.split(","))
+
+
+def mounts(out: str) -> dict[str, Mount]:
+    """Mount point -> the topmost mount there, from the text of mountinfo."""
+    return {mount.point: mount for mount in (Mount(line) for line in out.splitlines() if " - " in line)}
+
+
+def host_mounts() -> dict[str, Mount]:
+    """The mounts that the test itself sees."""
+    return mounts(Path("/proc/self/mountinfo").read_text())
+
+
+def open_tree(path: Path, flags: int = 0x8000) -> int:
+    """A detached recursive copy of what is at `path`."""
+    fd: int = libc.syscall(428, -100, str(path).encode(), flags | 1)
+    assert fd >= 0, os.strerror(ctypes.get_errno())
+    return fd
+
+
 class Result:
     """What became of one init: `error` is its report (None: none), `status` its wait status, `out` its stdout."""
 
@@ -195,12 +229,11 @@ def _memfd(name: str, content: bytes) -> int:
 
 
 class Machine:
-    """Starts one build of init. `wrapper` is a command in front of it (fault injection)."""
+    """Starts one build of init."""
 
-    def __init__(self, program: Path, *, sanitized: bool = False, wrapper: Sequence[str] = ()) -> None:
+    def __init__(self, program: Path, *, sanitized: bool = False) -> None:
         self.program = program
         self.sanitized = sanitized
-        self.wrapper = list(wrapper)
 
     def start(
         self,
@@ -210,7 +243,6 @@ class Machine:
         keep: Sequence[int] = (),
         stdin: int = -1,
         prepare: Callable[[], None] | None = None,
-        wrapper: Sequence[str] = (),
     ) -> Running:
         """Fork, unshare, exec init. A new pid namespace costs a second fork; `prepare` runs right before exec."""
         data = plan if isinstance(plan, bytes) else wire.encode(plan)
@@ -218,10 +250,10 @@ class Machine:
         out_read, out_write = os.pipe()
         plan_fd = _memfd("plan", data)
         pid_read, pid_write = os.pipe()
-        middle = os.fork()
+        middle = os.fork()  # noqa: TID251 - a test's child
         if middle == 0:
             try:
-                self._child(theirs, plan_fd, out_write, pid_write, unshare, keep, stdin, prepare, wrapper)
+                self._child(theirs, plan_fd, out_write, pid_write, unshare, keep, stdin, prepare)
             finally:
                 os._exit(99)
         for fd in (out_write, plan_fd, pid_write):
@@ -249,13 +281,12 @@ class Machine:
         keep: Sequence[int],
         stdin: int,
         prepare: Callable[[], None] | None,
-        wrapper: Sequence[str],
     ) -> None:
         if unshare and libc.unshare(unshare) < 0:
             raise OSError(ctypes.get_errno(), "unshare")
         if unshare & NEWPID:
-            # CLONE_PARENT: the test reaps it itself
-            pid = libc.syscall(56, 0x8000 | signal.SIGCHLD, 0, 0, 0, 0)
+            # The test run is a subreaper (tests/conftest.py) and inherits it.
+            pid = os.fork()  # noqa: TID251 - a test's child
             if pid:
                 os.write(pid_write, struct.pack("i", pid))
                 os._exit(0)
@@ -272,11 +303,20 @@ class Machine:
         environment = {"ASAN_OPTIONS": "detect_leaks=0"} if self.sanitized else {}
         if prepare:
             prepare()
-        argv = [*self.wrapper, *wrapper, str(self.program), str(sync.fileno()), str(plan_fd)]
+        argv = [str(self.program), str(sync.fileno()), str(plan_fd)]
         os.execve(argv[0], argv, environment)
 
-    def run(self, plan: Sequence[wire.Op] | bytes, **options: object) -> Result:
+    def run(
+        self,
+        plan: Sequence[wire.Op] | bytes,
+        *,
+        unshare: int = NEWNS,
+        keep: Sequence[int] = (),
+        stdin: int = -1,
+        prepare: Callable[[], None] | None = None,
+        answers: Mapping[str, Callable[[Running], None]] | None = None,
+    ) -> Result:
         """Start, answer everything, wait."""
-        with self.start(plan, **options) as running:  # type: ignore[arg-type]
-            running.serve()
+        with self.start(plan, unshare=unshare, keep=keep, stdin=stdin, prepare=prepare) as running:
+            running.serve(answers)
             return running.wait()
