@@ -7,7 +7,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
+
+    from pyrunc.spec_types import Capabilities
 
 # In the order of their numbers, linux/capability.h.
 NAMES: tuple[str, ...] = (
@@ -22,7 +24,6 @@ NAMES: tuple[str, ...] = (
     "CAP_CHECKPOINT_RESTORE",
 )  # fmt: skip
 _BITS: dict[str, int] = {name: 1 << number for number, name in enumerate(NAMES)}
-SETS = ("bounding", "permitted", "inheritable", "effective", "ambient")
 
 
 def mask(names: Iterable[str]) -> tuple[int, list[str]]:
@@ -57,7 +58,7 @@ class Sets:
         self.warnings: list[str] = []
 
 
-def resolve(wanted: Mapping[str, Sequence[str]], grantable: int) -> Sets:
+def resolve(wanted: Capabilities, grantable: int) -> Sets:
     """The sets a process can really get.
 
     config.md: a value that "cannot be mapped to a relevant kernel interface" or "cannot be granted" MUST be warned of
@@ -69,8 +70,15 @@ def resolve(wanted: Mapping[str, Sequence[str]], grantable: int) -> Sets:
     bits: dict[str, int] = {}
     unknown: list[str] = []
     missing = 0
-    for kind in SETS:
-        asked, strangers = mask(wanted.get(kind) or ())
+    lists = {
+        "bounding": wanted.get("bounding"),
+        "permitted": wanted.get("permitted"),
+        "inheritable": wanted.get("inheritable"),
+        "effective": wanted.get("effective"),
+        "ambient": wanted.get("ambient"),
+    }
+    for kind, listed in lists.items():
+        asked, strangers = mask(listed or ())
         unknown += [name for name in strangers if name not in unknown]
         missing |= asked & ~grantable
         bits[kind] = asked & grantable

@@ -122,7 +122,9 @@ def before_namespaces(job: Job, process: Process) -> None:
 
 def hooks(job: Job, kind: str, why: str) -> None:
     """The hooks of one kind that run inside. config.md "POSIX-platform Hooks": in the listed order."""
-    for index, hook in enumerate((job.spec.get("hooks") or {}).get(kind) or ()):  # type: ignore[call-overload]
+    listed = job.spec.get("hooks") or {}
+    inside = listed.get("createContainer") if kind == "createContainer" else listed.get("startContainer")
+    for index, hook in enumerate(inside or ()):
         path = hook["path"]
         job.plan.add(
             "HOOK",

@@ -104,13 +104,6 @@ def _check_gid(job: Job, options: MountOptions, at: str) -> None:
                 )
 
 
-def _source_fd(job: Job, source: str, recursive: bool) -> Fd | int:
-    """Root's container in a user namespace may not be able to reach the source: the runtime opens it."""
-    if "user" in job.spaces and job.host.euid == 0:
-        return Fd("tree", source, recursive=recursive)
-    return -1
-
-
 def _add_bind(
     job: Job,
     target: str,
@@ -119,11 +112,10 @@ def _add_bind(
     at: str,
     why: str,
     *,
+    fd: Fd | int = -1,
     keep: int = 0,
-    flags: int = 0,
 ) -> None:
     """One MOUNT_BIND; `keep` are attributes that are not set now."""
-    fd = _source_fd(job, source, options.recursive)
     job.plan.add(
         "MOUNT_BIND",
         target,
@@ -134,7 +126,7 @@ def _add_bind(
         options.rec_set & ~keep,
         options.rec_clear,
         options.propagation,
-        flags | (MOUNT_FLAG_RECURSIVE if options.recursive else 0),
+        MOUNT_FLAG_RECURSIVE if options.recursive else 0,
         path=at,
         why=why,
     )
@@ -149,7 +141,11 @@ def _bind(job: Job, mount: Mount, target: str, options: MountOptions, at: str, k
         )
     source = os.path.join(job.options.bundle, mount.get("source") or "")
     why = "open_tree(2): attributes are there before anybody sees the mount, and only those that are named change"
-    _add_bind(job, target, source, options, f"{at}.source", why, keep=keep)
+    fd: Fd | int = -1
+    if "user" in job.spaces and job.host.euid == 0:
+        # In its user namespace init may not be able to reach the source: the runtime opens it.
+        fd = Fd("tree", source, recursive=options.recursive)
+    _add_bind(job, target, source, options, f"{at}.source", why, fd=fd, keep=keep)
 
 
 def _remount(job: Job, target: str, options: MountOptions, at: str) -> None:

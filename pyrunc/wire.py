@@ -13,8 +13,9 @@ from pyrunc.errors import InternalError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import TypeAlias
 
-    Field = int | str | bytes | list[str] | list[int] | "Fd"
+    Field: TypeAlias = "int | str | bytes | list[str] | list[int] | Fd"
 
 ORDER = sys.byteorder
 
