@@ -133,7 +133,7 @@ def _access_modes(value: int) -> list[str]:
     return words + _flag_words(value & ~mounts.ATTR_ATIME_FIELD if words else value, _ATTRIBUTES)
 
 
-def _number(name: str, value: int, op: str) -> Json:  # noqa: C901, PLR0912 - one line per kind of field
+def _number(name: str, value: int, op: str) -> Json:  # noqa: C901 - one line per kind of field
     if name in _TRUTHS:
         return bool(value)
     if name == "namespaces":
@@ -177,7 +177,7 @@ def _value(name: str, value: Field, op: str) -> Json:
     if isinstance(value, list):
         if name == "propagations":
             return [_name_of(mounts.PROPAGATION, item) for item in value if isinstance(item, int)]
-        return [item for item in value]
+        return list(value)
     if isinstance(value, str):
         return value
     return _number(name, value, op)
@@ -198,7 +198,7 @@ def document(plan: Plan) -> dict[str, Json]:
                 "step": number,
                 "op": op.name,
                 "does": OPS[op.name][0],
-                "arguments": {name: value for name, value in arguments(op).items()},
+                "arguments": dict(arguments(op).items()),
                 "path": op.path,
                 "why": op.why,
             }
@@ -238,9 +238,8 @@ def _argument_text(op: Op) -> str:
     for name, value in arguments(op).items():
         if value is False or value in ([], "") or (name == "tree" and value == -1):
             continue
-        if name == "tree":
-            value = "opened by the runtime"  # the source has just been named
-        shown.append(f"{name}={_shown(value)}")
+        # The source has just been named.
+        shown.append(f"{name}={_shown(value if name != 'tree' else 'opened by the runtime')}")
     return " ".join(shown)
 
 
