@@ -274,6 +274,16 @@ static int fill_and_attach(struct init *in, const struct new_mount *m, int mount
 	return tree_attach(in, mount, target, m->target);
 }
 
+static void drop_param(struct list *params, const char *param)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < params->count; i++)
+		if (strcmp(params->items[i], param) != 0)
+			params->items[kept++] = params->items[i];
+	params->count = kept;
+}
+
 static int mount_new(struct init *in, struct new_mount *m, int target)
 {
 	uint64_t attributes = m->attributes;
@@ -284,8 +294,10 @@ static int mount_new(struct init *in, struct new_mount *m, int target)
 		mount = mount_classic(in, m, target);
 	} else {
 		/* to be filled it must be writable first */
-		if ((m->flags & MOUNT_FLAG_COPY_UP) != 0)
+		if ((m->flags & MOUNT_FLAG_COPY_UP) != 0) {
 			attributes &= ~(uint64_t)MOUNT_ATTR_RDONLY;
+			drop_param(&m->params, "ro");
+		}
 		if ((m->flags & MOUNT_FLAG_MQUEUE_LABEL) != 0 && m->params.count > 0)
 			label = m->params.items[--m->params.count];
 		mount = filesystem(in, m->type, m->source, &m->params, attributes);
