@@ -399,8 +399,10 @@ def _host_uid(linux: Mapping[str, object], uid: int) -> int | None:
     return None
 
 
-def _delegated_to(spec: Mapping[str, object], linux: Mapping[str, object]) -> int | None:
+def delegated_to(spec: Mapping[str, object]) -> int | None:
     """The host uid that gets the v2 cgroup, None for nobody. config-linux.md "Cgroup ownership"."""
+    linux = spec.get("linux")
+    linux = linux if isinstance(linux, dict) else {}
     namespaces, mounts = linux.get("namespaces"), spec.get("mounts")
     if not isinstance(namespaces, list) or not isinstance(mounts, list):
         return None
@@ -452,7 +454,7 @@ def manager(
     made._in_userns = host.in_userns
     made._spec = linux.get("resources") or _EMPTY
     if made.version == 2:
-        made._owner = _delegated_to(spec, linux)
+        made._owner = delegated_to(spec)
     made._tops = _mount_points(host, paths)
     return made
 

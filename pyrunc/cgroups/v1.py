@@ -69,12 +69,13 @@ def fill_cpuset(directory: str, configured: Mapping[str, str], top: str) -> None
     someone else has just made it. Raises KernelError, OSError.
     """
     for file in _CPUSET_FILES:
-        value = configured.get(file)
+        value = configured.get(file, "")
         path = f"{directory}/{file}"
-        if value is None:
-            if files.read(path).strip():
-                continue
-            value = _inherited(os.path.dirname(directory), file, top)
+        if not value and files.read(path).strip():
+            continue
+        # Also for the container's own choice: nothing is a subset of a parent that has none.
+        inherited = _inherited(os.path.dirname(directory), file, top)
+        value = value or inherited
         try:
             files.write(path, value)
         except OSError as error:
