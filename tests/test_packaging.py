@@ -1,0 +1,115 @@
+"""The installation and the source distribution: what is in them, and that they agree on their version."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import stat
+import tarfile
+import tomllib
+import zipfile
+
+import pytest
+
+import support
+from pyrunc import __version__, _shim
+
+GIT = ["git", "-c", f"safe.directory={support.PROJECT}", "-C", support.PROJECT]
+
+
+def test_one_version_everywhere() -> None:
+    """The metadata, the package, the shim, the command and the static init were built of one version."""
+    assert importlib.metadata.version("pyrunc") == __version__
+    assert _shim.ffi.string(_shim.lib.shim_version()).decode() == __version__
+    assert support.run(support.PYRUNC, "--version").ok().out.splitlines()[0].endswith(__version__)
+    with open(os.path.join(support.PACKAGE, "init"), "rb") as stream:
+        assert b"\0" + __version__.encode() + b"\0" in stream.read()
+
+
+def test_programs_are_static() -> None:
+    """init runs where no library is, the command must be up in half a millisecond: neither names a loader."""
+    for path in (os.path.join(support.PACKAGE, "init"), support.PYRUNC):
+        with open(path, "rb") as stream:
+            content = stream.read()
+        assert content[:4] == b"\x7fELF"
+        offset = int.from_bytes(content[32:40], "little")
+        size, count = (int.from_bytes(content[at : at + 2], "little") for at in (54, 56))
+        kinds = [int.from_bytes(content[offset + i * size :][:4], "little") for i in range(count)]
+        assert 3 not in kinds, f"{path} has a PT_INTERP segment"
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o755
+
+
+def test_installed_files() -> None:
+    """One directory, one command, the metadata; no cache of the source tree, no file of the tests."""
+    files = [str(file) for file in importlib.metadata.files("pyrunc") or []]
+    outside = [
+        name for name in files if not name.startswith(("pyrunc/", f"pyrunc-{__version__}.dist-info/"))
+    ]
+    assert [os.path.basename(name) for name in outside] == ["pyrunc"]
+    kinds = {os.path.splitext(name)[1] for name in files if name.startswith("pyrunc/")}
+    assert kinds <= {"", ".py", ".pyc", ".so", ".json", ".typed"}
+
+
+def test_declared_python_and_libraries() -> None:
+    """Exactly the four libraries, and the oldest Python that is promised."""
+    with open(os.path.join(support.PROJECT, "pyproject.toml"), "rb") as stream:
+        project = tomllib.load(stream)["project"]
+    names = {re.split(r"[<>=!~ ]", item)[0] for item in project["dependencies"]}
+    assert names == {"cffi", "jsonschema", "pyroute2", "python-prctl"}
+    assert project["requires-python"] == ">=3.11"
+
+
+@pytest.mark.slow
+def test_sdist_builds_the_wheel(scratch: str) -> None:
+    """The source distribution has all that a build needs: its wheel holds the tree's files, programs and modes."""
+    support.needs_program("git")
+    head = support.run(*GIT, "rev-parse", "--verify", "HEAD")
+    support.needs(head.status == 0, "a git work tree")
+    # A clone, as meson dist packs what is committed; its own build directory keeps ours out of it.
+    tree = os.path.join(scratch, "tree")
+    support.run(
+        "git", "-c", f"safe.directory={support.PROJECT}/.git", "clone", "-q", support.PROJECT, tree
+    ).ok()
+    tracked = support.run("git", "-C", tree, "ls-files").ok().out.splitlines()
+    dist = os.path.join(scratch, "dist")
+    build = [support.PYTHON, "-m", "build", "--no-isolation", "--skip-dependency-check", "--outdir", dist]
+    environment = {**os.environ, "PATH": f"{os.path.dirname(support.PYTHON)}:{os.environ['PATH']}"}
+    support.run(*build, tree, timeout=300, env=environment).ok()
+    names = sorted(os.listdir(dist))
+    assert [re.sub(r"linux_\w+", "ARCH", name) for name in names] == [
+        f"pyrunc-{__version__}-cp311-abi3-ARCH.whl",
+        f"pyrunc-{__version__}.tar.gz",
+    ]
+    with tarfile.open(os.path.join(dist, names[1])) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    assert set(tracked) <= packed
+    with zipfile.ZipFile(os.path.join(dist, names[0])) as wheel:
+        inside = {info.filename: info.external_attr >> 16 & 0o777 for info in wheel.infolist()}
+    assert {name for name in inside if name.endswith(".py")} == {
+        name for name in tracked if name.startswith("pyrunc/") and name.endswith(".py")
+    }
+    programs = {"pyrunc/init", f"pyrunc-{__version__}.data/scripts/pyrunc"}
+    assert programs | {"pyrunc/_shim.abi3.so"} <= set(inside)
+    assert all(inside[name] == 0o755 for name in programs)
+
+
+def test_readme_maps_the_tree() -> None:
+    """The README's map names every directory of the project and every module, and nothing that is not there."""
+    with open(os.path.join(support.PROJECT, "README.md"), encoding="utf-8") as stream:
+        found = re.search(r"^## The rooms$(.*?)^## ", stream.read(), flags=re.DOTALL | re.MULTILINE)
+    assert found
+    named = set(re.findall(r"[\w./]*\w(?:\.py|\.c|\.h|/)(?![\w/])", found.group(1)))
+    there: set[str] = set()
+    for directory in ("pyrunc", "csrc"):
+        for _, _, files in os.walk(os.path.join(support.PROJECT, directory)):
+            there |= {file for file in files if file.endswith((".py", ".c", ".h"))}
+    there -= {"__init__.py", "__main__.py"}
+    modules = {os.path.basename(name) for name in named if name.endswith((".py", ".c", ".h"))}
+    modules = {name for name in modules if not name.startswith("test_")}
+    assert modules == there
+    for name in named:
+        if name.endswith("/"):
+            assert any(
+                os.path.isdir(os.path.join(support.PROJECT, base, name)) for base in ("", "pyrunc", "csrc")
+            ), name
