@@ -72,8 +72,9 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
 }
 
-# init hands the listener over under the filter already: a notification of this call would wait for its own receiver.
-NOT_NOTIFIABLE = ("write",)
+# init hands the listener over under the filter already: a notification of a call that it needs for that would wait for
+# its own receiver. init uses the second; the first is what agents know cannot be asked for.
+NOT_NOTIFIABLE = ("write", "sendmsg")
 
 ARCH_X86_64 = 0xC000003E
 # libseccomp's own number; the kernel reports x86_64 and a bit in the system call number.
