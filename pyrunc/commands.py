@@ -6,9 +6,10 @@ A handler returns what to print on stdout, or the exit status.
 
 from __future__ import annotations
 
+import errno
 import os
 
-from pyrunc.errors import StateError, UsageError
+from pyrunc.errors import KernelError, UsageError
 from pyrunc.options import make_default_root
 from pyrunc.requests import CreateOptions, ExecOptions, RunOptions
 
@@ -126,10 +127,13 @@ def _state(ctx: Context, parsed: Parsed) -> Result:
 
 
 def _kill(ctx: Context, parsed: Parsed) -> Result:
-    from pyrunc import runtime, signals
+    from pyrunc import signals
 
     given = parsed.arguments[1] if len(parsed.arguments) > 1 else ""
-    runtime.kill(ctx, parsed.arguments[0], signals.number(given or "TERM"), parsed.switch("all"))
+    number = signals.number(given or "TERM")
+    from pyrunc import runtime
+
+    runtime.kill(ctx, parsed.arguments[0], number, parsed.switch("all"))
     return 0
 
 
@@ -155,17 +159,17 @@ def _resume(ctx: Context, parsed: Parsed) -> Result:
 
 
 def _list(ctx: Context, parsed: Parsed) -> Result:
-    from pyrunc import render, runtime
+    from pyrunc import render
 
     form = _format(parsed)
-    if not os.path.isdir(ctx.root):
-        if ctx.root_explicit:
-            raise StateError(
-                f"open '{ctx.root}': no such file or directory", hint="--root names the directory"
-            )
-        documents = []
-    else:
+    documents: list[dict[str, object]] = []
+    # Before the first container there is no default root; a root that was asked for must be there.
+    if os.path.isdir(ctx.root):
+        from pyrunc import runtime
+
         documents = runtime.list_(ctx)
+    elif ctx.root_explicit:
+        raise KernelError("open", errno.ENOENT, ctx.root, hint="--root names a directory that exists")
     if parsed.switch("quiet"):
         return "".join(f"{document['id']}\n" for document in documents)
     return render.list_json(documents) if form == "json" else render.list_table(documents)

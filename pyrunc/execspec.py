@@ -121,7 +121,7 @@ def build(process: Process, options: ExecOptions) -> Process:
     if options.cap:
         built["capabilities"] = _add_capabilities(process.get("capabilities") or {}, options.cap)
     if options.user or options.additional_gids:
-        who = process["user"].copy()
+        who = process.get("user", {"uid": 0, "gid": 0}).copy()
         if options.user:
             uid, gid = user(options.user)
             who["uid"] = uid

@@ -309,16 +309,16 @@ def _number(name: str, text: str) -> int:
     return value
 
 
-def _store(given: dict[str, Value], option: Option, text: str) -> None:
+def _store(given: dict[str, Value], option: Option, alias: str, text: str) -> None:
     name, _, kind, _ = option
     if kind == "text":
         given[name] = text
     elif kind == "path":
         given[name] = os.path.abspath(text) if text else ""
     elif kind == "number":
-        given[name] = _number(name, text)
+        given[name] = _number(alias, text)
     else:
-        item = text if kind == "texts" else _number(name, text)
+        item = text if kind == "texts" else _number(alias, text)
         collected = given.setdefault(name, [])
         collected.append(item)  # type: ignore[union-attr, arg-type]
 
@@ -347,7 +347,7 @@ def _option(options: Sequence[Option], argv: Sequence[str], at: int, given: dict
         if at == len(argv):
             raise UsageError(f"flag needs an argument: -{name}")
         text = argv[at]
-    _store(given, option, text)
+    _store(given, option, name, text)
     return at + 1
 
 

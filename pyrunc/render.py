@@ -49,21 +49,28 @@ def ps_json(pids: Sequence[int]) -> str:
 
 
 def filter_ps(output: str, pids: Sequence[int]) -> str:
-    """The heading of ps(1)'s output and the lines whose PID column is in `pids`. Raises UsageError without one."""
+    """The heading of ps(1)'s output and the lines whose PID column is in `pids`.
+
+    Raises UsageError when there is no such column, or when one before it holds spaces so that it cannot be told.
+    """
     heading, _, rest = output.partition("\n")
     titles = heading.split()
     if "PID" not in titles:
-        raise UsageError(
-            "couldn't find PID field in ps output", hint="ask ps for the PID column, as -ef or -o pid,args"
-        )
+        raise UsageError("couldn't find PID field in ps output", hint="ask for it, as in -ef or -o pid,args")
     at = titles.index("PID")
+    if at == len(titles) - 1:
+        at = -1
     wanted = {str(pid) for pid in pids}
-    lines = [
-        line
-        for line in rest.split("\n")
-        if len(fields := line.split(None, at + 1)) > at and fields[at] in wanted
-    ]
-    return "\n".join([heading, *lines]) + "\n"
+    lines = [heading]
+    for line in filter(None, rest.split("\n")):
+        word = line.split()[at]
+        if not word.isdigit():
+            raise UsageError(
+                f"unable to parse pid '{word}' in ps output", hint="ask for the pid first, as in -o pid,args"
+            )
+        if word in wanted:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def ps_table(pids: Sequence[int], arguments: Sequence[str]) -> str:

@@ -79,7 +79,9 @@ def hint(command: str, message: str, words: Sequence[str]) -> str | None:
     if message.startswith("flag provided but not defined: -"):
         return _hint_option(command, message.partition(": -")[2], words)
     if message.startswith("flag needs an argument: -"):
-        return f"give it as --{message.partition(': -')[2]} VALUE"
+        name = message.partition(": -")[2]
+        table = options.COMMANDS[command].options if command else options.GLOBALS
+        return "".join(f"give it as --{row[0]} {_METAVARS[row[2]]}" for row in table if name in row[:2])
     if message.startswith('"'):
         row = options.COMMANDS[command]
         return f"usage: pyrunc {command} {row.arguments}".rstrip()

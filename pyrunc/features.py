@@ -1,0 +1,85 @@
+"""The verb `features`: what this runtime knows, from the tables it works with. features.md and features-linux.md.
+
+Imported by commands. Imports those tables, json, and seccomp, which asks libseccomp and the kernel.
+
+"Knows" means: is not refused as unknown. Whether a kernel can do it is another question, which the document cannot
+answer (features.md: it is not about the host).
+"""
+
+from __future__ import annotations
+
+import json
+
+from pyrunc import (
+    RUNC_LEVEL,
+    SPEC_VERSION,
+    __version__,
+    capabilities,
+    host,
+    kernel,
+    mounts,
+    options,
+    seccomp,
+    wire,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Json = dict[str, object]
+
+_OLDEST_SPEC = "1.0.0"
+
+
+def _seccomp() -> Json:
+    known = seccomp.supported()
+    if not known.enabled:
+        return {"enabled": False}
+    return {
+        "enabled": True,
+        "actions": sorted(known.actions),
+        "operators": sorted(known.operators),
+        "archs": sorted(known.archs),
+        "knownFlags": sorted(known.known_flags),
+        "supportedFlags": sorted(known.supported_flags),
+    }
+
+
+def _linux() -> Json:
+    return {
+        "namespaces": sorted(host.NAMESPACE_FILES),
+        "capabilities": list(capabilities.NAMES),
+        "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+        "seccomp": _seccomp(),
+        "apparmor": {"enabled": False},
+        "selinux": {"enabled": False},
+        "intelRdt": {"enabled": False},
+        "mountExtensions": {"idmap": {"enabled": "idmap" in mounts.OPTIONS}},
+        "netDevices": {"enabled": False},
+    }
+
+
+def document() -> Json:
+    """The features document."""
+    annotations = {
+        "org.opencontainers.runc.version": f"{RUNC_LEVEL}+pyrunc.{__version__}",
+        "org.opencontainers.runc.checkpoint.enabled": "false" if "checkpoint" in options.NOT_YET else "true",
+        "io.github.pyrunc.version": __version__,
+    }
+    libseccomp = kernel.seccomp_version()
+    if libseccomp:
+        annotations["io.github.seccomp.libseccomp.version"] = libseccomp
+    return {
+        "ociVersionMin": _OLDEST_SPEC,
+        "ociVersionMax": SPEC_VERSION,
+        "hooks": list(wire.HOOK_KINDS),
+        "mountOptions": list(mounts.OPTIONS),
+        "linux": _linux(),
+        "annotations": annotations,
+        # "bundle" came from older runcs, as a label of their own.
+        "potentiallyUnsafeConfigAnnotations": ["bundle", "org.systemd.property.", "org.criu.config"],
+    }
+
+
+def render() -> str:
+    """The document as runc indents it."""
+    return json.dumps(document(), indent=4) + "\n"
