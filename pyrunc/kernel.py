@@ -236,28 +236,28 @@ def _check_container(answer: int, error: object) -> None:
 
 
 def cgroup_frozen(paths: Sequence[tuple[str, str]]) -> bool:
-    """Whether (controllers, directory) are frozen, by themselves or through a parent."""
-    array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
+    """Whether (controller, directory) are frozen, by themselves or through a parent."""
+    array, _held = _c_strings([f"{controller}:{path}" for controller, path in paths])
     return bool(lib.cgroup_frozen(array, len(paths)) == 1)
 
 
 def cgroup_freeze(paths: Sequence[tuple[str, str]]) -> None:
     """Freeze and wait until all have stopped. Raises StateError, thawed again, when that takes 10 s."""
-    array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
+    array, _held = _c_strings([f"{controller}:{path}" for controller, path in paths])
     error = ffi.new("struct container_error *")
     _check_container(lib.cgroup_freeze(array, len(paths), _FREEZE_MS, error), error)
 
 
 def cgroup_thaw(paths: Sequence[tuple[str, str]]) -> None:
     """The opposite of cgroup_freeze."""
-    array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
+    array, _held = _c_strings([f"{controller}:{path}" for controller, path in paths])
     error = ffi.new("struct container_error *")
     _check_container(lib.cgroup_thaw(array, len(paths), error), error)
 
 
 def cgroup_kill(paths: Sequence[tuple[str, str]], signal: int = 9) -> int:
-    """Signal every process in and below (controllers, directory); how many there were."""
-    array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
+    """Signal every process in and below (controller, directory); how many there were."""
+    array, _held = _c_strings([f"{controller}:{path}" for controller, path in paths])
     error = ffi.new("struct container_error *")
     found = ffi.new("size_t *")
     _check_container(lib.cgroup_signal(array, len(paths), signal, found, error), error)
@@ -267,7 +267,7 @@ def cgroup_kill(paths: Sequence[tuple[str, str]], signal: int = 9) -> int:
 
 def cgroup_remove(paths: Sequence[tuple[str, str]], made: Sequence[str]) -> None:
     """Remove the directories; those in `made` with all below them, and the parents in it that are empty."""
-    array, _held = _c_strings([f"{controllers}:{path}" for controllers, path in paths])
+    array, _held = _c_strings([f"{controller}:{path}" for controller, path in paths])
     own, _kept = _c_strings(made)
     error = ffi.new("struct container_error *")
     _check_container(lib.cgroup_remove(array, len(paths), own, len(made), _REMOVE_MS, error), error)

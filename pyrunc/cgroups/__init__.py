@@ -31,9 +31,10 @@ _ATTACH_TRIES = 5
 class Manager:
     """The cgroups of one container.
 
-    `paths` are (controllers, absolute directory): "" is the cgroup v2 hierarchy, "cpu,cpuacct" two that are mounted
-    together. It is empty when there is no cgroup at all (rootless without permission, or disabled), and every method
-    but apply() is then content. `made` lists what create() made, parents first; `warnings` what it did without.
+    `paths` are (controller, absolute directory): "" is the cgroup v2 hierarchy; two controllers that are mounted
+    together have one directory. It is empty when there is no cgroup at all (rootless without permission, or
+    disabled), and every method but apply() is then content. `made` lists what create() made, parents first;
+    `warnings` what it did without.
     """
 
     __slots__ = (
@@ -53,7 +54,7 @@ class Manager:
     def __init__(self, paths: list[tuple[str, str]]) -> None:
         self.paths = paths
         # 2 when there is only the one hierarchy, 1 as soon as any controller has its own.
-        self.version = 1 if any(controllers for controllers, _ in paths) else 2
+        self.version = 1 if any(controller for controller, _ in paths) else 2
         self.made: list[str] = []
         self.warnings: list[str] = []
         self._explicit = False
@@ -66,8 +67,8 @@ class Manager:
 
     def directory(self, controller: str) -> str | None:
         """Where `controller` is, None when it has no hierarchy here. On v2 all are in one place."""
-        for controllers, path in self.paths:
-            if controller in controllers.split(","):
+        for name, path in self.paths:
+            if name == controller:
                 return path
         return self.paths[0][1] if self.paths and self.version == 2 else None
 
@@ -87,8 +88,8 @@ class Manager:
         if self._missing is None:
             self._missing = {path: _absent(path) for _, path in self.paths}
         try:
-            for entry in list(self.paths):
-                self._create_one(*entry)
+            for path, controllers in self._hierarchies().items():
+                self._create_one(controllers, path)
             # Also when it is a parent that is frozen: whoever is attached would never run.
             if self.frozen:
                 raise StateError("container's cgroup unexpectedly frozen", path=files.CGROUPS_PATH)
@@ -96,8 +97,18 @@ class Manager:
             self._unmake()
             raise
 
-    def _create_one(self, controllers: str, path: str) -> None:
-        tracking = controllers in v1.TRACKING and self.version == 1
+    def _hierarchies(self) -> dict[str, list[str]]:
+        """Directory -> its controllers: each is made and joined once."""
+        found: dict[str, list[str]] = {}
+        for controller, path in self.paths:
+            found.setdefault(path, []).append(controller)
+        return found
+
+    def _is_tracking(self, controllers: list[str]) -> bool:
+        return self.version == 1 and controllers[0] in v1.TRACKING
+
+    def _create_one(self, controllers: list[str], path: str) -> None:
+        tracking = self._is_tracking(controllers)
         if not self._absent_now(path) and not tracking:
             _refuse_used(path)
         try:
@@ -105,7 +116,7 @@ class Manager:
         except OSError as error:
             number = error.errno or 0
             if tracking or (self._tolerant and number in _REFUSED):
-                self._do_without(controllers, path, error)
+                self._do_without(path, error)
                 return
             raise KernelError("mkdir", number, error.filename or path, path=files.CGROUPS_PATH) from error
 
@@ -116,8 +127,9 @@ class Manager:
     def _absent_now(self, path: str) -> list[str]:
         return self._missing[path] if self._missing is not None else _absent(path)
 
-    def _do_without(self, controllers: str, path: str, error: OSError) -> None:
-        self.paths.remove((controllers, path))
+    def _do_without(self, path: str, error: OSError) -> None:
+        # In place: whoever recorded this list before create() has it right after.
+        self.paths[:] = [entry for entry in self.paths if entry[1] != path]
         self.warnings.append(f"no cgroup '{path}': {os.strerror(error.errno or 0)}")
         wanted = self._wanted() if self.version == 2 else []
         if wanted:
@@ -132,7 +144,7 @@ class Manager:
     def _wanted(self) -> list[resources.Write]:
         return resources.plan_writes(self._spec, self.version)
 
-    def _make(self, controllers: str, path: str) -> None:
+    def _make(self, controllers: list[str], path: str) -> None:
         """Make one hierarchy's directories, again when a parent vanishes meanwhile. Raises OSError, ConfigError."""
         missing = self._absent_now(path)
         for left in range(_MAKE_TRIES, -1, -1):
@@ -151,14 +163,14 @@ class Manager:
     def _top(self, path: str) -> str:
         return self._tops.get(path, "/")
 
-    def _make_v1(self, controllers: str, path: str, missing: list[str]) -> None:
+    def _make_v1(self, controllers: list[str], path: str, missing: list[str]) -> None:
         for one in missing:
             try:
                 os.mkdir(one, 0o755)
                 self.made.append(one)
             except FileExistsError:
                 pass
-        if "cpuset" in controllers.split(","):
+        if "cpuset" in controllers:
             for one in missing or [path]:
                 v1.fill_cpuset(one, self._configured_cpuset() if one == path else {}, self._top(path))
 
@@ -198,15 +210,15 @@ class Manager:
     def attach(self, pid: int) -> None:
         """Move a process in, one write per hierarchy. Raises KernelError."""
         text = str(pid)
-        for controllers, path in list(self.paths):
+        for path, controllers in self._hierarchies().items():
             try:
                 _attach_one(f"{path}/cgroup.procs", text)
             except OSError as error:
                 number = error.errno or 0
-                if controllers in v1.TRACKING and self.version == 1:
+                if self._is_tracking(controllers):
                     continue
                 if self._tolerant and number in _REFUSED:
-                    self._do_without(controllers, path, error)
+                    self._do_without(path, error)
                     continue
                 hint = _attach_hint(number)
                 raise KernelError(
@@ -296,7 +308,7 @@ class Manager:
     def stats(self) -> dict[str, Stat]:
         """Every readable number: file name -> number or table (files.parse_stat). Units are the kernel's."""
         found: dict[str, Stat] = {}
-        for _, path in self.paths:
+        for path in self._hierarchies():
             try:
                 names = sorted(os.listdir(path))
             except OSError:
@@ -461,9 +473,9 @@ def manager(
 
 def _mount_points(host: HostFacts, paths: list[tuple[str, str]]) -> dict[str, str]:
     tops = {}
-    for controllers, path in paths:
-        mount = host.cgroup_mounts.get(controllers.split(",", 1)[0])
-        tops[path] = mount[0] if mount and controllers else host.unified_mount or "/"
+    for controller, path in paths:
+        mount = host.cgroup_mounts.get(controller)
+        tops[path] = mount[0] if mount else host.unified_mount or "/"
     return tops
 
 

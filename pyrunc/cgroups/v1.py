@@ -43,7 +43,7 @@ def below(mount: tuple[str, str], own: str) -> str:
 
 
 def directories(host: HostFacts, inner: str, *, absolute: bool) -> list[tuple[str, str]]:
-    """(controllers, directory) per hierarchy; co-mounted controllers are one entry, "cpu,cpuacct".
+    """(controller, directory) for each; controllers that are mounted together have the same directory, in a row.
 
     An absolute path counts from the mount point, others from the runtime's own cgroup in that hierarchy, as in runc.
     A cgroup2 mount beside the controllers (a "hybrid" host) gets the same path, listed last as "".
@@ -59,7 +59,7 @@ def directories(host: HostFacts, inner: str, *, absolute: bool) -> list[tuple[st
         if not absolute:
             start = below((start, "/"), host.own_cgroups.get(UNIFIED, "/"))
         joint.setdefault(f"{start}/{inner}", []).append(UNIFIED)
-    return [(",".join(controllers), directory) for directory, controllers in joint.items()]
+    return [(name, directory) for directory, controllers in joint.items() for name in controllers]
 
 
 def fill_cpuset(directory: str, configured: Mapping[str, str], top: str) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import pytest
 
 import pyrunc.cgroups as package
 from pyrunc.cgroups.resources import Write, io_weight, plan_writes, weight_from_shares
 from pyrunc.errors import ConfigError
 from pyrunc.host import HostFacts
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Resources = dict[str, object]
 Pairs = list[tuple[str, str]]
@@ -392,10 +398,11 @@ def paths(host: HostFacts, cgroups_path: str | None) -> list[tuple[str, str]]:
 
 
 def test_v1_absolute() -> None:
-    """From each mount point; hierarchies that are mounted together are one; foreign named ones are not joined."""
+    """From each mount point; controllers mounted together share one; foreign named ones are not joined."""
     assert paths(V1, "/a/b") == [
         ("memory", "/sys/fs/cgroup/memory/a/b"),
-        ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct/a/b"),
+        ("cpu", "/sys/fs/cgroup/cpu,cpuacct/a/b"),
+        ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct/a/b"),
         ("freezer", "/sys/fs/cgroup/freezer/a/b"),
         ("name=systemd", "/sys/fs/cgroup/systemd/a/b"),
     ]
@@ -406,10 +413,21 @@ def test_v1_relative_and_unset(cgroups_path: str | None) -> None:
     """Below the runtime's own cgroup of each hierarchy; the id when the configuration names none."""
     assert paths(V1, cgroups_path) == [
         ("memory", "/sys/fs/cgroup/memory/jobs/7/c1"),
-        ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct/c1"),
+        ("cpu", "/sys/fs/cgroup/cpu,cpuacct/c1"),
+        ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct/c1"),
         ("freezer", "/sys/fs/cgroup/freezer/c1"),
         ("name=systemd", "/sys/fs/cgroup/systemd/user/c1"),
     ]
+
+
+def test_joint_controllers_are_made_once(tmp_path: Path) -> None:
+    """Two names, one directory: it is listed, made and removed once."""
+    directory = str(tmp_path / "joint" / "c1")
+    made = package.Manager([("cpu", directory), ("cpuacct", directory)])
+    assert made.to_make == [os.path.dirname(directory), directory]
+    made.create()
+    assert made.made == made.to_make
+    assert (made.directory("cpu"), made.directory("cpuacct")) == (directory, directory)
 
 
 def test_hybrid_has_the_v2_hierarchy_last() -> None:
