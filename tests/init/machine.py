@@ -109,6 +109,12 @@ def open_tree(path: Path, flags: int = 0x8000) -> int:
     return fd
 
 
+def map_root(pid: int) -> None:
+    """0 is 0 and 1000 is 1000, nobody else is mapped: as good for files of the test as no user namespace."""
+    for kind in ("uid", "gid"):
+        Path(f"/proc/{pid}/{kind}_map").write_text("0 0 1\n1000 1000 1\n")
+
+
 class Result:
     """What became of one init: `error` is its report (None: none), `status` its wait status, `out` its stdout."""
 
@@ -243,26 +249,38 @@ class Machine:
         keep: Sequence[int] = (),
         stdin: int = -1,
         prepare: Callable[[], None] | None = None,
+        outside: Callable[[int], None] | None = None,
     ) -> Running:
-        """Fork, unshare, exec init. A new pid namespace costs a second fork; `prepare` runs right before exec."""
+        """Fork, unshare, exec init. A new pid namespace costs a second fork.
+
+        `prepare` runs in the child right before exec; `outside` in the test, with the child's pid, once it has its
+        namespaces, when a user namespace is among them.
+        """
         data = plan if isinstance(plan, bytes) else wire.encode(plan)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         out_read, out_write = os.pipe()
         plan_fd = _memfd("plan", data)
         pid_read, pid_write = os.pipe()
+        go_read, go_write = os.pipe()
         middle = os.fork()  # noqa: TID251 - a test's child
         if middle == 0:
             try:
-                self._child(theirs, plan_fd, out_write, pid_write, unshare, keep, stdin, prepare)
+                self._child(theirs, plan_fd, out_write, (pid_write, go_read), unshare, keep, stdin, prepare)
             finally:
                 os._exit(99)
-        for fd in (out_write, plan_fd, pid_write):
+        for fd in (out_write, plan_fd, pid_write, go_read):
             os.close(fd)
         theirs.close()
+        if unshare & NEWUSER:
+            os.read(pid_read, 4)
+            if outside:
+                outside(middle)
+            os.write(go_write, b"x")
         pid = middle
         if unshare & NEWPID:
             pid = self._second_child(pid_read, middle)
         os.close(pid_read)
+        os.close(go_write)
         return Running(pid, ours, out_read)
 
     @staticmethod
@@ -276,7 +294,7 @@ class Machine:
         sync: socket.socket,
         plan_fd: int,
         out: int,
-        pid_write: int,
+        pipes: tuple[int, int],
         unshare: int,
         keep: Sequence[int],
         stdin: int,
@@ -284,6 +302,10 @@ class Machine:
     ) -> None:
         if unshare and libc.unshare(unshare) < 0:
             raise OSError(ctypes.get_errno(), "unshare")
+        pid_write, go_read = pipes
+        if unshare & NEWUSER:
+            os.write(pid_write, b"here")
+            os.read(go_read, 1)
         if unshare & NEWPID:
             # The test run is a subreaper (tests/conftest.py) and inherits it.
             pid = os.fork()  # noqa: TID251 - a test's child
@@ -315,8 +337,9 @@ class Machine:
         stdin: int = -1,
         prepare: Callable[[], None] | None = None,
         answers: Mapping[str, Callable[[Running], None]] | None = None,
+        outside: Callable[[int], None] | None = None,
     ) -> Result:
         """Start, answer everything, wait."""
-        with self.start(plan, unshare=unshare, keep=keep, stdin=stdin, prepare=prepare) as running:
+        with self.start(plan, unshare=unshare, keep=keep, stdin=stdin, prepare=prepare, outside=outside) as running:
             running.serve(answers)
             return running.wait()
