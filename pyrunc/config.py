@@ -1,0 +1,120 @@
+"""Reads documents of the configuration and checks their form: config.json, process.json, resources.
+
+Imported by runtime. Imports errors, jsonfast and the generated validator; jsonschema only once a document is refused.
+Rules between fields are in rules.py, because they need the host's facts.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc import jsonfast
+from pyrunc.errors import ConfigError, KernelError
+from pyrunc.schema import check
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrunc.jsonfast import JSON
+    from pyrunc.spec_types import Process, Resources, Spec
+
+# Far above any real configuration; keeps a bundle made of /dev/zero from eating the host's memory.
+MAX_SIZE = 16 << 20
+
+
+class Config:
+    """A configuration as read: `spec` without null members, `text` the very bytes, `bundle` an absolute path."""
+
+    __slots__ = ("bundle", "spec", "text")
+
+    def __init__(self, spec: Spec, text: bytes, bundle: str) -> None:
+        self.spec = spec
+        self.text = text
+        self.bundle = bundle
+
+
+def load(bundle: str, name: str = "config.json") -> Config:
+    """The configuration `name` of a bundle, its form checked (bundle.md; config.md).
+
+    Raises ConfigError, with a JSON path where one can be given, or KernelError when the file cannot be read.
+    """
+    bundle = os.path.abspath(bundle)
+    text = _read(os.path.join(bundle, name), name)
+    document = parse(text, name)
+    if document is None:
+        raise ConfigError("config cannot be null")
+    spec: Spec = _checked(document, "config", check.config)  # type: ignore[assignment]  # the check proves it
+    return Config(spec, text, bundle)
+
+
+def load_process(path: str) -> Process:
+    """The process object that `exec --process` is given. Raises as load() does."""
+    name = os.path.basename(path)
+    document = parse(_read(path, name), name)
+    if document is None:
+        raise ConfigError("process property must not be empty")
+    return _checked(document, "process", check.process)  # type: ignore[return-value]  # the check proves it
+
+
+def load_resources(data: bytes | str, name: str = "resources") -> Resources:
+    """The resources that `update --resources` is given, as text. Raises ConfigError."""
+    document = parse(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data, name)
+    if document is None:
+        raise ConfigError("resources cannot be null")
+    return _checked(document, "resources", check.resources)  # type: ignore[return-value]  # the check proves it
+
+
+def parse(data: bytes, name: str) -> JSON:
+    """The document in `data` without null members: config.md calls optional what is absent, Go writes null for it."""
+    document = jsonfast.loads(data, name)
+    if b"null" in data:
+        _strip(document)
+    return document
+
+
+def _strip(document: JSON) -> None:
+    level = [document]
+    while level:
+        value = level.pop()
+        if type(value) is dict:
+            if None in value.values():
+                for key in [key for key, item in value.items() if item is None]:
+                    del value[key]
+            level.extend(value.values())
+        elif type(value) is list:
+            level.extend(value)
+
+
+def _checked(document: JSON, definition: str, accepts: Callable[[object], bool]) -> JSON:
+    if not accepts(document):
+        from pyrunc.schema import explain
+
+        raise explain.explain(document, definition) or ConfigError(f"the {definition} document is not valid")
+    return document
+
+
+def _read(path: str, name: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        directory = os.path.dirname(path)
+        if os.path.isdir(directory):
+            hint = f"'{directory}' holds no such file"
+        else:
+            hint = f"'{directory}' is no directory"
+        raise ConfigError(f"JSON specification file {name} not found", hint=hint) from None
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, path) from error
+    pieces, size = [], 0
+    try:
+        while piece := os.read(fd, 1 << 18):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_SIZE:
+                raise ConfigError(f"{name} is larger than {MAX_SIZE >> 20} MB")
+    except OSError as error:
+        raise KernelError("read", error.errno or 0, path) from error
+    finally:
+        os.close(fd)
+    return b"".join(pieces)
