@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pyrunc.requests import ExecOptions
-    from pyrunc.spec_types import Capabilities, Process
+    from pyrunc.spec_types import Capabilities, Process, User
 
 # 4294967295 is -1, which setresuid(2) takes for "leave it".
 _MOST_ID = (1 << 32) - 2
@@ -121,7 +121,8 @@ def build(process: Process, options: ExecOptions) -> Process:
     if options.cap:
         built["capabilities"] = _add_capabilities(process.get("capabilities") or {}, options.cap)
     if options.user or options.additional_gids:
-        who = process.get("user", {"uid": 0, "gid": 0}).copy()
+        nobody_said: User = {"uid": 0, "gid": 0}
+        who = process.get("user", nobody_said).copy()
         if options.user:
             uid, gid = user(options.user)
             who["uid"] = uid

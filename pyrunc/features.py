@@ -19,15 +19,29 @@ from pyrunc import (
     kernel,
     mounts,
     options,
+    plan_process,
+    rules,
     seccomp,
     wire,
 )
+from pyrunc.cgroups.resources import TABLE as RESOURCES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Json = dict[str, object]
 
 _OLDEST_SPEC = "1.0.0"
+
+
+def _built(*steps: str) -> bool:
+    """Whether the rules let this property of the configuration through."""
+    return steps not in rules.NOT_YET
+
+
+def _mount_options() -> list[str]:
+    return [
+        name for name in mounts.OPTIONS if _built("mounts", rules.EACH, "options", rules.EACH, f"={name}")
+    ]
 
 
 def _seccomp() -> Json:
@@ -45,16 +59,27 @@ def _seccomp() -> Json:
 
 
 def _linux() -> Json:
+    resources = {row[0] for row in RESOURCES}
     return {
         "namespaces": sorted(host.NAMESPACE_FILES),
         "capabilities": list(capabilities.NAMES),
-        "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+        "cgroup": {
+            "v1": True,
+            "v2": True,
+            "systemd": False,
+            "systemdUser": False,
+            "rdma": "rdma{}" in resources,
+        },
         "seccomp": _seccomp(),
-        "apparmor": {"enabled": False},
-        "selinux": {"enabled": False},
-        "intelRdt": {"enabled": False},
-        "mountExtensions": {"idmap": {"enabled": "idmap" in mounts.OPTIONS}},
-        "netDevices": {"enabled": False},
+        "apparmor": {"enabled": _built("process", "apparmorProfile")},
+        "selinux": {"enabled": _built("process", "selinuxLabel")},
+        "intelRdt": {"enabled": _built("linux", "intelRdt")},
+        "memoryPolicy": {
+            "modes": sorted(plan_process.MEMORY_MODES),
+            "flags": sorted(plan_process.MEMORY_FLAGS),
+        },
+        "mountExtensions": {"idmap": {"enabled": _built("mounts", rules.EACH, "uidMappings")}},
+        "netDevices": {"enabled": _built("linux", "netDevices")},
     }
 
 
@@ -72,7 +97,7 @@ def document() -> Json:
         "ociVersionMin": _OLDEST_SPEC,
         "ociVersionMax": SPEC_VERSION,
         "hooks": list(wire.HOOK_KINDS),
-        "mountOptions": list(mounts.OPTIONS),
+        "mountOptions": _mount_options(),
         "linux": _linux(),
         "annotations": annotations,
         # "bundle" came from older runcs, as a label of their own.

@@ -322,7 +322,7 @@ def test_default_root(
     euid: int, userns: bool, xdg: str, user: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """runc's rule for who gets a root below XDG_RUNTIME_DIR."""
-    monkeypatch.setattr(options.os, "geteuid", lambda: euid)
+    monkeypatch.setattr("os.geteuid", lambda: euid)
     monkeypatch.setattr(options, "_in_user_namespace", lambda: userns)
     monkeypatch.setenv("XDG_RUNTIME_DIR", xdg)
     if user is None:

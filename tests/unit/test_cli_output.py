@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc import __version__, cli, features, render, specgen
+from pyrunc import __version__, cli, features, render, rules, specgen
 
 if TYPE_CHECKING:
     import pathlib
@@ -71,14 +71,15 @@ def test_features() -> None:
         "poststart",
         "poststop",
     ]
-    assert {"rro", "ro", "rbind", "idmap", "rslave", "tmpcopyup"} <= set(document["mountOptions"])
+    assert {"rro", "ro", "rbind", "rslave", "tmpcopyup"} <= set(document["mountOptions"])
     linux = document["linux"]
     assert linux["namespaces"] == ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"]
     assert all(re.fullmatch("CAP_[A-Z_]+", name) for name in linux["capabilities"])
     assert len(linux["capabilities"]) == 41
     assert linux["cgroup"]["v1"]
     assert linux["cgroup"]["v2"]
-    assert linux["mountExtensions"] == {"idmap": {"enabled": True}}
+    assert linux["cgroup"]["rdma"]
+    assert {"MPOL_BIND", "MPOL_DEFAULT"} <= set(linux["memoryPolicy"]["modes"])
     seccomp = linux["seccomp"]
     assert seccomp["enabled"]
     assert {"SCMP_ACT_ERRNO", "SCMP_ACT_NOTIFY", "SCMP_ACT_ALLOW"} <= set(seccomp["actions"])
@@ -95,6 +96,25 @@ def test_features() -> None:
     assert set(seccomp["supportedFlags"]) <= set(seccomp["knownFlags"])
     assert document["annotations"]["org.opencontainers.runc.checkpoint.enabled"] == "false"
     assert "org.criu.config" in document["potentiallyUnsafeConfigAnnotations"]
+
+
+def test_features_follow_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the rules refuse as not there yet is not offered, and what they let through is."""
+    each = rules.EACH
+    ways = {
+        ("linux", "netDevices"): "netDevices",
+        ("linux", "intelRdt"): "intelRdt",
+        ("process", "apparmorProfile"): "apparmor",
+        ("process", "selinuxLabel"): "selinux",
+    }
+    for refused in (True, False):
+        idmap = [("mounts", each, "uidMappings"), ("mounts", each, "options", each, "=idmap")]
+        monkeypatch.setattr(rules, "NOT_YET", dict.fromkeys([*ways, *idmap], "x") if refused else {})
+        document = json.loads(features.render())
+        for name in ways.values():
+            assert document["linux"][name]["enabled"] is not refused, name
+        assert document["linux"]["mountExtensions"]["idmap"]["enabled"] is not refused
+        assert ("idmap" in document["mountOptions"]) is not refused
 
 
 def spec(bundle: pathlib.Path, *argv: str) -> dict[str, object]:
