@@ -1,0 +1,125 @@
+"""What each verb loads: one careless import costs more than the whole verb."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+import support
+from containers import BundleFactory, ContainerFactory
+
+BOOT = os.path.join(support.PACKAGE, "boot.py")
+PYTHON = [os.path.realpath(support.PYTHON), "-I", "-S", "-X", "importtime"]
+
+# Of the standard library, beyond what the bare interpreter loads: small C modules, and os with what it is made of.
+STANDARD = {
+    *("__future__", "os", "posixpath", "genericpath", "stat", "_stat", "_collections_abc", "errno"),
+    *("_cffi_backend", "_json", "_socket", "fcntl", "resource", "select"),
+}
+LIGHT = {
+    *(
+        "",
+        "_shim",
+        "cli",
+        "commands",
+        "errors",
+        "failures",
+        "jsonfast",
+        "kernel",
+        "log",
+        "options",
+        "requests",
+    ),
+    *("runtime", "signals", "wire"),
+}
+START = LIGHT | {
+    "bringup",
+    "cgroups",
+    "config",
+    "console",
+    "hooks",
+    "host",
+    "launch",
+    "plan",
+    "rules",
+    "schema",
+    "state",
+}
+HEAVY = START | {"capabilities", "devices", "idmap", "mounts", "usermaps"}
+CREATE = HEAVY | {"runtime_create", "seccomp"}
+EXEC = HEAVY | {"runtime_exec", "execspec", "seccomp"}
+# Packages, and modules in several files, are allowed as a whole; what only explains is not.
+WHOLE = re.compile(r"^(cgroups\.\w+|schema\.check|schema\.patterns|plan_\w+|rules_\w+|seccomp_\w+)$")
+
+
+def loaded(text: str) -> set[str]:
+    """The modules in the report of -X importtime."""
+    names = re.findall(r"^import time:[^|]*\|[^|]*\| *(\S+)$", text, flags=re.MULTILINE)
+    return set(names) - {"package"}
+
+
+def bare() -> set[str]:
+    """What the interpreter loads without us."""
+    return loaded(support.run(*PYTHON, "-c", "pass").ok().err)
+
+
+def check(result: support.Result, allowed: set[str]) -> None:
+    """Assert that the verb worked and loaded nothing but `allowed` of ours and STANDARD of Python's."""
+    names = loaded(result.ok().err) - bare()
+    assert "pyrunc.cli" in names, result
+    ours = {name.partition(".")[2] for name in names if name.split(".")[0] == "pyrunc"}
+    assert not {name for name in ours - allowed if not (WHOLE.match(name) and allowed >= START)}
+    assert not {name for name in names if name.split(".")[0] != "pyrunc"} - STANDARD
+
+
+@pytest.fixture(autouse=True)
+def _root() -> None:
+    support.needs_root()
+
+
+def test_each_verb_of_a_life(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """create, start, state, exec, kill and delete load their own chain and nothing that only explains."""
+    one = container(bundle("probe").probe("pause"), command=[*PYTHON, BOOT, "--"])
+    check(one.create(), CREATE)
+    check(one.pyrunc("state", one.id), LIGHT)
+    check(one.start(), START)
+    one.expect("ready")
+    check(one.exec("/bin/probe", "exit", "0"), EXEC)
+    check(one.kill("KILL"), LIGHT)
+    one.wait()
+    check(one.delete(), START)
+
+
+def test_run(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """run loads what create does."""
+    check(container(bundle("probe", "/bin/probe", "exit", "0"), command=[*PYTHON, BOOT, "--"]).run(), CREATE)
+
+
+def test_seccomp_profile_costs_little(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """A filter adds our two modules, and at most the hash that names it in the cache."""
+    result = container(bundle("seccomp"), command=[*PYTHON, BOOT, "--"]).run().ok()
+    names = loaded(result.err) - bare() - STANDARD
+    assert {name for name in names if not name.startswith("pyrunc")} <= {"_sha256", "_sha2"}
+
+
+@pytest.mark.parametrize("verb", ["state", "kill", "start", "delete"])
+def test_light_verbs_do_without_python(
+    container: ContainerFactory, bundle: BundleFactory, verb: str
+) -> None:
+    """The command answers them itself: it works with no Python beside it."""
+    one = container(bundle("probe").probe("pause"))
+    one.create().ok()
+    lonely = os.path.join(os.path.dirname(one.root), "pyrunc")
+    with open(support.PYRUNC, "rb") as source, open(lonely, "wb") as target:
+        target.write(source.read())
+    os.chmod(lonely, 0o755)
+    if verb != "start":
+        one.start().ok()
+        one.expect("ready")
+    if verb == "delete":
+        one.kill("KILL").ok()
+        one.wait()
+    support.run(lonely, "--root", one.root, verb, one.id).ok()
+    support.run(lonely, "--root", one.root, "list").fails("cannot find", status=127)
