@@ -52,27 +52,45 @@ def _bad_argv(call: _Call, error: UsageError, words: Sequence[str]) -> int:
     return _report(call, error)
 
 
+def _choose(words: Sequence[str], at: int, given: options.Parsed) -> tuple[str, Sequence[str]]:
+    """The verb and what stands behind it; words[at] is the first word that is no global option."""
+    if given.switch("version"):
+        return "version", ()
+    if given.switch("help") or at == len(words):
+        return "help", ()
+    return "help" if words[at] == "h" else words[at], words[at + 1 :]
+
+
+def _check_verb(verb: str) -> None:
+    if verb not in options.COMMANDS:
+        from pyrunc import usage
+
+        raise UsageError(f"unknown command '{verb}'", hint=usage.hint("", verb, ()))
+
+
+def _help(topic: str) -> int:
+    if topic:
+        _check_verb(topic)
+    from pyrunc import usage
+
+    _write(_STDOUT, usage.page(topic))
+    return 0
+
+
 def _run(words: Sequence[str], call: _Call) -> int:
+    given = call.globals
     try:
-        at = options.parse_globals(words, call.globals)
+        at = options.parse_globals(words, given)
     except UsageError as error:
         return _bad_argv(call, error, words)
-    given = call.globals
     log.setup(
         given.text("log"),
         given.text("log-format") or "text",
         given.text("log-level") or ("debug" if given.switch("debug") else "error"),
     )
-    verb = "help" if at == len(words) or words[at] == "h" or given.switch("help") else words[at]
-    verb = "version" if given.switch("version") else verb
-    if verb not in options.COMMANDS:
-        from pyrunc import usage
-
-        raise UsageError(f"unknown command '{verb}'", hint=usage.hint("", verb, words))
+    verb, rest = _choose(words, at, given)
+    _check_verb(verb)
     call.verb = verb
-    rest = (
-        words[at + 1 :] if at < len(words) and not (given.switch("version") or given.switch("help")) else ()
-    )
     try:
         parsed = options.parse_command(verb, rest)
     except UsageError as error:
@@ -80,8 +98,10 @@ def _run(words: Sequence[str], call: _Call) -> int:
     if verb in options.NOT_YET:
         # Before --help: podman believes in checkpoint as soon as `checkpoint --help` succeeds.
         raise UsageError(f"not supported yet: {verb}")
-    if verb == "help" or parsed.switch("help"):
-        return _help("help" if parsed.switch("help") else "", verb, parsed)
+    if parsed.switch("help"):
+        return _help(verb)
+    if verb == "help":
+        return _help(parsed.arguments[0] if parsed.arguments else "")
     if verb == "exec":
         call.failure = EXIT_EXEC
 
@@ -91,16 +111,6 @@ def _run(words: Sequence[str], call: _Call) -> int:
     if isinstance(result, int):
         return result
     _write(_STDOUT, result)
-    return 0
-
-
-def _help(asked: str, verb: str, parsed: options.Parsed) -> int:
-    from pyrunc import usage
-
-    topic = verb if asked else (parsed.arguments or [""])[0]
-    if topic and topic not in options.COMMANDS:
-        raise UsageError(f"unknown command '{topic}'", hint=usage.hint("", topic, ()))
-    _write(_STDOUT, usage.page(topic))
     return 0
 
 
