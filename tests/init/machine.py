@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import fcntl
 import os
 import select
 import signal
@@ -30,7 +31,8 @@ ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOATIME = 1, 2, 4, 8, 0x
 
 # One answer of init takes microseconds; this only ends a test that hangs.
 PATIENCE = 60.0
-NO_OP = 0xFFFFFFFF
+# init's own descriptors start here, so that a plan may give lower ones to the program.
+OWN_FDS = 100
 
 
 def op(name: str, *fields: wire.Field) -> wire.Op:
@@ -250,11 +252,12 @@ class Machine:
         stdin: int = -1,
         prepare: Callable[[], None] | None = None,
         outside: Callable[[int], None] | None = None,
+        wrapper: Sequence[str] = (),
     ) -> Running:
         """Fork, unshare, exec init. A new pid namespace costs a second fork.
 
         `prepare` runs in the child right before exec; `outside` in the test, with the child's pid, once it has its
-        namespaces, when a user namespace is among them.
+        namespaces, when a user namespace is among them; `wrapper` is a command that stands before init.
         """
         data = plan if isinstance(plan, bytes) else wire.encode(plan)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -265,7 +268,7 @@ class Machine:
         middle = os.fork()  # noqa: TID251 - a test's child
         if middle == 0:
             try:
-                self._child(theirs, plan_fd, out_write, (pid_write, go_read), unshare, keep, stdin, prepare)
+                self._child(theirs, plan_fd, out_write, (pid_write, go_read), unshare, keep, stdin, prepare, wrapper)
             finally:
                 os._exit(99)
         for fd in (out_write, plan_fd, pid_write, go_read):
@@ -299,6 +302,7 @@ class Machine:
         keep: Sequence[int],
         stdin: int,
         prepare: Callable[[], None] | None,
+        wrapper: Sequence[str],
     ) -> None:
         if unshare and libc.unshare(unshare) < 0:
             raise OSError(ctypes.get_errno(), "unshare")
@@ -318,14 +322,17 @@ class Machine:
         os.dup2(out, 1)
         os.dup2(out, 2)
         # as the runtime leaves it: nothing but the named descriptors survives exec
-        os.set_inheritable(sync.fileno(), True)
-        os.set_inheritable(plan_fd, True)
+        own = [fcntl.fcntl(fd, fcntl.F_DUPFD, OWN_FDS) for fd in (sync.fileno(), plan_fd)]
         for fd in keep:
             os.set_inheritable(fd, True)
+        low = 3
+        for fd in sorted({*own, *keep}):
+            os.closerange(low, fd)
+            low = fd + 1
         environment = {"ASAN_OPTIONS": "detect_leaks=0"} if self.sanitized else {}
         if prepare:
             prepare()
-        argv = [str(self.program), str(sync.fileno()), str(plan_fd)]
+        argv = [*wrapper, str(self.program), *map(str, own)]
         os.execve(argv[0], argv, environment)
 
     def run(
@@ -338,8 +345,11 @@ class Machine:
         prepare: Callable[[], None] | None = None,
         answers: Mapping[str, Callable[[Running], None]] | None = None,
         outside: Callable[[int], None] | None = None,
+        wrapper: Sequence[str] = (),
     ) -> Result:
         """Start, answer everything, wait."""
-        with self.start(plan, unshare=unshare, keep=keep, stdin=stdin, prepare=prepare, outside=outside) as running:
+        with self.start(
+            plan, unshare=unshare, keep=keep, stdin=stdin, prepare=prepare, outside=outside, wrapper=wrapper
+        ) as running:
             running.serve(answers)
             return running.wait()
