@@ -220,7 +220,9 @@ def _join_order(job: Job) -> list[tuple[str, str, str]]:
 
 def _join(job: Job) -> None:
     for kind, file, path in _join_order(job):
-        why = 'config-linux.md: "the runtime MUST place the container process in the namespace associated with path"'
+        why = (
+            'config-linux.md: "MUST place the container process in the namespace associated with that path"'
+        )
         if kind == "pid":
             why = "setns(2): takes effect for the child that FORK makes"
         elif kind == "user":

@@ -260,12 +260,15 @@ def _cgroup2(job: Job, target: str, options: MountOptions, at: str) -> None:
         path=at,
         why=why,
     )
-    source = job.host.unified_mount or _UNIFIED
+    everywhere = mounts.parse(("rbind",))
+    everywhere.attr_set = attributes
     own = dict(job.options.cgroup_paths).get("")
     if own and "cgroup" in job.spaces:
         source = own
-    everywhere = mounts.parse(("rbind",))
-    everywhere.attr_set = attributes
+    else:
+        # CVE-2023-25809: everybody's cgroups, and a rootless runtime's user may own some of them.
+        source = job.host.unified_mount or _UNIFIED
+        everywhere.attr_set |= mounts.ATTR_RDONLY
     everywhere.propagation = options.propagation
     why = "refused in a user namespace without a cgroup namespace of its own: what the host has, bound"
     _add_bind(job, target, source, everywhere, at, why)
@@ -364,7 +367,8 @@ def _devices(job: Job) -> None:
         major, minor = device.get("major") or 0, device.get("minor") or 0
         owner = device.get("uid") or 0, device.get("gid") or 0
         at = f"$.linux.devices[{index}]"
-        why = "mknod needs the initial user namespace: bound from the host" if bind else ""
+        why = 'config-linux.md, Devices: "MUST be available in the container"'
+        why += "; mknod needs the initial user namespace: bound from the host" if bind else ""
         flags = 0 if device["type"] == "p" else bind
         add("DEVICE", _target(device["path"]), mode, major, minor, *owner, flags, path=at, why=why)
     for path, major, minor in devices.DEFAULTS:
