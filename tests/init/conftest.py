@@ -17,7 +17,28 @@ CSRC = Path(__file__).resolve().parents[2] / "csrc"
 WARNINGS = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wswitch-enum", "-Wformat=2"]
 SANITIZE = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 MUSL = ["-Os", "-static", "-idirafter", "/usr/include/x86_64-linux-gnu", "-idirafter", "/usr/include"]
-APPLETS = ["sh", "cat", "ls", "id", "stat", "echo", "pwd", "env", "readlink", "true", "false", "grep", "touch", "sleep", "mkdir", "tty", "kill", "umask", "find", "dd"]
+APPLETS = [
+    "sh",
+    "cat",
+    "ls",
+    "id",
+    "stat",
+    "echo",
+    "pwd",
+    "env",
+    "readlink",
+    "true",
+    "false",
+    "grep",
+    "touch",
+    "sleep",
+    "mkdir",
+    "tty",
+    "kill",
+    "umask",
+    "find",
+    "dd",
+]
 
 
 def _build(to: Path, *, sanitized: bool) -> Path:

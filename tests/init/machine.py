@@ -250,7 +250,7 @@ class Machine:
         unshare: int = NEWNS,
         keep: Sequence[int] = (),
         stdin: int = -1,
-        prepare: Callable[[], None] | None = None,
+        prepare: Callable[[], object] | None = None,
         outside: Callable[[int], None] | None = None,
         wrapper: Sequence[str] = (),
     ) -> Running:
@@ -265,10 +265,12 @@ class Machine:
         plan_fd = _memfd("plan", data)
         pid_read, pid_write = os.pipe()
         go_read, go_write = os.pipe()
-        middle = os.fork()  # noqa: TID251 - a test's child
+        middle = os.fork()
         if middle == 0:
             try:
-                self._child(theirs, plan_fd, out_write, (pid_write, go_read), unshare, keep, stdin, prepare, wrapper)
+                self._child(
+                    theirs, plan_fd, out_write, (pid_write, go_read), unshare, keep, stdin, prepare, wrapper
+                )
             finally:
                 os._exit(99)
         for fd in (out_write, plan_fd, pid_write, go_read):
@@ -301,7 +303,7 @@ class Machine:
         unshare: int,
         keep: Sequence[int],
         stdin: int,
-        prepare: Callable[[], None] | None,
+        prepare: Callable[[], object] | None,
         wrapper: Sequence[str],
     ) -> None:
         if unshare and libc.unshare(unshare) < 0:
@@ -312,7 +314,7 @@ class Machine:
             os.read(go_read, 1)
         if unshare & NEWPID:
             # The test run is a subreaper (tests/conftest.py) and inherits it.
-            pid = os.fork()  # noqa: TID251 - a test's child
+            pid = os.fork()
             if pid:
                 os.write(pid_write, struct.pack("i", pid))
                 os._exit(0)
@@ -342,7 +344,7 @@ class Machine:
         unshare: int = NEWNS,
         keep: Sequence[int] = (),
         stdin: int = -1,
-        prepare: Callable[[], None] | None = None,
+        prepare: Callable[[], object] | None = None,
         answers: Mapping[str, Callable[[Running], None]] | None = None,
         outside: Callable[[int], None] | None = None,
         wrapper: Sequence[str] = (),

@@ -25,7 +25,9 @@ def test_simple_container(machine: Machine, rootfs: Path) -> None:
         op("MASKED_PATH", "/sys", ""),
         op("READONLY_PATH", "/proc/sys"),
         op("SYNC", 8),
-        *shell("cat /proc/sys/kernel/hostname; stat -c %t:%T /dev/null; echo $$; readlink /dev/fd; ls /proc/self/fd"),
+        *shell(
+            "cat /proc/sys/kernel/hostname; stat -c %t:%T /dev/null; echo $$; readlink /dev/fd; ls /proc/self/fd"
+        ),
     ]
     result = machine.run(plan, unshare=NEWNS | NEWPID | NEWUTS | NEWIPC | NEWNET)
     assert result.ok().split() == ["box", "1:3", "1", "/proc/self/fd", "0", "1", "2", "3"]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from init.machine import (
+    ATTR_NOSUID,
     NEWNS,
     NEWUSER,
     PATIENCE,
-    ATTR_NOSUID,
     box,
     in_rootfs,
     map_root,
@@ -55,7 +55,7 @@ def test_nodes_of_all_kinds(machine: Machine, rootfs: Path) -> None:
         ),
         op("DONE"),
     ]
-    machine.run(plan, prepare=lambda: os.umask(0o077) and None).ok()
+    machine.run(plan, prepare=lambda: os.umask(0o077)).ok()
     null, disk, pipe = [os.lstat(rootfs / path) for path in ("dev/null", "opt/new/disk", "dev/pipe")]
     assert (null.st_mode, null.st_rdev) == (CHARACTER | 0o666, os.makedev(1, 3))
     assert (disk.st_mode, disk.st_rdev) == (BLOCK | 0o4640, os.makedev(8, 300))
@@ -73,7 +73,9 @@ def test_existing_node_that_matches_is_left_alone(machine: Machine, rootfs: Path
 
 @pytest.mark.parametrize("existing", ["number", "type", "file", "link"])
 @pytest.mark.parametrize("flags", [0, wire.DEVICE_FLAG_BIND])
-def test_existing_file_that_does_not_match(machine: Machine, rootfs: Path, existing: str, flags: int) -> None:
+def test_existing_file_that_does_not_match(
+    machine: Machine, rootfs: Path, existing: str, flags: int
+) -> None:
     """config-linux.md: "the runtime MUST generate an error"; a regular file is where a bind goes."""
     path = rootfs / "dev/null"
     if existing == "number":
@@ -84,7 +86,9 @@ def test_existing_file_that_does_not_match(machine: Machine, rootfs: Path, exist
         path.symlink_to("/etc/passwd")
     else:
         path.touch()
-    result = machine.run([*in_rootfs(rootfs, device("/dev/null", CHARACTER | 0o666, flags=flags)), op("DONE")])
+    result = machine.run(
+        [*in_rootfs(rootfs, device("/dev/null", CHARACTER | 0o666, flags=flags)), op("DONE")]
+    )
     if existing == "file" and flags:
         result.ok()
     else:
@@ -98,7 +102,9 @@ def test_dev_as_a_symlink_to_the_outside(machine: Machine, rootfs: Path, tmp_pat
     (rootfs / "dev").rmdir()
     (rootfs / "dev").symlink_to(tmp_path / "outside")
     plan = [
-        *in_rootfs(rootfs, device("/dev/null", CHARACTER | 0o666), op("SYMLINK", "/proc/self/fd", "/dev/fd", 1)),
+        *in_rootfs(
+            rootfs, device("/dev/null", CHARACTER | 0o666), op("SYMLINK", "/proc/self/fd", "/dev/fd", 1)
+        ),
         op("DONE"),
     ]
     machine.run(plan).ok()
@@ -161,7 +167,9 @@ def test_links(machine: Machine, rootfs: Path) -> None:
 
 def with_devpts(rootfs: Path, *before: wire.Op) -> list[wire.Op]:
     """A rootfs with its own devpts."""
-    devpts = mount_new("/dev/pts", "devpts", params=["newinstance", "ptmxmode=0666", "mode=0620"], attrs=ATTR_NOSUID)
+    devpts = mount_new(
+        "/dev/pts", "devpts", params=["newinstance", "ptmxmode=0666", "mode=0620"], attrs=ATTR_NOSUID
+    )
     return box(rootfs, mount_new("/dev", "tmpfs", params=["mode=755"]), devpts, *before)
 
 
@@ -173,13 +181,13 @@ def read_master(running: Running) -> str:
         try:
             out += os.read(master, 65536)
         except OSError as error:  # the last slave is closed
-            assert error.errno == errno.EIO  # noqa: PT017
+            assert error.errno == errno.EIO
             return out.decode()
     raise AssertionError("the terminal stays open")
 
 
 def test_console(machine: Machine, rootfs: Path) -> None:
-    """The master goes to the parent; the slave is stdio, /dev/console and the controlling terminal, with size and owner."""
+    """The master goes to the parent; the slave is stdio, /dev/console and controlling terminal, with size, owner."""
     script = (
         "tty; stat -c '%u %a' /dev/pts/0; stat -c %t:%T /dev/console; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo all;"
         "echo ctty > /dev/tty; cat /proc/self/mountinfo"
@@ -192,7 +200,9 @@ def test_console(machine: Machine, rootfs: Path) -> None:
     with machine.start(plan) as running:
         result = running.serve({"CONSOLE": lambda _: None})
         assert result.error is None
-        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(running.fds[0], termios.TIOCGWINSZ, b"\0" * 8))
+        rows, columns, _, _ = struct.unpack(
+            "HHHH", fcntl.ioctl(running.fds[0], termios.TIOCGWINSZ, b"\0" * 8)
+        )
         assert (rows, columns) == (33, 77)
         out = read_master(running).replace("\r\n", "\n")
         running.wait().ok()

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
     from init.machine import Machine
 
-MOUNT_OPS = ["open_tree", "move_mount", "mount", "pivot_root", "umount2", "fchdir"]
-NEW_FILE_SYSTEM = ["fsopen", "fsconfig", "fsmount"]
+SIGPENDING = 11
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +46,10 @@ def fail_syscall(tmp_path_factory: pytest.TempPathFactory) -> faults.FailSyscall
 def busy_plan(rootfs: Path) -> list[wire.Op]:
     """Something of everything, in the order of a container."""
     return [
-        op("RLIMIT", 4, 0, 0),
+        op("RLIMIT", SIGPENDING, 10, 10),
         op("DUMPABLE", 0),
         op("KEYRING", "_ses.test"),
-        op(
-            "ROOTFS", str(rootfs), MS_PRIVATE | MS_REC, 0
-        ),
+        op("ROOTFS", str(rootfs), MS_PRIVATE | MS_REC, 0),
         mount_new("/proc", "proc", flags=wire.MOUNT_FLAG_ORDINARY_DIR),
         mount_new("/tmp/made", "tmpfs", params=["size=64k"], flags=wire.MOUNT_FLAG_COPY_UP),
         mount_bind("/tmp/file", "/etc/passwd", attrs=(1, 0, 0, 0), steps=[MS_PRIVATE]),
@@ -79,8 +76,9 @@ def busy_plan(rootfs: Path) -> list[wire.Op]:
 
 CALLS = {
     "close_range": {"close_range"},
-    "prlimit64": {"setrlimit"},
     "prctl": {"prctl"},
+    # of this resource only: a sanitizer asks for others before main
+    f"prlimit64 EIO when 1=={SIGPENDING}": {"setrlimit"},
     "openat2": {"openat2"},
     "open_tree": {"open_tree"},
     "move_mount": {"move_mount"},
@@ -130,7 +128,7 @@ def test_every_call_is_reported(
     (rootfs / "tmp/made").rmdir()
     if call == "getdents64":
         (rootfs / "tmp/made").mkdir()
-    wrapper = fail_syscall.prefix(f"{call} EIO")
+    wrapper = fail_syscall.prefix(call if " " in call else f"{call} EIO")
     error = machine.run(plan, unshare=namespaces, wrapper=wrapper).failed()
     assert error.step in CALLS[call], f"{error.step} '{error.text}'"
     assert error.errno in (errno.EIO, 0 if call == "fstatfs" else errno.EIO)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from init.machine import NEWIPC, NEWNET, NEWNS, NEWPID, NEWUTS, libc, mount_bind, mount_new, op
+from init.machine import NEWIPC, NEWNET, NEWNS, NEWPID, NEWUTS, mount_bind, mount_new, op
 from pyrunc import wire
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ def every_field() -> list[wire.Op]:
         op("MASKED_PATH", "/no/such/path", "label"),
         op("EXEC", ["/no/such/program", "a"], ["B=c"], 0),
     ]
-
-
 
 
 def refused(machine: Machine, data: bytes) -> wire.Message:
@@ -91,7 +89,10 @@ def whole(*records: bytes) -> bytes:
     empty = wire.encode([])
     done = record(wire.OPS["DONE"][0], b"")
     body = b"".join(records) + done
-    size, count = (len(empty) + len(body)).to_bytes(4, wire.ORDER), (len(records) + 1).to_bytes(4, wire.ORDER)
+    size, count = (
+        (len(empty) + len(body)).to_bytes(4, wire.ORDER),
+        (len(records) + 1).to_bytes(4, wire.ORDER),
+    )
     return empty[:8] + size + count + empty[16:] + body
 
 
@@ -109,7 +110,10 @@ def hostile_records() -> Iterator[tuple[str, bytes]]:
         yield f"op {code}", record(code, b"")
     for length in (3, 100, 0x7FFFFFFF, 0xFFFFFFFF):
         yield f"string of {length}", record(ops["HOSTNAME"], number(length) + b"ab\0")
-        yield f"blob of {length + 100}", record(ops["SCHEDULER"], number((length + 100) & 0xFFFFFFFF) + b"ab\0")
+        yield (
+            f"blob of {length + 100}",
+            record(ops["SCHEDULER"], number((length + 100) & 0xFFFFFFFF) + b"ab\0"),
+        )
     yield "string without NUL", record(ops["HOSTNAME"], number(8) + b"abcdefgh")
     yield "string with NUL inside", record(ops["HOSTNAME"], number(3) + b"a\0b\0")
     for count in (2, 1000, 0x10000000, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF):
@@ -123,7 +127,9 @@ def hostile_records() -> Iterator[tuple[str, bytes]]:
         yield f"close from {first}", record(ops["CLOSE_FROM"], number(first))
 
 
-@pytest.mark.parametrize(("name", "raw"), list(hostile_records()), ids=[name for name, _ in hostile_records()])
+@pytest.mark.parametrize(
+    ("name", "raw"), list(hostile_records()), ids=[name for name, _ in hostile_records()]
+)
 def test_lies_of_a_record(hardened: Machine, name: str, raw: bytes) -> None:
     """Sizes, counts, descriptors and numbers that do not fit are refused before anything is done."""
     refused(hardened, whole(record(wire.OPS["HOSTNAME"][0], number(70) + b"x" * 70 + b"\0"), raw))

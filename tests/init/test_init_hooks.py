@@ -38,7 +38,14 @@ def test_hook_gets_state_arguments_and_environment(machine: Machine, tmp_path: P
     lines = out.read_text().splitlines()
     assert lines[0] == STATE.decode()
     assert lines[1] == "hook 1"
-    assert set(lines[2:-5]) <= {"A=1", "PATH=/bin:/usr/bin", f"PWD={os.getcwd()}", "_=/usr/bin/env", "OLDPWD=", "SHLVL=0"}
+    assert set(lines[2:-5]) <= {
+        "A=1",
+        "PATH=/bin:/usr/bin",
+        f"PWD={os.getcwd()}",
+        "_=/usr/bin/env",
+        "OLDPWD=",
+        "SHLVL=0",
+    }
     # 3 is the directory that ls reads
     assert lines[-5:] == ["0", "1", "2", "3", "0022"]
 

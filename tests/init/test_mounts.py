@@ -23,6 +23,7 @@ from init.machine import (
     describe,
     host_mounts,
     in_rootfs,
+    libc,
     mount_bind,
     mount_new,
     mounts,
@@ -52,7 +53,9 @@ def test_new_file_system_has_its_attributes_and_parameters(machine: Machine, roo
 
 def test_flag_parameters(machine: Machine, rootfs: Path) -> None:
     """A parameter without "=" is a flag of the superblock."""
-    made = mounts(machine.run([*box(rootfs, mount_new("/tmp", "tmpfs", params=["sync"])), *LIST]).ok())["/tmp"]
+    made = mounts(machine.run([*box(rootfs, mount_new("/tmp", "tmpfs", params=["sync"])), *LIST]).ok())[
+        "/tmp"
+    ]
     assert "sync" in made.super_options
 
 
@@ -194,7 +197,10 @@ def test_bind_of_a_symlink_itself(machine: Machine, rootfs: Path, tmp_path: Path
     (tmp_path / "link").symlink_to("outside")
     (rootfs / "there").symlink_to("elsewhere")
     both = wire.MOUNT_FLAG_SOURCE_NOFOLLOW | wire.MOUNT_FLAG_TARGET_NOFOLLOW
-    plan = [*in_rootfs(rootfs, mount_bind("/there", str(tmp_path / "link"), flags=both)), *shell("readlink /there")]
+    plan = [
+        *in_rootfs(rootfs, mount_bind("/there", str(tmp_path / "link"), flags=both)),
+        *shell("readlink /there"),
+    ]
     assert machine.run(plan).ok() == "outside\n"
     assert not (rootfs / "elsewhere").exists()
 
@@ -278,10 +284,14 @@ def test_remount_of_no_mount(machine: Machine, rootfs: Path) -> None:
     assert (error.step, error.errno, error.text) == ("mount_setattr", errno.EINVAL, "/tmp")
 
 
+def share_all() -> None:
+    """mount --make-rshared /, as on a host that systemd has started."""
+    libc.mount(None, b"/", None, MS_SHARED | MS_REC, None)
+
+
 def test_nothing_reaches_the_host(machine: Machine, rootfs: Path) -> None:
     """Not even when the host's "/" is shared and the container wants its mounts shared."""
     before = set(host_mounts())
-    share = lambda: os.system("mount --make-rshared / 2>/dev/null") and None  # noqa: E731, TID251
     for propagation in (MS_SLAVE | MS_REC, MS_SHARED | MS_REC, MS_PRIVATE, 0):
         plan = [
             *in_rootfs(
@@ -292,7 +302,7 @@ def test_nothing_reaches_the_host(machine: Machine, rootfs: Path) -> None:
             ),
             *LIST,
         ]
-        assert "/tmp" in mounts(machine.run(plan, prepare=share).ok())
+        assert "/tmp" in mounts(machine.run(plan, prepare=share_all).ok())
     assert set(host_mounts()) == before
 
 

@@ -158,7 +158,9 @@ def test_readonly_paths(machine: Machine, rootfs: Path) -> None:
         op("READONLY_PATH", "/data"),
         op("READONLY_PATH", "/etc"),
         op("READONLY_PATH", "/no/such"),
-        *shell("touch /data/x /data/sub/x /etc/x 2>/dev/null; ls -A /etc /data/sub; cat /proc/self/mountinfo"),
+        *shell(
+            "touch /data/x /data/sub/x /etc/x 2>/dev/null; ls -A /etc /data/sub; cat /proc/self/mountinfo"
+        ),
     ]
     out = machine.run(plan).ok()
     assert {"ro", "nodev"} <= mounts(out)["/data"].options
@@ -180,7 +182,9 @@ def test_target_below_a_symlink_stays_inside(
         *box(
             rootfs,
             mount_new("/data/deep/tmpfs", "tmpfs"),
-            mount_bind("/data/deep/file", "/etc/hostname" if os.path.exists("/etc/hostname") else "/etc/passwd"),
+            mount_bind(
+                "/data/deep/file", "/etc/hostname" if os.path.exists("/etc/hostname") else "/etc/passwd"
+            ),
             op("MKDIR", "/data/made", 0o755),
             op("DEVICE", "/data/null", 0o020666, 1, 3, 0, 0, 0),
             op("SYMLINK", "target", "/data/link", 0),
@@ -254,7 +258,10 @@ def test_proc_must_be_an_ordinary_directory(machine: Machine, rootfs: Path, repl
 def test_missing_proc_is_made(machine: Machine, rootfs: Path) -> None:
     """Ordinary means no symlink, not that it must exist."""
     (rootfs / "proc").rmdir()
-    plan = [*in_rootfs(rootfs, mount_new("/proc", "proc", flags=wire.MOUNT_FLAG_ORDINARY_DIR)), *shell("ls -d /proc/1")]
+    plan = [
+        *in_rootfs(rootfs, mount_new("/proc", "proc", flags=wire.MOUNT_FLAG_ORDINARY_DIR)),
+        *shell("ls -d /proc/1"),
+    ]
     assert machine.run(plan, unshare=NEWNS | NEWPID).ok() == "/proc/1\n"
 
 
@@ -269,7 +276,7 @@ def test_swapped_component_while_mounting(machine: Machine, rootfs: Path, outsid
     """CVE-2021-30465, CVE-2024-45310: a component that turns into a symlink again and again misleads nobody."""
     (rootfs / "data/real").mkdir(parents=True)
     (rootfs / "data/link").symlink_to(outside)
-    swapper = os.fork()  # noqa: TID251 - a test's child
+    swapper = os.fork()
     if swapper == 0:
         try:
             while True:
