@@ -93,7 +93,7 @@ struct init {
 	int procfs_fd; /* our own instance, -1 until needed; may be a copy of proc_fd */
 	int root_fd;   /* the container's root, -1 = open "/" when needed */
 	const char *rootfs_path;
-	int null_fd;   /* tree that masks files, -1 none yet */
+	int null_fd; /* tree that masks files, -1 none yet */
 	bool null_attached;
 	int mask_fd; /* tree that masks directories, -1 none yet */
 

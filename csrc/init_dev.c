@@ -84,7 +84,8 @@ static void finish_device(struct init *in, int dir, const char *name, const stru
 	if (fchownat(fd, "", d->uid, d->gid, AT_EMPTY_PATH) < 0)
 		fail(in, STEP_FCHOWNAT, errno, d->path);
 	/* a default ACL of the directory may have changed what mknod was told, and chown clears the set-id bits */
-	if (((st.st_mode & 07777) != (d->mode & 07777) || (d->mode & 06000) != 0) && proc_chmod(in, fd, d->mode & 07777) < 0)
+	if (((st.st_mode & 07777) != (d->mode & 07777) || (d->mode & 06000) != 0) &&
+	    proc_chmod(in, fd, d->mode & 07777) < 0)
 		fail(in, STEP_FCHMODAT, errno, d->path);
 	close(fd);
 }

@@ -27,7 +27,7 @@ struct hook {
 	struct blob input[3]; /* before the pid, the pid, behind it */
 	char own_pid[12];
 	unsigned int part; /* of input that is being written */
-	int64_t deadline; /* ms of CLOCK_MONOTONIC, -1 none */
+	int64_t deadline;  /* ms of CLOCK_MONOTONIC, -1 none */
 	size_t written;
 	char output[OUTPUT_MAX + 1];
 	size_t output_size;
@@ -61,8 +61,8 @@ static _Noreturn void become_hook(const struct hook *hook, int input, int output
 	input = fcntl(input, F_DUPFD_CLOEXEC, 4);
 	output = fcntl(output, F_DUPFD_CLOEXEC, 4);
 	failure = fcntl(failure, F_DUPFD_CLOEXEC, 4);
-	if (dup2(input, 0) >= 0 && dup2(output, 1) >= 0 && dup2(output, 2) >= 0 &&
-	    dup3(failure, 3, O_CLOEXEC) >= 0 && syscall(SYS_close_range, 4, ~0u, 0) == 0)
+	if (dup2(input, 0) >= 0 && dup2(output, 1) >= 0 && dup2(output, 2) >= 0 && dup3(failure, 3, O_CLOEXEC) >= 0 &&
+	    syscall(SYS_close_range, 4, ~0u, 0) == 0)
 		execve(hook->path, hook->argv.items, hook->env.items);
 	error = errno;
 	/* the parent sees the number, or an exit status that says little */

@@ -233,7 +233,8 @@ static int target_open(struct init *in, const char *path, enum path_kind kind, u
 	int fd;
 
 	if ((flags & MOUNT_FLAG_NO_CREATE) != 0) {
-		fd = path_open(in, path, O_PATH | ((flags & MOUNT_FLAG_TARGET_NOFOLLOW) != 0 ? O_NOFOLLOW : 0), resolve);
+		fd = path_open(in, path, O_PATH | ((flags & MOUNT_FLAG_TARGET_NOFOLLOW) != 0 ? O_NOFOLLOW : 0),
+			       resolve);
 		if (fd >= 0 || errno == ENOENT || errno == ENOTDIR)
 			return fd;
 		note(in, STEP_OPENAT2, path);
@@ -338,7 +339,8 @@ static void keep_mode(struct init *in, struct new_mount *m)
 
 void op_mount_new(struct init *in, struct cursor *fields)
 {
-	struct new_mount m = {.target = take_string(fields), .type = take_string(fields), .source = take_string(fields)};
+	struct new_mount m = {
+		.target = take_string(fields), .type = take_string(fields), .source = take_string(fields)};
 	int target;
 
 	m.params = take_list(fields);
@@ -379,8 +381,7 @@ static int bind_open(struct init *in, const struct bind_mount *m)
 
 void op_mount_bind(struct init *in, struct cursor *fields)
 {
-	struct bind_mount m = {
-		.target = take_string(fields), .source = take_string(fields), .tree = take_fd(fields)};
+	struct bind_mount m = {.target = take_string(fields), .source = take_string(fields), .tree = take_fd(fields)};
 	struct stat st;
 	int tree, target;
 	bool done;

@@ -55,7 +55,7 @@ int path_open(struct init *in, const char *path, int flags, uint64_t resolve)
 {
 	/* an empty path is the root as "/" is */
 	return openat2_retried(path_root(in), path[0] == '\0' ? "/" : path, flags,
-	                       resolve | RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+			       resolve | RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
 /* Without leading, double and trailing slashes and "."; ".." stays, only the kernel may resolve it. */

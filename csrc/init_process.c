@@ -309,7 +309,7 @@ static int capabilities_call(long number, struct capabilities *caps)
 	struct __user_cap_data_struct data[2] = {
 		{(uint32_t)caps->effective, (uint32_t)caps->permitted, (uint32_t)caps->inheritable},
 		{(uint32_t)(caps->effective >> 32), (uint32_t)(caps->permitted >> 32),
-	         (uint32_t)(caps->inheritable >> 32)},
+		 (uint32_t)(caps->inheritable >> 32)},
 	};
 
 	if (syscall(number, &header, data) < 0)

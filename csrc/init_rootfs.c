@@ -308,7 +308,7 @@ static void mask_directory(struct init *in, int target, const char *path, const 
 			params.count++;
 		}
 		in->mask_fd = filesystem(in, "tmpfs", "tmpfs", &params,
-		                         MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+					 MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 		if (in->mask_fd < 0)
 			fail_noted(in);
 	}

@@ -118,8 +118,7 @@ void warn(struct init *in, enum plan_step step, int error, int64_t value, const 
 
 void sync_send(struct init *in, enum sync_code code, int64_t value, int fd)
 {
-	struct sync_message message = {
-		.code = code, .op = in->op_index, .path = in->op_path, .value = value};
+	struct sync_message message = {.code = code, .op = in->op_index, .path = in->op_path, .value = value};
 
 	if (in->report_is_fifo)
 		fail(in, STEP_PLAN, 0, "a message to the parent after the start");
