@@ -419,7 +419,7 @@ int container_signal_number(const char *text)
 	if (text[5] != (low ? '+' : '-'))
 		return -1;
 	number = small_number(text + 6, RT_MAX - RT_MIN);
-	if (number < 0)
+	if (number < 0 || strlen(text + 6) > 2)
 		return -1;
 	return low ? RT_MIN + number : RT_MAX - number;
 }
