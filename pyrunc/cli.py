@@ -110,7 +110,9 @@ def _run(words: Sequence[str], call: _Call) -> int:
     result = commands.HANDLERS[verb](options.context(given), parsed)
     if isinstance(result, int):
         return result
-    _write(_STDOUT, result)
+    output, remarks = result if isinstance(result, tuple) else (result, "")
+    _write(_STDERR, remarks)
+    _write(_STDOUT, output)
     return 0
 
 

@@ -1,7 +1,7 @@
 """The verbs between options and runtime: turn parsed options into requests, results into text.
 
 Imported by cli. Imports requests and options; each handler imports the rest, so that a verb loads its own chain only.
-A handler returns what to print on stdout, or the exit status.
+A handler returns what to print on stdout, or that and what to print on stderr, or the exit status.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyrunc.options import Parsed
     from pyrunc.requests import Context
 
-    Result = str | int
+    Result = str | int | tuple[str, str]
     Handler = Callable[[Context, Parsed], Result]
 
 
@@ -163,16 +163,19 @@ def _list(ctx: Context, parsed: Parsed) -> Result:
 
     form = _format(parsed)
     documents: list[dict[str, object]] = []
+    problems: list[str] = []
     # Before the first container there is no default root; a root that was asked for must be there.
     if os.path.isdir(ctx.root):
         from pyrunc import runtime
 
-        documents = runtime.list_(ctx)
+        documents, problems = runtime.list_(ctx)
     elif ctx.root_explicit:
         raise KernelError("open", errno.ENOENT, ctx.root, hint="--root names a directory that exists")
     if parsed.switch("quiet"):
-        return "".join(f"{document['id']}\n" for document in documents)
-    return render.list_json(documents) if form == "json" else render.list_table(documents)
+        text = "".join(f"{document['id']}\n" for document in documents)
+    else:
+        text = render.list_json(documents) if form == "json" else render.list_table(documents)
+    return text, "".join(f"{problem}\n" for problem in problems)
 
 
 def _ps(ctx: Context, parsed: Parsed) -> Result:

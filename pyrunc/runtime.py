@@ -153,21 +153,21 @@ def delete(ctx: Context, container_id: str, force: bool = False) -> None:
         log.warning(str(problem))
 
 
-def list_(ctx: Context) -> list[dict[str, object]]:
-    """The state documents of all containers below the root, by id, `owner` filled in; unreadable ones are skipped."""
-    from pyrunc import log
+def list_(ctx: Context) -> tuple[list[dict[str, object]], list[str]]:
+    """The state documents of all containers below the root, by id, `owner` filled in; and why others are missing."""
+    from pyrunc.state import is_id
 
-    documents = []
-    for name in sorted(os.listdir(ctx.root)):
+    documents, problems = [], []
+    for name in sorted(filter(is_id, os.listdir(ctx.root))):
         try:
             document = state(ctx, name)
             document["owner"] = _owner(f"{ctx.root}/{name}")
             documents.append(document)
         except PyruncError as error:
-            log.warning(f"container '{name}' is skipped: {error}")
+            problems.append(f"container '{name}' is left out: {error}")
         except FileNotFoundError:
             continue  # deleted while we looked
-    return documents
+    return documents, problems
 
 
 def _owner(path: str) -> str:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 
-from pyrunc import jsonfast
+from pyrunc import SPEC_VERSION, jsonfast
 from pyrunc.errors import KernelError, StateError
 
 TYPE_CHECKING = False
@@ -22,7 +22,6 @@ CONFIG = "config.json"
 STATE = "state"
 CREATING = "state.creating"
 FIFO = "exec.fifo"
-SPEC_VERSION = "1.3.0"
 LOCK_SECONDS = 10.0
 # Stands for the pid of whoever feeds a hook: init replaces this byte, which no JSON text holds, by its own pid.
 OWN_PID = -1
@@ -30,12 +29,17 @@ _OWN_PID_MARK = b"\x01"
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
 
 
+def is_id(name: str) -> bool:
+    """Whether a name can be a container's: what else lies in the root directory (caches) can not."""
+    return bool(name) and _ID_CHARACTERS.issuperset(name) and name not in (".", "..")
+
+
 def check_id(container_id: str) -> str:
     """The id itself when it is one: `[A-Za-z0-9_+.-]+` without `.` and `..`, as a directory of that name is made.
 
     Raises StateError.
     """
-    if not container_id or not _ID_CHARACTERS.issuperset(container_id) or container_id in (".", ".."):
+    if not is_id(container_id):
         raise StateError(
             f"invalid container ID format: '{container_id}'", hint="use letters, digits and any of _ + . -"
         )
