@@ -106,7 +106,16 @@ def encodable(document: JSON) -> bool:
     return True
 
 
-def _string(value: str) -> str:
+def member(path: str, name: str) -> str:
+    """The JSON path of a member: `$.a.b`, or `$.a['b.c']` where the name is no plain word."""
+    if name.isidentifier():
+        return f"{path}.{name}"
+    inner = quote(name)[1:-1].replace("'", "\\'")
+    return f"{path}['{inner}']"
+
+
+def quote(value: str) -> str:
+    """`value` as a JSON string, quotes included: also how messages show a text that may hold anything."""
     if not value.isascii():
         try:
             value.encode()
@@ -134,11 +143,11 @@ def _scalar(value: object) -> str:
 
 def _write(value: object, newline: str, step: str, out: list[str]) -> None:
     if isinstance(value, str):
-        out.append(_string(value))
+        out.append(quote(value))
         return
     if isinstance(value, dict):
         pairs: Iterable[tuple[str, object]] = [
-            (_string(key) + (": " if step else ":"), value[key]) for key in value
+            (quote(key) + (": " if step else ":"), value[key]) for key in value
         ]
         left, right = "{", "}"
     elif isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
 """Says why jsonfast refused a document. Imported only then: it may load the json module.
 
-Imports errors only.
+Imports errors and jsonfast.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from pyrunc.errors import ConfigError
+from pyrunc.jsonfast import member, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def explain(data: bytes, name: str, max_depth: int) -> ConfigError:
     try:
         document: object = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_Constant)
     except json.JSONDecodeError as error:
-        message = error.msg[:1].lower() + error.msg[1:]
+        message = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
         return ConfigError(f"invalid JSON in {name}: line {error.lineno} column {error.colno}: {message}")
     except RecursionError:
         return _deep(name, max_depth)
@@ -85,7 +86,7 @@ def _problems(value: object, path: str, levels: int) -> Iterator[tuple[str | Non
                 yield path, f"{key!a} contains half of a surrogate pair"
             below = member(path, key)
             if key in seen:
-                yield below, f'duplicate name "{key}"'
+                yield below, f"duplicate name {quote(key)}"
             seen.add(key)
             yield from _problems(item, below, levels - 1)
 
@@ -96,11 +97,3 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def member(path: str, name: str) -> str:
-    """The JSON path of a member: `$.a.b`, or `$.a['b.c']` where the name is no plain word."""
-    if name.isidentifier():
-        return f"{path}.{name}"
-    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{path}['{quoted}']"

@@ -2,7 +2,7 @@
 
 check() is asked by create, run and explain, check_process() by exec, check_resources() by update; each raises a
 ConfigError at the first problem. Texts that other programs or their users know (runc's) are kept word for word.
-What needs the kernel's answer is left to it. The parts about `linux` are in rules_linux. Imports errors.
+What needs the kernel's answer is left to it. The parts about `linux` are in rules_linux. Imports jsonfast and that.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from pyrunc import rules_linux
+from pyrunc.jsonfast import quote
 from pyrunc.rules_linux import absolute, check_resources, fail, no_nul, no_nuls
 
 TYPE_CHECKING = False
@@ -83,7 +84,7 @@ def check_process(process: Process, path: str = "$.process") -> None:
     if not cwd:
         fail("Cwd property must not be empty", f"{path}.cwd")
     if cwd[0] != "/":
-        fail(f'Cwd must be an absolute path, not "{cwd}"', f"{path}.cwd", f'write "/{cwd}"')
+        fail(f"Cwd must be an absolute path, not {quote(cwd)}", f"{path}.cwd", f"write {quote('/' + cwd)}")
     no_nul(cwd, f"{path}.cwd")
     _environment(process.get("env") or [], f"{path}.env")
     size = process.get("consoleSize")
@@ -128,11 +129,15 @@ def _environment(env: list[str], path: str) -> None:
             continue
         where = f"{path}[{index}]"
         if "=" not in entry:
-            fail("invalid environment variable: missing '='", where, f'write "{entry}=VALUE"')
+            fail(
+                "invalid environment variable: missing '='",
+                where,
+                f"write {quote(entry + '=VALUE')}" if entry else None,
+            )
         if entry[0] == "=":
             fail("invalid environment variable: name cannot be empty", where)
-        name = entry.partition("=")[0].replace("\0", "\\0")
-        fail(f'invalid environment variable "{name}": contains nul byte', where)
+        name = quote(entry.partition("=")[0])
+        fail(f"invalid environment variable {name}: contains nul byte", where)
 
 
 def _console_size(value: int, path: str) -> None:
@@ -165,7 +170,7 @@ def _scheduler(scheduler: Scheduler, path: str) -> None:
             fail(
                 f"invalid scheduler.priority: {priority} when scheduler.policy is {policy}",
                 f"{path}.priority",
-                "1-99",
+                "1 to 99, the larger the more urgent",
             )
     elif priority:
         fail(
@@ -223,12 +228,12 @@ def _below_proc(mount: Mount, path: str, bind: bool) -> None:
         # Whether a bind mount's source is a procfs is seen when it is opened.
         if not bind and mount.get("type") != "proc":
             fail(
-                f'"{destination}" cannot be mounted because it is not of type proc',
+                f"{quote(destination)} cannot be mounted because it is not of type proc",
                 f"{path}.destination",
                 "programs trust /proc to be the kernel's",
             )
     elif destination.startswith("/proc/") and destination[6:] not in _BELOW_PROC:
-        fail(f'"{destination}" cannot be mounted because it is inside /proc', f"{path}.destination")
+        fail(f"{quote(destination)} cannot be mounted because it is inside /proc", f"{path}.destination")
 
 
 def _idmap(mount: Mount, path: str, bind: bool, spaces: dict[str, str], host: HostFacts | None) -> None:

@@ -1,11 +1,12 @@
 """PURE: the rules about `linux`: namespaces, ids, devices, paths, sysctl, seccomp, resources. config-linux.md.
 
-Imported by rules only. Imports errors.
+Imported by rules only. Imports errors and jsonfast.
 """
 
 from __future__ import annotations
 
 from pyrunc.errors import ConfigError
+from pyrunc.jsonfast import member, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def no_nuls(texts: list[str], path: str) -> None:
 def absolute(value: str, path: str, what: str) -> None:
     """Raises ConfigError unless `value` is an absolute path."""
     if value[:1] != "/":
-        fail(f'{what} must be absolute, not "{value}"', path)
+        fail(f"{what} must be absolute, not {quote(value)}", path)
     no_nul(value, path)
 
 
@@ -198,9 +199,10 @@ def _net_devices(linux: Linux, spaces: Spaces, host: HostFacts | None) -> None:
     if host and host.rootless:
         fail("network devices are not supported for rootless containers", "$.linux.netDevices")
     for name, device in devices.items():
-        for text in (name, device.get("name", name)):
+        path = member("$.linux.netDevices", name)
+        for text, where in ((name, path), (device.get("name") or name, f"{path}.name")):
             if not _is_interface(text):
-                fail(f'invalid network device name "{text}"', "$.linux.netDevices")
+                fail(f"invalid network device name {quote(text)}", where)
 
 
 def _is_interface(name: str) -> bool:
@@ -211,30 +213,31 @@ def _is_interface(name: str) -> bool:
 
 
 def _sysctl(key: str, value: str, spaces: Spaces) -> None:
-    path = f"$.linux.sysctl['{key}']"
+    path = member("$.linux.sysctl", key)
+    shown = quote(key)
     no_nul(key + value, path)
     name = dotted(key)
     if any(not part.strip("/") for part in name.split(".")):
         # Such a part would be "", "." or ".." below /proc/sys.
-        fail(f'sysctl "{key}" is not a name', path)
+        fail(f"sysctl {shown} is not a name", path)
     if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
         if "ipc" not in spaces:
-            fail(f'sysctl "{key}" is not allowed in the hosts ipc namespace', path)
+            fail(f"sysctl {shown} is not allowed in the hosts ipc namespace", path)
     elif name.startswith("net."):
         # A path may still lead to the host's network namespace: seen when it is opened.
         if "network" not in spaces:
-            fail(f'sysctl "{key}" not allowed in host network namespace', path)
+            fail(f"sysctl {shown} not allowed in host network namespace", path)
     elif name.startswith("user."):
         if "user" not in spaces:
-            fail(f"setting ucounts without a user namespace not allowed: {key}", path)
+            fail(f"setting ucounts without a user namespace not allowed: {shown[1:-1]}", path)
     elif name == "kernel.hostname":
         fail(
-            f'sysctl "{key}" is not allowed as it conflicts with the OCI "hostname" field',
+            f'sysctl {shown} is not allowed as it conflicts with the OCI "hostname" field',
             path,
             'use "hostname"',
         )
     elif name != "kernel.domainname" or "uts" not in spaces:
-        fail(f'sysctl "{key}" is not in a separate kernel namespace', path)
+        fail(f"sysctl {shown} is not in a separate kernel namespace", path)
 
 
 def dotted(key: str) -> str:
@@ -271,7 +274,7 @@ def _rdt(linux: Linux) -> None:
     name = rdt.get("closID", "")
     # "/" is resctrl's root group; anything else names a directory in it.
     if name in (".", "..") or ("/" in name and name != "/") or "\0" in name or "\n" in name:
-        fail(f'invalid intelRdt.ClosID "{name}"', "$.linux.intelRdt.closID")
+        fail(f"invalid intelRdt.ClosID {quote(name)}", "$.linux.intelRdt.closID")
     if "\n" in rdt.get("l3CacheSchema", ""):
         fail("must be one line", "$.linux.intelRdt.l3CacheSchema")
 
@@ -350,10 +353,10 @@ def check_resources(resources: Resources, path: str = "$.linux.resources", *, pa
         _block_io(block, f"{path}.blockIO")
     for name, limits in (resources.get("rdma") or {}).items():
         if "hcaHandles" not in limits and "hcaObjects" not in limits:
-            fail(f'"{name}" needs hcaHandles or hcaObjects', f"{path}.rdma['{name}']")
+            fail(f"{quote(name)} needs hcaHandles or hcaObjects", member(f"{path}.rdma", name))
     for key in resources.get("unified") or {}:
         if not key or "/" in key or "\0" in key:
-            fail(f'"{key}" is not the name of a file in a cgroup', f"{path}.unified")
+            fail(f"{quote(key)} is not the name of a file in a cgroup", member(f"{path}.unified", key))
 
 
 def _memory(memory: Memory, path: str, partial: bool) -> None:

@@ -39,6 +39,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.plan_rootfs",
             "pyrunc.requests",
             "pyrunc.rules",
+            "pyrunc.rules_linux",
             "pyrunc.schema",
             "pyrunc.seccomp_profile",
             "pyrunc.signals",

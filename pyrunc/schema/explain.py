@@ -1,6 +1,6 @@
 """Says why the generated validator refused a document: the one importer of jsonschema (70-140 ms, hence only then).
 
-Imports errors and jsonslow.
+Imports errors and jsonfast.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 
 from jsonschema import Draft202012Validator, ValidationError, validators
 
-from pyrunc import jsonslow
 from pyrunc.errors import ConfigError
+from pyrunc.jsonfast import member, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 SCHEMA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "config.schema.json")
 _TYPES = {"object": "an object", "array": "a list", "string": "a string", "integer": "a whole number"}
 _SHOWN = 60
-_LISTED = 8
+_LISTED = 10
+_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def _is_integer(_checker: object, value: object) -> bool:
@@ -57,7 +58,7 @@ def shown(value: object) -> str:
 def _path(error: ValidationError, start: str) -> str:
     path = start
     for step in error.absolute_path:
-        path = f"{path}[{step}]" if isinstance(step, int) else jsonslow.member(path, step)
+        path = f"{path}[{step}]" if isinstance(step, int) else member(path, step)
     return path
 
 
@@ -70,6 +71,11 @@ def _type_error(value: object, kind: str, schema: Mapping[str, object]) -> tuple
             return message, None
     if kind == "integer" and isinstance(value, str) and re.fullmatch("-?[0-9]+", value):
         return message, "write the number without quotes"
+    if kind == "integer" and isinstance(value, str) and re.fullmatch("[0-9]+[kKmMgGtT]", value):
+        return (
+            message,
+            f"write the number of bytes: {value} is {int(value[:-1]) * _UNITS[value[-1].lower()]}",
+        )
     if kind == "boolean" and value in ("true", "false"):
         return message, "write it without quotes"
     if kind == "array" and isinstance(value, str):
@@ -78,10 +84,13 @@ def _type_error(value: object, kind: str, schema: Mapping[str, object]) -> tuple
 
 
 def _enum_error(value: object, allowed: list[str]) -> tuple[str, str | None]:
-    near = difflib.get_close_matches(str(value).upper(), [name.upper() for name in allowed], n=1)
-    for name in allowed:
-        if near and name.upper() == near[0]:
-            return f"{shown(value)} is not a known name", f"did you mean {shown(name)}?"
+    # Without the prefix that all names share, which would make any two look alike.
+    prefix = os.path.commonprefix(allowed)  # noqa: RUF071  # of names, not of paths
+    wanted = str(value).upper().removeprefix(prefix)
+    rest = {name.removeprefix(prefix).upper(): name for name in allowed}
+    near = wanted if wanted in rest else next(iter(difflib.get_close_matches(wanted, rest, n=1)), None)
+    if near:
+        return f"{shown(value)} is not a known name", f"did you mean {shown(rest[near])}?"
     few = ", ".join(allowed[:_LISTED])
     return (
         f"{shown(value)} is not a known name",
@@ -116,7 +125,9 @@ def _words(error: ValidationError) -> tuple[str, str | None]:
     else:
         message, hint = "must not be empty", None
     if "x-message" in schema:
-        message = schema["x-message"].replace("{json}", shown(value)).replace("{value}", str(value))
+        message = (
+            schema["x-message"].replace("{json}", shown(value)).replace("{value}", quote(str(value))[1:-1])
+        )
     return message, hint
 
 
@@ -130,7 +141,7 @@ def _missing(error: ValidationError, path: str) -> ConfigError:
     message = schema.get("x-missing", {}).get(name, f'"{name}" is required')
     alike = difflib.get_close_matches(name, set(document) - set(schema["properties"]), n=1)
     hint = f'did you mean "{name}" by "{alike[0]}"?' if alike else None
-    return ConfigError(message, path=jsonslow.member(path, name), hint=hint)
+    return ConfigError(message, path=member(path, name), hint=hint)
 
 
 def explain(document: object, definition: str = "config", path: str = "$") -> ConfigError | None:

@@ -1,0 +1,161 @@
+"""Rules that compare with the host, or that depend on who asks; the others are in the corpus (test_config.py)."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyrunc import rules, rules_linux
+from pyrunc.errors import ConfigError
+from pyrunc.host import HostFacts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.spec_types import IDMapping, Linux, Memory, Mount, Spec
+
+IDS: list[IDMapping] = [
+    {"containerID": 0, "hostID": 1000, "size": 1},
+    {"containerID": 1, "hostID": 100000, "size": 9},
+]
+
+
+def spec(linux: Linux | None = None, mounts: list[Mount] | None = None) -> Spec:
+    return {
+        "ociVersion": "1.3.0",
+        "root": {"path": "rootfs"},
+        "process": {"args": ["sh"], "cwd": "/"},
+        "mounts": mounts or [],
+        "linux": linux or {},
+    }
+
+
+def refused(document: Spec, host: HostFacts | None) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        rules.check(document, host)
+    return caught.value
+
+
+ROOTLESS = HostFacts(euid=1000, egid=1000, rootless=True)
+MAPPED: Linux = {"namespaces": [{"type": "user"}, {"type": "mount"}], "uidMappings": IDS, "gidMappings": IDS}
+
+
+@pytest.mark.parametrize("kind", ["user", "cgroup", "time"])
+def test_a_namespace_the_kernel_lacks(kind: str) -> None:
+    linux: Linux = {"namespaces": [{"type": "pid"}, {"type": kind}]}
+    if kind == "user":
+        linux["uidMappings"] = linux["gidMappings"] = IDS
+    rules.check(spec(linux), HostFacts())
+    error = refused(spec(linux), HostFacts(namespaces=frozenset({"pid", "mount"})))
+    assert error.message == f"{kind} namespaces aren't enabled in the kernel"
+    assert error.path == "$.linux.namespaces[1].type"
+
+
+def test_without_root_a_user_namespace_is_needed() -> None:
+    rules.check(spec(), HostFacts())
+    error = refused(spec(), ROOTLESS)
+    assert (error.path, error.message) == ("$.linux.namespaces", "rootless containers need a user namespace")
+    rules.check(spec(MAPPED), ROOTLESS)
+    rules.check(spec({"namespaces": [{"type": "user", "path": "/run/userns"}]}), ROOTLESS)
+
+
+@pytest.mark.parametrize(
+    ("option", "good"), [("gid=5", True), ("gid=10", False), ("uid=0", True), ("uid=70", False)]
+)
+def test_without_root_a_mount_belongs_to_mapped_ids(option: str, good: bool) -> None:
+    """The kernel would say EINVAL, which tells nobody that gid=5 of the usual /dev/pts is the culprit."""
+    document = spec(MAPPED, [{"destination": "/dev/pts", "type": "devpts", "options": ["nosuid", option]}])
+    rules.check(document, HostFacts())
+    if good:
+        rules.check(document, ROOTLESS)
+        return
+    error = refused(document, ROOTLESS)
+    assert error.path == "$.mounts[0].options[1]"
+    assert f"cannot specify {option} mount option for rootless container" in error.message
+
+
+def test_without_root_mounts_have_no_ids_of_their_own() -> None:
+    mount: Mount = {
+        "destination": "/a",
+        "source": "/b",
+        "options": ["bind"],
+        "uidMappings": IDS,
+        "gidMappings": IDS,
+    }
+    error = refused(spec(MAPPED, [mount]), ROOTLESS)
+    assert (error.path, error.message) == (
+        "$.mounts[0]",
+        "id-mapped mounts are not supported for rootless containers",
+    )
+
+
+def test_without_root_network_devices_stay() -> None:
+    linux: Linux = {**MAPPED, "netDevices": {"eth0": {}}}
+    linux["namespaces"] = [{"type": "user"}, {"type": "network"}]
+    error = refused(spec(linux), ROOTLESS)
+    assert error.message == "network devices are not supported for rootless containers"
+
+
+def test_labels_need_their_security_module() -> None:
+    """Known texts where the kernel lacks it; where it has it, refused for now, but as something that is missing."""
+    document = spec()
+    document["process"]["selinuxLabel"] = "a:b:c"
+    text = "selinux label is specified in config, but selinux is disabled or not supported"
+    error = refused(document, HostFacts())
+    assert (error.path, error.message) == ("$.process.selinuxLabel", text)
+    assert refused(document, HostFacts(selinux=True)).message == "not supported yet: SELinux labels"
+    error = refused(spec({"mountLabel": "a:b:c"}), HostFacts())
+    assert (error.path, error.message) == ("$.linux.mountLabel", text)
+
+    document = spec()
+    document["process"]["apparmorProfile"] = "docker-default"
+    assert "apparmor is disabled or not supported" in refused(document, HostFacts()).message
+    assert refused(document, HostFacts(apparmor=True)).message == "not supported yet: AppArmor profiles"
+
+
+@pytest.mark.parametrize(
+    ("memory", "partial"), [({"swap": 5}, True), ({"swap": -1}, False), ({"swap": 0}, False)]
+)
+def test_an_update_may_name_swap_alone(memory: Memory, partial: bool) -> None:
+    rules.check_resources({"memory": memory}, "$", partial=partial)
+
+
+@pytest.mark.parametrize("memory", [{"swap": 5}, {"swap": 5, "limit": -1}, {"swap": 5, "limit": 0}])
+def test_swap_is_a_sum(memory: Memory) -> None:
+    with pytest.raises(ConfigError, match="unable to set swap limit without memory limit") as caught:
+        rules.check_resources({"memory": memory}, "$")
+    assert caught.value.path == "$.memory.swap"
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("net.ipv4.ip_forward", "net.ipv4.ip_forward"),
+        ("net/ipv4/ip_forward", "net.ipv4.ip_forward"),
+        ("net/ipv4/conf/eth0.1/forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+        ("net.ipv4.conf.eth0/1.forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+        ("plain", "plain"),
+    ],
+)
+def test_both_spellings_of_a_sysctl(key: str, name: str) -> None:
+    assert rules_linux.dotted(key) == name
+
+
+def test_what_is_not_there_yet_is_shown_with_its_place() -> None:
+    """Every entry of the table leads somewhere: a document that has it is refused by name and path."""
+    for steps, what in rules.NOT_YET.items():
+        value: object = "x"
+        for step in reversed(steps):
+            if step.startswith("="):
+                value = step[1:]
+            else:
+                value = [value] if step == rules.EACH else {step: value}
+        with pytest.raises(ConfigError, match=f"not supported yet: {what}") as caught:
+            rules._not_yet(value)  # type: ignore[arg-type]  # only as much of a document as the entry asks for
+        path = caught.value.path
+        assert path is not None
+        assert path.replace("[0]", ".[]").split(".")[1:] == [step for step in steps if step[0] != "="]
+
+
+def test_empty_values_ask_for_nothing() -> None:
+    document = spec({"netDevices": {}, "mountLabel": ""}, [{"destination": "/a", "uidMappings": []}])
+    document["process"].update({"apparmorProfile": "", "selinuxLabel": ""})
+    rules.check(document, HostFacts())
