@@ -313,8 +313,6 @@ def become(job: Job, process: Process) -> None:
     why = "now as the user: what root was refused; and getcwd must be inside the root (CVE-2024-21626)"
     add("CHDIR", process["cwd"], 0, path=f"{at}.cwd", why=why)
     env, _ = environment(job, process)
-    if not process.get("args"):
-        raise ConfigError("args must not be empty", path=f"{at}.args", hint="args[0] is the program to run")
     why = "as the user and in its directory, as execve will look; a missing program is an error of create"
     add("LOOKUP", process["args"][0], _path_of(env), path=f"{at}.args[0]", why=why)
     compiled = job.options.seccomp

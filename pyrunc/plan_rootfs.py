@@ -35,23 +35,6 @@ if TYPE_CHECKING:
     from pyrunc.plan import Job
     from pyrunc.spec_types import Mount, Process
 
-# What may be mounted below /proc: files that lxcfs and CRIU serve. Anything else could hide what init itself relies on
-# (CVE-2019-16884).
-_BELOW_PROC = frozenset(
-    "/proc/" + name
-    for name in (
-        "cpuinfo",
-        "diskstats",
-        "meminfo",
-        "stat",
-        "swaps",
-        "uptime",
-        "loadavg",
-        "slabinfo",
-        "sys/kernel/ns_last_pid",
-        "sys/crypto/fips_enabled",
-    )
-)
 # One superblock for all that see the same namespace: making it read-only would hit the others as well.
 _SHARED_SUPERBLOCK = frozenset({"cgroup", "cgroup2", "mqueue", "proc", "sysfs"})
 _UNLABELLED = frozenset({"cgroup", "cgroup2", "proc", "sysfs"})
@@ -77,31 +60,6 @@ def _target(destination: str) -> str:
 
 def _is_bind(mount: Mount, options: MountOptions) -> bool:
     return options.bind or (mount.get("type") == "bind" and not options.remount)
-
-
-def _check_below_proc(target: str, kind: str, at: str) -> None:
-    if target.startswith("/proc/") and kind != "proc" and target not in _BELOW_PROC:
-        raise ConfigError(
-            f"'{target}' cannot be mounted because it is inside /proc",
-            path=f"{at}.destination",
-            hint="use linux.maskedPaths or linux.readonlyPaths to hide files of /proc",
-        )
-
-
-def _check_gid(job: Job, options: MountOptions, at: str) -> None:
-    """The kernel only says EINVAL for an id that its user namespace does not have."""
-    if job.plan.uid_maps is None:
-        return
-    for item in options.data:
-        key, _, value = item.partition("=")
-        if key in ("uid", "gid") and value.isdecimal():
-            maps = (job.plan.uid_maps if key == "uid" else job.plan.gid_maps) or []
-            if not any(first <= int(value) < first + size for first, _host, size in maps):
-                raise ConfigError(
-                    f"mount option '{item}': {key} {value} is not mapped in the container's user namespace",
-                    path=f"{at}.options",
-                    hint=f"leave '{item}' out, or map {key} {value} in linux.{key}Mappings",
-                )
 
 
 def _add_bind(
@@ -201,7 +159,6 @@ def _new(job: Job, mount: Mount, target: str, options: MountOptions, at: str, ke
             path=at,
             hint="add a type, or the option 'bind' or 'rbind'",
         )
-    _check_gid(job, options, at)
     attributes = options.new_attributes() & ~keep
     parameters, flags = _parameters(job, kind, options, bool(attributes & mounts.ATTR_RDONLY))
     why = _IN_ORDER
@@ -325,7 +282,6 @@ def _mount(job: Job, mount: Mount, at: str) -> Deferred | None:
     options = mounts.parse(mount.get("options") or ())
     kind = mount.get("type") or ""
     bind = _is_bind(mount, options)
-    _check_below_proc(target, kind, at)
     if options.remount:
         _remount(job, target, options, at)
         return None
