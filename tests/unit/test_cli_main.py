@@ -47,6 +47,7 @@ class _FakeRuntime:
         self.error: BaseException | None = None
         self.status = 0
         self.documents: list[dict[str, object]] = []
+        self.problems: list[str] = []
         self.ctx: Context | None = None
         self.request: object = None
 
@@ -93,9 +94,9 @@ class _FakeRuntime:
         self._note(ctx, "ps", container_id)
         return [os.getpid()]
 
-    def list_(self, ctx: Context) -> list[dict[str, object]]:
+    def list_(self, ctx: Context) -> tuple[list[dict[str, object]], list[str]]:
         self._note(ctx, "list")
-        return self.documents
+        return list(self.documents), list(self.problems)
 
 
 @pytest.fixture
@@ -437,6 +438,9 @@ def test_list(runtime: _FakeRuntime, capfd: Captured, tmp_path: pathlib.Path) ->
     assert run(capfd, *root, "list", "-f", "json") == (0, "null\n", "")
     assert run(capfd, *root, "list", "-q") == (0, "", "")
     assert run(capfd, *root, "list")[1].split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    runtime.problems = ["container 'x' is left out: broken"]
+    assert run(capfd, *root, "list", "-q") == (0, "", "container 'x' is left out: broken\n")
+    runtime.problems = []
     runtime.documents = [STATE, {**STATE, "id": "a-long-container-id"}]
     assert run(capfd, *root, "list", "--quiet") == (0, "c1\na-long-container-id\n", "")
     line = run(capfd, *root, "list", "--format=json")[1]
