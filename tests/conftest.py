@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,9 @@ import support
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
+    from types import FrameType
 
+TEST_SECONDS = 300
 _ORDER = ("test_lint", "test_imports", "unit", "init", "runtime")
 
 
@@ -42,6 +45,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
                 f"{reason}: not allowed with PYRUNC_MUST_WORK=1 (tests/support.py: ALLOWED_LACKS)"
             )
     return report
+
+
+def _too_long(signum: int, frame: FrameType | None) -> None:
+    raise TimeoutError(f"the test takes longer than {TEST_SECONDS} s")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """A test that waits for what never comes fails instead of taking everything with it."""
+    before = signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(TEST_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session", autouse=True)
