@@ -95,7 +95,8 @@ def _main() -> int:
     status = main(sys.argv[1:])
     if primed:
         try:
-            posix.waitpid(primed, posix.WNOHANG | _WALL)
+            # It is through by now, as we had to wait for the same lock; left behind it would puzzle our subreaper.
+            posix.waitpid(primed, _WALL)
         except OSError:
             pass  # SIGCHLD is ignored: the kernel collected it
     return status
