@@ -1,110 +1,13 @@
 """Where the `pyrunc` command (csrc/pyrunc.c) enters Python: `python3 -I -S .../pyrunc/boot.py [WORD VALUE]... -- ARGV`.
 
-Run as a file, imported by nobody; behaves as `python3 -m pyrunc`, only sooner: no site, no teardown. Words before `--`
-are between the launcher and this file: `--primed PID`, a child to collect; `--start-failure HEX`, the struct
-sync_message (csrc/plan.h) of a container that the launcher could not start, to be put into words.
+Run as a file, imported by nobody. Python compiles such a file anew each time, so that the work is in launched.py.
 """
 
-from __future__ import annotations
-
-import posix  # os without its 1 ms, which every verb but none of these lines needs
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
+# Behind the standard library, where site would put it.
+sys.path.append(__file__.rsplit("/", 2)[0])
 
-    from pyrunc.options import Parsed
-    from pyrunc.requests import Context
+from pyrunc.launched import main
 
-_WALL = 0x40000000
-
-
-class _LateFinder:
-    """What `site` would have put on sys.path, looked for when a module is found nowhere else.
-
-    A virtual environment with the system's packages and Debian's cffi need it; nobody else pays for it.
-    """
-
-    __slots__ = ("site_packages",)
-
-    def __init__(self, site_packages: str) -> None:
-        self.site_packages = site_packages
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if path is not None:
-            return None  # a missing submodule is not ours
-        sys.meta_path.remove(self)
-        for directory in self._directories():
-            if directory not in sys.path:
-                sys.path.append(directory)
-        from importlib.machinery import PathFinder
-
-        return PathFinder.find_spec(name, None, target)
-
-    def _directories(self) -> list[str]:
-        # <environment>/lib/python3.11/site-packages
-        environment = self.site_packages.rsplit("/", 3)[0]
-        try:
-            with open(f"{environment}/pyvenv.cfg", encoding="utf-8") as file:
-                settings = file.read().lower().replace(" ", "").split("\n")
-        except OSError:
-            settings = ["include-system-site-packages=true"]
-        if "include-system-site-packages=true" not in settings:
-            return []
-        import site
-
-        return site.getsitepackages([sys.base_prefix, "/usr/local", "/usr"])
-
-
-def _answer_start_failure(record: bytes) -> None:
-    """Let the verb `start` word what init said, with the options and the error report of that verb."""
-    from pyrunc import commands
-
-    def start(ctx: Context, parsed: Parsed) -> int:
-        from pyrunc import runtime
-
-        runtime.start_failure(ctx, parsed.arguments[0], record)
-        return 1
-
-    commands.HANDLERS["start"] = start
-
-
-def _main() -> int:
-    site_packages = __file__.rsplit("/", 2)[0]
-    # Behind the standard library, as site does it.
-    sys.path.append(site_packages)
-    sys.meta_path.append(_LateFinder(site_packages))
-    split = sys.argv.index("--")
-    words = sys.argv[1:split]
-    sys.argv = ["pyrunc", *sys.argv[split + 1 :]]
-    primed = 0
-    while words:
-        word, value = words[:2]
-        del words[:2]
-        if word == "--primed":
-            primed = int(value)
-        elif word == "--start-failure":
-            _answer_start_failure(bytes.fromhex(value))
-    from pyrunc.cli import main
-
-    status = main(sys.argv[1:])
-    if primed:
-        try:
-            # It is through by now, as we had to wait for the same lock; left behind it would puzzle our subreaper.
-            posix.waitpid(primed, _WALL)
-        except OSError:
-            pass  # SIGCHLD is ignored: the kernel collected it
-    return status
-
-
-if __name__ == "__main__":
-    code = _main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Taking the interpreter down costs a millisecond and nobody would see the result.
-    posix._exit(code)
+main()

@@ -79,6 +79,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.commands",
             "pyrunc.explain",
             "pyrunc.features",
+            "pyrunc.launched",
             "pyrunc.options",
             "pyrunc.render",
             "pyrunc.specgen",
@@ -109,7 +110,7 @@ OWNERS = {
 
 # What any module may load at module level: built into the interpreter, or loaded by it anyway, or one small C module.
 ALLOWED_AT_TOP = {
-    *("__future__", "_json", "_signal", "_socket", "errno", "fcntl", "os", "posix", "select", "sys", "time"),
+    *("__future__", "_json", "_signal", "_socket", "errno", "fcntl", "gc", "os", "posix", "select", "sys", "time"),
 }
 
 # Off the path of create, start, state, kill, delete, run and exec: these may load what they like.

@@ -16,7 +16,7 @@ PYTHON = [os.path.realpath(support.PYTHON), "-I", "-S", "-X", "importtime"]
 # Of the standard library, beyond what the bare interpreter loads: small C modules, and os with what it is made of.
 STANDARD = {
     *("__future__", "os", "posixpath", "genericpath", "stat", "_stat", "_collections_abc", "errno"),
-    *("_cffi_backend", "_json", "_socket", "fcntl", "resource", "select"),
+    *("_cffi_backend", "_json", "_socket", "fcntl", "gc", "resource", "select"),
 }
 LIGHT = {
     *(
@@ -28,6 +28,7 @@ LIGHT = {
         "failures",
         "jsonfast",
         "kernel",
+        "launched",
         "log",
         "options",
         "requests",
