@@ -67,9 +67,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 def _host_unchanged() -> Iterator[None]:
     """At the end the host has no cgroup, mount, process or state directory that it did not have before."""
     support.become_subreaper()
+    # `python -c` imports from the working directory first; the installation is what is tested.
+    before_that = os.getcwd()
+    os.chdir("/")
     known = support.children()
     before = _host_facts()
     yield
+    os.chdir(before_that)
     left = support.kill_children(known)
     mine = support.find_cgroups(support.ID_PREFIX) if os.geteuid() == 0 else []
     support.remove_cgroups(mine)
