@@ -100,11 +100,9 @@ def test_readme_maps_the_tree() -> None:
         found = re.search(r"^## The rooms$(.*?)^## ", stream.read(), flags=re.DOTALL | re.MULTILINE)
     assert found
     named = set(re.findall(r"[\w./]*\w(?:\.py|\.c|\.h|/)(?![\w/])", found.group(1)))
-    there: set[str] = set()
-    for directory in ("pyrunc", "csrc"):
-        for _, _, files in os.walk(os.path.join(support.PROJECT, directory)):
-            there |= {file for file in files if file.endswith((".py", ".c", ".h"))}
-    there -= {"__init__.py", "__main__.py"}
+    tracked = support.run(*GIT, "ls-files", "pyrunc", "csrc").ok().out.splitlines()
+    there = {os.path.basename(name) for name in tracked if not name.startswith("csrc/testing/")}
+    there = {name for name in there if name.endswith((".py", ".c", ".h"))} - {"__init__.py", "__main__.py"}
     modules = {os.path.basename(name) for name in named if name.endswith((".py", ".c", ".h"))}
     modules = {name for name in modules if not name.startswith("test_")}
     assert modules == there
