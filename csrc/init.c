@@ -122,7 +122,7 @@ static void start(struct init *in, int argc, char **argv)
 		_exit(INIT_EXIT_USAGE);
 	in->report_fd = in->sync_fd;
 	in->op_index = in->op_path = PLAN_NO_PATH;
-	in->root_fd = in->procfs_fd = in->null_fd = in->mask_fd = -1;
+	in->root_fd = in->procfs_fd = in->wait_fd = in->null_fd = in->mask_fd = -1;
 	in->close_from = 3;
 	reset_signals();
 	/* engines tie the runtime's life to theirs; the container must not inherit that */
@@ -133,6 +133,7 @@ static void start(struct init *in, int argc, char **argv)
 	in->old_umask = umask(0);
 	plan_load(in, plan_fd);
 	open_gaps(in);
+	plan_close_others(in);
 	/* before anything is joined or mounted: later nobody can say whose /proc that is */
 	proc_open_host(in);
 }

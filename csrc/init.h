@@ -91,6 +91,7 @@ struct init {
 
 	int proc_fd;   /* the runtime's /proc, kept from the start */
 	int procfs_fd; /* our own instance, -1 until needed; may be a copy of proc_fd */
+	int wait_fd;   /* the one that START_WAIT goes through, -1 none */
 	int root_fd;   /* the container's root, -1 = open "/" when needed */
 	const char *rootfs_path;
 	int null_fd; /* tree that masks files, -1 none yet */
@@ -100,6 +101,7 @@ struct init {
 	uint32_t close_from; /* descriptors 3 .. close_from-1 are the program's */
 	unsigned int old_umask;
 	bool umask_set;
+	bool waits;    /* the plan has a START_WAIT */
 	bool cwd_done; /* by a CHDIR that was allowed to fail */
 	const uint8_t *exec_record;
 	char *program; /* found by LOOKUP, in the arena's fixed part */
@@ -134,6 +136,7 @@ typedef void op_function(struct init *in, struct cursor *fields);
 
 /* init_plan.c: the plan's bytes, every read checked */
 void plan_load(struct init *in, int plan_fd);
+void plan_close_others(struct init *in);
 bool plan_next(struct init *in, const uint8_t **at, uint32_t *op, struct cursor *fields);
 void plan_drop_behind(struct init *in, const uint8_t *needed);
 uint32_t take_u32(struct cursor *c);
@@ -179,6 +182,7 @@ int copy_up(struct init *in, int from, int to, const char *text);
 /* init_proc.c */
 void proc_open_host(struct init *in);
 void proc_forget(struct init *in);
+void proc_prepare_wait(struct init *in);
 int proc_chmod(struct init *in, int fd, uint32_t mode);
 
 /* init_rootfs.c */

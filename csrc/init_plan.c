@@ -18,6 +18,8 @@
 #define ARENA_SLACK 256
 
 #define OP_LIMIT 64
+/* mount trees mostly; finding the next takes a walk through the plan */
+#define NAMED_MAX 4096
 
 static const char *const payloads[OP_LIMIT] = {
 #define X(number, name, payload) [number] = payload,
@@ -135,26 +137,32 @@ void *arena_take(struct init *in, size_t size)
 	return at;
 }
 
+/* Passes one field; the descriptor when it is one, else -1. */
+static int pass_field(struct cursor *c, char letter)
+{
+	uint32_t count = 1;
+
+	if (letter == 'f')
+		return take_fd(c);
+	if (letter == 'l' || letter == 'v')
+		count = take_u32(c);
+	for (; count > 0; count--) {
+		if (letter == 'u' || letter == 'v')
+			take_u32(c);
+		else if (letter == 'q')
+			take_u64(c);
+		else if (letter == 'b')
+			take_blob(c);
+		else
+			take_string(c);
+	}
+	return -1;
+}
+
 static void check_fields(struct cursor *c, const char *letters)
 {
-	for (; *letters != '\0'; letters++) {
-		uint32_t count = 1;
-
-		if (*letters == 'l' || *letters == 'v')
-			count = take_u32(c);
-		for (; count > 0; count--) {
-			if (*letters == 'u' || *letters == 'v')
-				take_u32(c);
-			else if (*letters == 'q')
-				take_u64(c);
-			else if (*letters == 'f')
-				take_fd(c);
-			else if (*letters == 'b')
-				take_blob(c);
-			else
-				take_string(c);
-		}
-	}
+	for (; *letters != '\0'; letters++)
+		pass_field(c, *letters);
 	if (c->end - c->at > 7)
 		broken(c->in, "a record has bytes behind its fields");
 	while (c->at < c->end)
@@ -208,6 +216,8 @@ static void find_landmarks(struct init *in)
 			in->close_from = take_u32(&fields);
 		if (record.op == PLAN_OP_UMASK)
 			in->umask_set = true;
+		if (record.op == PLAN_OP_START_WAIT)
+			in->waits = true;
 		if (record.op == PLAN_OP_EXEC)
 			in->exec_record = start;
 		start = at;
@@ -238,6 +248,46 @@ static void check_records(struct init *in)
 	if (record.op != PLAN_OP_EXEC && record.op != PLAN_OP_DONE && record.op != PLAN_OP_START_WAIT)
 		broken(in, "the plan has no end");
 	in->arena_size = ARENA_FIXED + (size_t)largest * ARENA_FACTOR + ARENA_SLACK;
+}
+
+/* The lowest descriptor from `low` on that is init's or one of its plan's; INT32_MAX when there is none. */
+static int next_named(struct init *in, int low)
+{
+	const uint8_t *at = in->plan + sizeof(struct plan_header);
+	int found = in->sync_fd >= low ? in->sync_fd : INT32_MAX;
+	struct plan_record record;
+	struct cursor fields;
+
+	while (frame(in, &at, &record, &fields)) {
+		for (const char *letter = payloads[record.op]; *letter != '\0'; letter++) {
+			int fd = pass_field(&fields, *letter);
+
+			if (fd >= low && fd < found)
+				found = fd;
+		}
+	}
+	return found;
+}
+
+/*
+ * Engines leak descriptors into their runtimes (a shim its control socket, a shell its pipes): closed now, not when the
+ * program starts, since a waiting container would keep them open for its caller.
+ */
+void plan_close_others(struct init *in)
+{
+	int low = (int)in->close_from;
+
+	for (int named = 0; named < NAMED_MAX; named++) {
+		int next = next_named(in, low);
+		unsigned int last = next == INT32_MAX ? ~0u : (unsigned int)next - 1;
+
+		if (next > low && syscall(SYS_close_range, low, last, 0) < 0)
+			fail(in, STEP_CLOSE_RANGE, errno, "");
+		if (next == INT32_MAX)
+			return;
+		low = next + 1;
+	}
+	broken(in, "too many file descriptors");
 }
 
 static void *anonymous(struct init *in, size_t size)

@@ -120,6 +120,44 @@ int proc_chmod(struct init *in, int fd, uint32_t mode)
 	return fchmodat(in->proc_fd, name, (mode_t)mode, 0);
 }
 
+/*
+ * A container may wait for its start for days, and a process with CAP_SYS_PTRACE that shares its pid namespace may open
+ * what it holds. The runtime's /proc must not be among that: it leads to every process of the host. Made while the
+ * privileges for it are there; where the kernel refuses (in a user namespace), the runtime's has to do.
+ */
+void proc_prepare_wait(struct init *in)
+{
+	char subset[] = "subset=pid";
+	char *items[] = {subset, NULL};
+	const struct list params = {.items = items, .count = 1};
+
+	if (in->waits && in->wait_fd < 0)
+		in->wait_fd =
+			filesystem(in, "proc", "", &params, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+}
+
+static void close_kept(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* What only the ops before needed; with a proc of the container's own also the runtime's. */
+static void drop_descriptors(struct init *in)
+{
+	proc_forget(in);
+	close_kept(&in->root_fd);
+	close_kept(&in->null_fd);
+	close_kept(&in->mask_fd);
+	in->null_attached = false;
+	if (in->wait_fd < 0)
+		return;
+	close_kept(&in->proc_fd);
+	in->proc_fd = in->wait_fd;
+	in->wait_fd = -1;
+}
+
 void op_start_wait(struct init *in, struct cursor *fields)
 {
 	char name[40] = "self/fd/", digits[24];
@@ -127,6 +165,7 @@ void op_start_wait(struct init *in, struct cursor *fields)
 
 	if (inherited < 0)
 		fail(in, STEP_PLAN, 0, "START_WAIT has no fifo");
+	drop_descriptors(in);
 	strcat(name, number_text(digits, (uint64_t)inherited));
 	/* while somebody can still be told; a seccomp filter may forbid the question, which is no answer */
 	if (syscall(SYS_faccessat2, in->proc_fd, name, W_OK, AT_EACCESS) < 0 && (errno == EACCES || errno == ENOENT))
@@ -134,7 +173,6 @@ void op_start_wait(struct init *in, struct cursor *fields)
 	/* our parent takes the end of the socket as "created"; from now on it may be gone */
 	close(in->sync_fd);
 	in->sync_fd = in->report_fd = -1;
-	proc_forget(in);
 	plan_drop_behind(in, fields->end);
 	fifo = openat(in->proc_fd, name, O_WRONLY | O_CLOEXEC);
 	if (fifo < 0)
@@ -142,4 +180,5 @@ void op_start_wait(struct init *in, struct cursor *fields)
 	in->report_fd = fifo;
 	in->report_is_fifo = true;
 	close(inherited);
+	close_kept(&in->proc_fd);
 }

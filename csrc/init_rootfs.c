@@ -269,6 +269,7 @@ void op_pivot(struct init *in, struct cursor *fields)
 		fail(in, STEP_CHDIR, errno, "/");
 	close(in->root_fd);
 	in->root_fd = -1;
+	proc_prepare_wait(in);
 }
 
 void op_root_propagation(struct init *in, struct cursor *fields)

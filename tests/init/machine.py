@@ -33,6 +33,8 @@ ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOATIME = 1, 2, 4, 8, 0x
 PATIENCE = 60.0
 # init's own descriptors start here, so that a plan may give lower ones to the program.
 OWN_FDS = 100
+# What a careless caller leaves open: init must close it.
+LEAKED_FD = 200
 
 
 def op(name: str, *fields: wire.Field) -> wire.Op:
@@ -331,6 +333,7 @@ class Machine:
         for fd in sorted({*own, *keep}):
             os.closerange(low, fd)
             low = fd + 1
+        os.dup2(0, LEAKED_FD)
         environment = {"ASAN_OPTIONS": "detect_leaks=0"} if self.sanitized else {}
         if prepare:
             prepare()

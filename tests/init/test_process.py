@@ -385,7 +385,8 @@ def test_working_directory_outside(machine: Machine, rootfs: Path) -> None:
     """CVE-2024-21626: by a magic link to a leaked descriptor, and by a directory that is not below the root."""
     host = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        plan = [*box(rootfs), op("CHDIR", f"/proc/self/fd/{host}", 0), op("DONE")]
+        leaked = op("CLOSE_FROM", host + 1)
+        plan = [*box(rootfs), leaked, op("CHDIR", f"/proc/self/fd/{host}", 0), op("DONE")]
         error = machine.run(plan, keep=[host]).failed()
     finally:
         os.close(host)
@@ -535,6 +536,29 @@ def test_start(machine: Machine, rootfs: Path, fifo: Path, namespaces: int) -> N
         finally:
             os.close(start)
         assert running.wait().ok() == "1000\n"
+
+
+@pytest.mark.parametrize("namespaces", [NEWNS, NEWNS | NEWPID, NEWNS | NEWUSER | NEWPID])
+def test_descriptors_while_waiting(machine: Machine, rootfs: Path, fifo: Path, namespaces: int) -> None:
+    """stdio, the fifo, and a proc that shows processes of the container only: nothing that leads to the host."""
+    ops = box(rootfs, op("DEVICE", "/dev/null", stat.S_IFCHR | 0o666, 1, 3, 0, 0, 0))
+    if namespaces & NEWPID:
+        ops = in_rootfs(rootfs, mount_new("/proc", "proc"))
+    ops += [
+        op("MASKED_PATH", "/proc/kcore", ""),
+        op("MASKED_PATH", "/etc", ""),
+        op("SYSCTL", "kernel/msgmax", "4321"),
+    ]
+    with wait_on(machine, fifo, ops, [op("DONE")], namespaces | NEWIPC) as running:
+        directory = Path(f"/proc/{running.pid}/fd")
+        # what the caller has leaked is gone by now, not only when the program starts
+        held = {one: os.readlink(one) for one in directory.iterdir() if int(one.name) > 2}
+        assert sorted(held.values()) == ["/", str(fifo)]
+        (proc,) = [one for one, leads in held.items() if leads == "/"]
+        assert (proc / "self").is_symlink()
+        assert not (proc / "sys").exists()
+        shown = {one.name for one in proc.iterdir() if one.name.isdigit()}
+        assert shown == {"1"} if namespaces & NEWPID else str(running.pid) in shown
 
 
 def test_start_that_fails(machine: Machine, rootfs: Path, fifo: Path) -> None:
