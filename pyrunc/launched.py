@@ -8,19 +8,73 @@ between the launcher and this file: `--primed PID`, a child to collect; `--start
 from __future__ import annotations
 
 import gc
+import marshal
 import posix  # os without its 1 ms, which every verb but none of these lines needs
 import sys
+from _frozen_importlib_external import MAGIC_NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
     from pyrunc.options import Parsed
     from pyrunc.requests import Context
 
 _WALL = 0x40000000
+
+
+class _HotModules:
+    """The modules of create and exec out of one file, which csrc/hot.py wrote when the package was built."""
+
+    __slots__ = ("always", "directory", "sometimes")
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.always: dict[str, tuple[bool, CodeType]] = {}
+        self.sometimes: dict[str, tuple[bool, bytes]] = {}
+
+    def read(self) -> bool:
+        """Load the file; False when there is none for this very Python."""
+        try:
+            fd = posix.open(f"{self.directory}/hot.bin", posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            size = posix.fstat(fd).st_size
+            data = posix.read(fd, size)
+        finally:
+            posix.close(fd)
+        if data[:4] != MAGIC_NUMBER or len(data) != size:
+            return False
+        self.always, self.sometimes = marshal.loads(memoryview(data)[4:])
+        return True
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        found = self.always.get(name) or self.sometimes.get(name)
+        if found is None:
+            return None
+        base = self.directory + name.removeprefix("pyrunc").replace(".", "/")
+        spec: ModuleSpec = type(sys.__spec__)(name, self, is_package=found[0])
+        spec.origin = base + ("/__init__.py" if found[0] else ".py")
+        spec.has_location = True
+        if found[0]:
+            spec.submodule_search_locations = [base]
+        return spec
+
+    def create_module(self, _spec: ModuleSpec) -> None:
+        """Let the import system make it."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module's code."""
+        name = module.__name__
+        exec(
+            self.always[name][1] if name in self.always else marshal.loads(self.sometimes[name][1]),
+            module.__dict__,
+        )
 
 
 class _LateFinder:
@@ -76,7 +130,12 @@ def _answer_start_failure(record: bytes) -> None:
 
 
 def _run() -> int:
-    sys.meta_path.append(_LateFinder(__file__.rsplit("/", 2)[0]))
+    package = __file__.rsplit("/", 1)[0]
+    hot = _HotModules(package)
+    # Its code has no line numbers, which --debug wants to show.
+    if "--debug" not in sys.argv and hot.read():
+        sys.meta_path.insert(0, hot)
+    sys.meta_path.append(_LateFinder(package.rsplit("/", 1)[0]))
     split = sys.argv.index("--")
     words = sys.argv[1:split]
     sys.argv = ["pyrunc", *sys.argv[split + 1 :]]
@@ -103,7 +162,7 @@ def _run() -> int:
 def main() -> None:
     """Run the command line of sys.argv and exit with its status."""
     # Importing makes much that stays and nothing to collect; a long `run` may still collect.
-    gc.set_threshold(20_000)
+    gc.set_threshold(100_000)
     status = _run()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,0 +1,124 @@
+"""Gather the modules of a hot verb into one file that boot.py reads at a stroke: `hot.py PACKAGE_DIR OUTPUT`.
+
+Finding, opening and unmarshalling forty small files costs a start as much as what they do. Here their code lies in one
+marshalled dictionary, without docstrings, annotations and line tables, which a run without `--debug` never looks at.
+The file says for which Python it is; boot.py ignores it under any other and imports as usual.
+
+    magic number of that Python, ({module: (is a package, code)}, {module: (is a package, marshalled code)})
+
+The first dictionary is what every create and exec loads, the second what only some do.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import marshal
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+PACKAGE = "pyrunc"
+# Where following the imports at module level begins.
+ALWAYS = ("pyrunc.cli", "pyrunc.commands", "pyrunc.runtime", "pyrunc.runtime_create")
+SOMETIMES = ("pyrunc.runtime_exec", "pyrunc.execspec", "pyrunc.seccomp", "pyrunc.signals", "pyrunc.usermaps")
+
+
+class Bare(ast.NodeTransformer):
+    """Drop annotations: building them costs every function definition, and nothing reads them."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Of arguments and the result."""
+        self.generic_visit(node)
+        node.returns = None
+        given = node.args
+        for argument in [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]:
+            if argument is not None:
+                argument.annotation = None
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        """Of __future__: it concerned the annotations, and is a file to find."""
+        return None if node.module == "__future__" else node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        """Of a variable; without a value nothing is left."""
+        self.generic_visit(node)
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+
+def bare_code(code: CodeType) -> CodeType:
+    """The code without line tables, that of inner functions included."""
+    constants = tuple(bare_code(item) if isinstance(item, type(code)) else item for item in code.co_consts)
+    return code.replace(co_linetable=b"", co_consts=constants)
+
+
+class Modules:
+    """The modules of the package by name, read from its directory."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def path(self, name: str) -> str:
+        """The source file of a module, "" when there is none (the shim, or a name within a module)."""
+        base = os.path.join(self.directory, *name.split(".")[1:])
+        if os.path.isdir(base):
+            return os.path.join(base, "__init__.py")
+        return base + ".py" if os.path.isfile(base + ".py") else ""
+
+    def tree(self, name: str) -> ast.Module:
+        """The syntax tree of a module."""
+        with open(self.path(name), encoding="utf-8") as stream:
+            return ast.parse(stream.read())
+
+    def imports(self, name: str) -> list[str]:
+        """What a module imports of the package when it is imported itself."""
+        found = []
+        for node in self.tree(name).body:
+            if isinstance(node, ast.Import):
+                found += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        return [item for item in found if item.split(".")[0] == PACKAGE and self.path(item)]
+
+    def closure(self, roots: tuple[str, ...]) -> list[str]:
+        """The roots and all they import, packages before what is in them."""
+        seen: set[str] = set()
+        waiting = list(roots)
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting += [name.rpartition(".")[0]] if "." in name else []
+                waiting += self.imports(name)
+        return sorted(seen)
+
+    def compiled(self, name: str) -> tuple[bool, CodeType]:
+        """(is it a package, its code)."""
+        tree = ast.fix_missing_locations(Bare().visit(self.tree(name)))
+        code = compile(tree, f"{name}", "exec", dont_inherit=True, optimize=2)
+        return self.path(name).endswith("__init__.py"), bare_code(code)
+
+
+def main(directory: str, output: str) -> None:
+    """Write the file."""
+    modules = Modules(directory)
+    always = modules.closure(ALWAYS)
+    sometimes = [name for name in modules.closure(SOMETIMES) if name not in always]
+    first = {name: modules.compiled(name) for name in always}
+    second = {}
+    for name in sometimes:
+        package, code = modules.compiled(name)
+        second[name] = (package, marshal.dumps(code))
+    with open(output, "wb") as stream:
+        stream.write(importlib.util.MAGIC_NUMBER)
+        marshal.dump((first, second), stream)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
