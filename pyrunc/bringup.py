@@ -26,14 +26,17 @@ def extra_fds(options: ProcessOptions) -> tuple[int, list[str]]:
     of them is not open: a descriptor of ours could take its place.
     """
     listen = os.environ.get("LISTEN_FDS", "")
-    listening = int(listen) if listen.isdigit() and os.environ.get("LISTEN_PID", str(os.getpid())).isdigit() else 0
+    listening = (
+        int(listen) if listen.isdigit() and os.environ.get("LISTEN_PID", str(os.getpid())).isdigit() else 0
+    )
     count = listening + options.preserve_fds
     for fd in range(3, 3 + count):
         try:
             os.fstat(fd)
         except OSError:
             raise StateError(
-                f"cannot preserve file descriptor {fd}: it is not open", hint="check --preserve-fds and LISTEN_FDS"
+                f"cannot preserve file descriptor {fd}: it is not open",
+                hint="check --preserve-fds and LISTEN_FDS",
             ) from None
     return count, [f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else []
 
@@ -87,9 +90,7 @@ def serve(init: launch.Init, answers: dict[str, Callable[[int], None]]) -> None:
         init.go()
 
 
-def console_answer(
-    options: ProcessOptions, attendance: console.Attendance | None
-) -> Callable[[int], None]:
+def console_answer(options: ProcessOptions, attendance: console.Attendance | None) -> Callable[[int], None]:
     """What to do with the pty master: pass it to the console socket, or serve it when attached."""
 
     def answer(master: int) -> None:

@@ -44,7 +44,9 @@ def connect(path: str, option: str) -> _socket.socket:
         sock.connect(path)
     except OSError as error:
         sock.close()
-        raise KernelError("connect", error.errno or errno.ETIMEDOUT, path, hint=f"{option} wants a listening socket") from error
+        raise KernelError(
+            "connect", error.errno or errno.ETIMEDOUT, path, hint=f"{option} wants a listening socket"
+        ) from error
     return sock
 
 

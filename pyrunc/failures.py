@@ -137,10 +137,14 @@ def _words(op: wire.Op, message: wire.Message) -> str:
 def explain(ops: Sequence[wire.Op], message: wire.Message) -> PyruncError:
     """The error for a SYNC_ERROR message: path and words from the op that failed."""
     if message.op >= len(ops):
-        return ContainerError(f"init failed before its plan: {message.step} {message.text}: {strerror(message.errno)}")
+        return ContainerError(
+            f"init failed before its plan: {message.step} {message.text}: {strerror(message.errno)}"
+        )
     return explain_op(ops[message.op], message)
 
 
 def explain_op(op: wire.Op, message: wire.Message) -> PyruncError:
     """The error for a message whose op is known."""
-    return ContainerError(_words(op, message), path=op.path if op.path != "$" else None, hint=_hint(op, message))
+    return ContainerError(
+        _words(op, message), path=op.path if op.path != "$" else None, hint=_hint(op, message)
+    )

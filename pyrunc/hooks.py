@@ -29,7 +29,9 @@ def _close(*fds: int) -> None:
             os.close(fd)
 
 
-def _feed_and_wait(pidfd: int, stdin: int, stdout: int, state: bytes, deadline: float | None) -> tuple[bytes, bool]:
+def _feed_and_wait(
+    pidfd: int, stdin: int, stdout: int, state: bytes, deadline: float | None
+) -> tuple[bytes, bool]:
     """Write `state`, read what comes, until the hook is gone. Returns (the end of its output, in time?)."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
@@ -96,13 +98,24 @@ def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str) -> None:
     stdout_read, stdout_write = os.pipe()
     try:
         pid, pidfd = kernel.spawn(
-            argv, env, path=program, cwd=cwd, stdio=(stdin_read, stdout_write, stdout_write), new_session=True
+            argv,
+            env,
+            path=program,
+            cwd=cwd,
+            stdio=(stdin_read, stdout_write, stdout_write),
+            new_session=True,
         )
     except KernelError as error:
         _close(stdin_write, stdout_read)
-        hint = "the path is looked up on the host, not in the container" if error.errno == errno.ENOENT else None
+        hint = (
+            "the path is looked up on the host, not in the container"
+            if error.errno == errno.ENOENT
+            else None
+        )
         raise ContainerError(
-            f"{kind} hook #{index} '{program}': {error.syscall}: {strerror(error.errno)}", path=json_path, hint=hint
+            f"{kind} hook #{index} '{program}': {error.syscall}: {strerror(error.errno)}",
+            path=json_path,
+            hint=hint,
         ) from error
     finally:
         _close(stdin_read, stdout_write)

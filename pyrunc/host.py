@@ -131,7 +131,9 @@ def _cgroups() -> tuple[str, dict[str, tuple[str, str]], str | None]:
             unified = mount_point
             continue
         for name in right.split(" ", 2)[2].split(","):
-            if name not in ("rw", "ro", "xattr", "clone_children", "noprefix") and not name.startswith("release_agent"):
+            if name not in ("rw", "ro", "xattr", "clone_children", "noprefix") and not name.startswith(
+                "release_agent"
+            ):
                 mounts.setdefault(name, (mount_point, _unescape(fields[3])))
     if not mounts:
         return "v2", {}, unified

@@ -44,7 +44,9 @@ def init_program() -> bytes:
         finally:
             os.close(fd)
     except OSError as error:
-        raise KernelError("open", error.errno or 0, "pyrunc/init", hint="the installation is incomplete") from error
+        raise KernelError(
+            "open", error.errno or 0, "pyrunc/init", hint="the installation is incomplete"
+        ) from error
 
 
 class Init:
@@ -52,7 +54,9 @@ class Init:
 
     __slots__ = ("deadline", "ops", "pid", "pidfd", "sock", "warnings")
 
-    def __init__(self, ops: Sequence[wire.Op], pid: int, pidfd: int, sock: _socket.socket, deadline: bool) -> None:
+    def __init__(
+        self, ops: Sequence[wire.Op], pid: int, pidfd: int, sock: _socket.socket, deadline: bool
+    ) -> None:
         self.ops = ops
         self.pid = pid
         self.pidfd = pidfd

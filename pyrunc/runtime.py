@@ -96,7 +96,12 @@ def start(ctx: Context, container_id: str) -> None:
 
     configuration = _configuration(ctx, container_id)
     try:
-        hooks.run("poststart", hooks.of(configuration.spec, "poststart"), _hook_document(found, "running"), found.bundle)
+        hooks.run(
+            "poststart",
+            hooks.of(configuration.spec, "poststart"),
+            _hook_document(found, "running"),
+            found.bundle,
+        )
     except ContainerError as error:
         _undo_start(ctx, container_id, error)
         raise
@@ -116,7 +121,15 @@ def start_failure(ctx: Context, container_id: str, record: bytes) -> None:
         wanted = ((spec.get("hooks") or {}).get("startContainer") or [])[place]
         timeout = int(wanted.get("timeout") or 0) * 1000
         op = wire.Op(
-            "HOOK", wanted["path"], [], [], b"", timeout, place, kind, path=f"$.hooks.startContainer[{place}]"
+            "HOOK",
+            wanted["path"],
+            [],
+            [],
+            b"",
+            timeout,
+            place,
+            kind,
+            path=f"$.hooks.startContainer[{place}]",
         )
         error = failures.explain_op(op, message)
         _undo_start(ctx, container_id, error)
@@ -194,7 +207,9 @@ def ps(ctx: Context, container_id: str) -> list[int]:
 
 def _freezer(found: Container) -> Sequence[tuple[str, str]]:
     if not found.cgroups:
-        raise StateError("cannot pause: the container has no cgroup", hint="a rootless container needs a delegated one")
+        raise StateError(
+            "cannot pause: the container has no cgroup", hint="a rootless container needs a delegated one"
+        )
     return found.cgroups
 
 

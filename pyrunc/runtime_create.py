@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from pyrunc import bringup, cgroups, config, console, hooks, host, launch, plan, rules, runtime, state
-from pyrunc.errors import ContainerError, PyruncError, StateError
+from pyrunc import bringup, cgroups, config, console, hooks, host, idmap, launch, plan, rules, runtime, state
+from pyrunc.errors import ConfigError, ContainerError, PyruncError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ class _Attempt:
         if self.hooks_failed:
             self.record.pid = 0
             failed = hooks.run_all(
-                "poststop", hooks.of(self.spec, "poststop"), self.record.hook_state("stopped"), self.record.bundle
+                "poststop",
+                hooks.of(self.spec, "poststop"),
+                self.record.hook_state("stopped"),
+                self.record.bundle,
             )
             for problem in failed:
                 reason.add_note(str(problem))
@@ -72,7 +75,8 @@ def _record(configuration: config.Config, container_id: str, rootfs: str) -> sta
         annotations=spec.get("annotations"),
     )
     namespaces = (spec.get("linux") or {}).get("namespaces") or []
-    record.pidns_private = any(item["type"] == "pid" for item in namespaces)
+    # A joined one outlives our init, so that the end of init does not end the others in it.
+    record.pidns_private = any(item["type"] == "pid" and not item.get("path") for item in namespaces)
     record.needs = [kind for kind in ("startContainer", "poststart", "poststop") if hooks.of(spec, kind)]
     if not spec.get("process"):
         record.needs.append("process")
@@ -120,6 +124,27 @@ def rootfs_path(configuration: config.Config) -> str:
     return rootfs
 
 
+def _check_joined_maps(spec: Spec) -> None:
+    """Mappings next to the path of a user namespace must be those it has, as far as /proc shows them.
+
+    Raises ConfigError. A namespace that is kept by a bind mount shows its maps to nobody outside.
+    """
+    linux = spec.get("linux") or {}
+    for item in linux.get("namespaces") or ():
+        path = item.get("path") or ""
+        if item["type"] != "user" or not path.endswith("/ns/user"):
+            continue
+        process = path.removesuffix("/ns/user")
+        for mappings, name in ((linux.get("uidMappings"), "uid"), (linux.get("gidMappings"), "gid")):
+            there = host.read_file(f"{process}/{name}_map")
+            if mappings and there and not idmap.matching(idmap.rows(mappings), there):
+                raise ConfigError(
+                    "user namespaces enabled, but both namespace path and non-matching mapping specified",
+                    path=f"$.linux.{name}Mappings",
+                    hint=f"leave the mappings out, or write what {process}/{name}_map says",
+                )
+
+
 def _in_runtime_hooks(attempt: _Attempt, kinds: Sequence[str]) -> None:
     for kind in kinds:
         wanted = hooks.of(attempt.spec, kind)
@@ -155,6 +180,7 @@ def _bring_up(
     )
     facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
     rules.check(spec, facts)
+    _check_joined_maps(spec)
     rootfs = rootfs_path(configuration)
 
     directory = state.create(ctx.root, container_id)

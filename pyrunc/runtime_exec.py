@@ -56,9 +56,13 @@ def _cgroup_directories(
         below = wanted.pop(controller, wanted.get("", ""))
         full = os.path.normpath(path + "/" + below) if below else path
         if full != path and not full.startswith(path + "/"):
-            raise StateError(f"the cgroup '{below}' is not below the container's cgroup", hint="leave out '..'")
+            raise StateError(
+                f"the cgroup '{below}' is not below the container's cgroup", hint="leave out '..'"
+            )
         if not os.path.isdir(full):
-            raise StateError(f"the cgroup '{below}' does not exist in the container", hint=f"no directory {full}")
+            raise StateError(
+                f"the cgroup '{below}' does not exist in the container", hint=f"no directory {full}"
+            )
         chosen.append((controller, full))
     unknown = [name for name in wanted if name]
     if unknown:
@@ -76,21 +80,31 @@ def _inits_own_cgroup(pid: int, recorded: Sequence[tuple[str, str]]) -> str:
 
 
 def _start(
-    the_plan: plan.Plan, directories: Sequence[tuple[str, str]], recorded: Sequence[tuple[str, str]], pid: int, forced: bool
+    the_plan: plan.Plan,
+    directories: Sequence[tuple[str, str]],
+    recorded: Sequence[tuple[str, str]],
+    pid: int,
+    forced: bool,
 ) -> tuple[launch.Init, cgroups.Manager]:
     """Start init inside the container's cgroup: on v2 straight into it, without a migration."""
     manager = cgroups.from_paths(list(directories))
     cgroup_fd = manager.open()
     try:
         try:
-            init = launch.start(the_plan.ops, known={}, clone_flags=the_plan.clone_flags, cgroup_fd=cgroup_fd)
+            init = launch.start(
+                the_plan.ops, known={}, clone_flags=the_plan.clone_flags, cgroup_fd=cgroup_fd
+            )
         except KernelError as error:
             if error.syscall != "clone3" or cgroup_fd < 0 or forced:
                 raise
             # EBUSY: the container delegated controllers to children, so its own cgroup holds no processes any more.
             os.close(cgroup_fd)
-            cgroup_fd = os.open(_inits_own_cgroup(pid, recorded), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            init = launch.start(the_plan.ops, known={}, clone_flags=the_plan.clone_flags, cgroup_fd=cgroup_fd)
+            cgroup_fd = os.open(
+                _inits_own_cgroup(pid, recorded), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            )
+            init = launch.start(
+                the_plan.ops, known={}, clone_flags=the_plan.clone_flags, cgroup_fd=cgroup_fd
+            )
     finally:
         if cgroup_fd >= 0:
             os.close(cgroup_fd)

@@ -44,7 +44,9 @@ def check_id(container_id: str) -> str:
             f"invalid container ID format: '{container_id}'", hint="use letters, digits and any of _ + . -"
         )
     if len(container_id) > 255:
-        raise StateError(f"invalid container ID format: {len(container_id)} characters, at most 255 are allowed")
+        raise StateError(
+            f"invalid container ID format: {len(container_id)} characters, at most 255 are allowed"
+        )
     return container_id
 
 
@@ -52,7 +54,11 @@ def now() -> str:
     """The time as RFC 3339 with nanoseconds, UTC: the `created` of a container."""
     nanoseconds = time.time_ns()
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}".rstrip("0").rstrip(".") + "Z"
+    return (
+        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        + f".{rest:09d}".rstrip("0").rstrip(".")
+        + "Z"
+    )
 
 
 def start_time(pid: int) -> int:
@@ -75,9 +81,21 @@ class Record:
     """What the `state` file says besides the document. `cgroups` are (controller, directory), in order of creation;
     `made` every directory that create made; `needs` why a verb cannot do without Python."""
 
-    __slots__ = ("bundle", "cgroups", "created", "document", "made", "needs", "pid", "pidns_private", "start_time")
+    __slots__ = (
+        "bundle",
+        "cgroups",
+        "created",
+        "document",
+        "made",
+        "needs",
+        "pid",
+        "pidns_private",
+        "start_time",
+    )
 
-    def __init__(self, *, bundle: str, rootfs: str, container_id: str, annotations: dict[str, str] | None) -> None:
+    def __init__(
+        self, *, bundle: str, rootfs: str, container_id: str, annotations: dict[str, str] | None
+    ) -> None:
         self.pid = 0
         self.start_time = 0
         self.needs: list[str] = []
@@ -210,7 +228,8 @@ def create(root: str, container_id: str) -> StateDir:
                 os.mkdir(path, 0o700)
             except FileExistsError:
                 raise StateError(
-                    "container with given ID already exists", hint=f"remove it with: pyrunc delete --force {container_id}"
+                    "container with given ID already exists",
+                    hint=f"remove it with: pyrunc delete --force {container_id}",
                 ) from None
             except FileNotFoundError:
                 os.makedirs(root, 0o711, exist_ok=True)

@@ -28,8 +28,14 @@ def _write(pid: int, name: str, text: str) -> None:
             os.close(fd)
     except OSError as error:
         json_path = {"uid_map": "$.linux.uidMappings", "gid_map": "$.linux.gidMappings"}.get(name)
-        hint = "the host ids must be mapped in the runtime's own user namespace and not overlap" if json_path else None
-        raise KernelError("write", error.errno or 0, f"/proc/{pid}/{name}", path=json_path, hint=hint) from error
+        hint = (
+            "the host ids must be mapped in the runtime's own user namespace and not overlap"
+            if json_path
+            else None
+        )
+        raise KernelError(
+            "write", error.errno or 0, f"/proc/{pid}/{name}", path=json_path, hint=hint
+        ) from error
 
 
 def _lines(rows: Map) -> str:
@@ -42,7 +48,9 @@ def _only_own(rows: Map, own: int) -> bool:
 
 def _helper(name: str, pid: int, rows: Map, json_path: str) -> None:
     places = [*_HELPER_DIRECTORIES, *os.environ.get("PATH", "").split(":")]
-    program = next((f"{place}/{name}" for place in places if place and os.access(f"{place}/{name}", os.X_OK)), "")
+    program = next(
+        (f"{place}/{name}" for place in places if place and os.access(f"{place}/{name}", os.X_OK)), ""
+    )
     if not program:
         raise PyruncError(
             f"{name} not found: mapping ids other than your own needs it",
@@ -52,7 +60,9 @@ def _helper(name: str, pid: int, rows: Map, json_path: str) -> None:
     argv = [name, str(pid), *[str(number) for row in rows for number in row]]
     read, write = os.pipe()
     try:
-        child, pidfd = kernel.spawn([item.encode() for item in argv], [], path=program, stdio=(-1, write, write))
+        child, pidfd = kernel.spawn(
+            [item.encode() for item in argv], [], path=program, stdio=(-1, write, write)
+        )
     finally:
         os.close(write)
     said = b""

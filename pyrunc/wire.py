@@ -222,10 +222,17 @@ def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:  # noqa: B00
         number, letters = OPS[op.name]
         if len(letters) != len(op.fields):
             raise InternalError(f"op {op.name} takes {len(letters)} fields, got {len(op.fields)}")
-        body = b"".join([_field(letter, value, fds) for letter, value in zip(letters, op.fields, strict=True)])
+        body = b"".join(
+            [_field(letter, value, fds) for letter, value in zip(letters, op.fields, strict=True)]
+        )
         size = (12 + len(body) + 7) & ~7
         records.append(
-            number.to_bytes(2, ORDER) + b"\0\0" + _u32(size) + _u32(index) + body + bytes(size - 12 - len(body))
+            number.to_bytes(2, ORDER)
+            + b"\0\0"
+            + _u32(size)
+            + _u32(index)
+            + body
+            + bytes(size - 12 - len(body))
         )
         total += size
     if total > MAX_SIZE:

@@ -96,7 +96,9 @@ def test_a_failed_create_hook_undoes_create_and_runs_poststop(
     assert support.find_cgroups(f"/{one.id}") == []
 
 
-def test_a_failed_start_hook_fails_start_and_destroys(container: ContainerFactory, bundle: BundleFactory) -> None:
+def test_a_failed_start_hook_fails_start_and_destroys(
+    container: ContainerFactory, bundle: BundleFactory
+) -> None:
     """runtime.md, step 7: `start` MUST generate an error; no other runtime does."""
     what = bundle("busybox", "sh", "-c", "echo ran >/ran")
     log = os.path.join(what.path, "log")
@@ -113,11 +115,16 @@ def test_a_failed_start_hook_fails_start_and_destroys(container: ContainerFactor
     one.pyrunc("state", one.id).fails("container does not exist")
 
 
-def test_a_failed_poststart_hook_ends_the_container(container: ContainerFactory, bundle: BundleFactory) -> None:
+def test_a_failed_poststart_hook_ends_the_container(
+    container: ContainerFactory, bundle: BundleFactory
+) -> None:
     """runtime.md 1.3, step 9: error, stop, go on at step 12."""
     what = bundle("busybox", "sleep", "600")
     log = os.path.join(what.path, "log")
-    what.spec["hooks"] = {"poststart": [note(log, "bad", then="exit 6")], "poststop": [note(log, "poststop")]}
+    what.spec["hooks"] = {
+        "poststart": [note(log, "bad", then="exit 6")],
+        "poststop": [note(log, "poststop")],
+    }
     one = container(what)
     one.create().ok()
     one.start().fails("$.hooks.poststart[0]", "exit status 6")
@@ -139,7 +146,9 @@ def test_a_failed_poststop_hook_is_a_warning(container: ContainerFactory, bundle
     one.create().ok()
     one.pyrunc("--debug", "--log", quiet, "--log-format", "json", "delete", one.id).ok()
     with open(quiet, encoding="utf-8") as stream:
-        assert any(json.loads(line)["level"] == "warning" and "$.hooks.poststop[0]" in line for line in stream)
+        assert any(
+            json.loads(line)["level"] == "warning" and "$.hooks.poststop[0]" in line for line in stream
+        )
 
 
 @pytest.mark.parametrize("kind", ["prestart", "createContainer", "startContainer"])

@@ -56,7 +56,9 @@ def test_the_pid_file_has_digits_only(container: ContainerFactory, bundle: Bundl
         assert re.fullmatch(rb"[0-9]+", stream.read())
 
 
-def test_run_returns_the_status_of_the_program(container: ContainerFactory, bundle: BundleFactory, view: str) -> None:
+def test_run_returns_the_status_of_the_program(
+    container: ContainerFactory, bundle: BundleFactory, view: str
+) -> None:
     one = container(bundle("probe").probe("exit", "7"), view=view)
     assert one.run().fails(status=7).err == ""
     assert leftovers(one) == []
@@ -164,7 +166,9 @@ def test_later_edits_of_the_configuration_do_not_matter(
     assert one.output() == "first\n"
 
 
-def test_a_container_without_process_cannot_start(container: ContainerFactory, bundle: BundleFactory) -> None:
+def test_a_container_without_process_cannot_start(
+    container: ContainerFactory, bundle: BundleFactory
+) -> None:
     """config.md: process is optional at create, REQUIRED at start."""
     what = bundle("probe")
     del what.spec["process"]
@@ -206,12 +210,23 @@ def test_start_fails_when_execve_does(container: ContainerFactory, bundle: Bundl
     assert leftovers(one) == []
 
 
-def test_an_error_is_one_json_line_and_the_bare_message(container: ContainerFactory, bundle: BundleFactory) -> None:
+def test_an_error_is_one_json_line_and_the_bare_message(
+    container: ContainerFactory, bundle: BundleFactory
+) -> None:
     """podman reads the log as one JSON document, conmon reads stderr."""
     one = container(bundle("busybox", "/no/such"))
     log = os.path.join(os.path.dirname(one.root), "log.json")
     result = one.pyrunc(
-        "--log", log, "--log-format", "json", "create", "--bundle", one.bundle.path, "--pid-file", one.pid_file, one.id
+        "--log",
+        log,
+        "--log-format",
+        "json",
+        "create",
+        "--bundle",
+        one.bundle.path,
+        "--pid-file",
+        one.pid_file,
+        one.id,
     )
     with open(log, encoding="utf-8") as stream:
         lines = stream.read().splitlines()
@@ -248,7 +263,9 @@ def broken(what: Bundle, kind: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["mount", "resources", "hook", "namespace", "sysctl", "cwd"])
-def test_a_failed_create_leaves_nothing(container: ContainerFactory, bundle: BundleFactory, view: str, kind: str) -> None:
+def test_a_failed_create_leaves_nothing(
+    container: ContainerFactory, bundle: BundleFactory, view: str, kind: str
+) -> None:
     """runtime.md, Errors: the state of the environment MUST be as if the operation was never attempted."""
     what = bundle("busybox", "true")
     path = broken(what, kind)
@@ -269,7 +286,14 @@ def test_list_and_ps(container: ContainerFactory, bundle: BundleFactory, view: s
     assert isinstance(entry, dict)
     assert (entry["id"], entry["status"], entry["owner"]) == (one.id, "running", "root")
     assert one.pyrunc("list", "-q").ok().out == f"{one.id}\n"
-    assert one.pyrunc("list").ok().out.split("\n")[0].split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    assert one.pyrunc("list").ok().out.split("\n")[0].split() == [
+        "ID",
+        "PID",
+        "STATUS",
+        "BUNDLE",
+        "CREATED",
+        "OWNER",
+    ]
     pids = one.pyrunc("ps", "--format", "json", one.id).ok().json()
     assert isinstance(pids, list)
     assert len(pids) == 2

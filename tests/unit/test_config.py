@@ -301,18 +301,15 @@ def test_the_types_are_the_schemas() -> None:
         elif kind != "object":
             assert annotation == plain[str(kind)], where
         elif "properties" in schema:
-            fields: dict[str, str] = vars(spec_types)[annotation].__annotations__
+            fields: dict[str, object] = vars(spec_types)[annotation].__annotations__
             properties = schema["properties"]
             assert isinstance(properties, dict)
             assert set(fields) == set(properties), where
             for key, below in properties.items():
                 assert isinstance(below, dict)
-                reference_or_text = fields[key]
-                compare(
-                    below,
-                    getattr(reference_or_text, "__forward_arg__", str(reference_or_text)),
-                    f"{where}.{key}",
-                )
+                field = fields[key]
+                name = getattr(field, "__forward_arg__", None) or getattr(field, "__name__", "?")
+                compare(below, name, f"{where}.{key}")
         else:
             values = schema["additionalProperties"]
             assert isinstance(values, dict)
@@ -376,6 +373,7 @@ def test_a_good_configuration_loads_nothing_that_explains() -> None:
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [
+        "__future__",
         "_json",
         "pyrunc",
         "pyrunc.config",

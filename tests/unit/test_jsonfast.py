@@ -154,7 +154,7 @@ def test_a_good_document_loads_neither_json_nor_the_explanations() -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["_json", "pyrunc", "pyrunc.jsonfast"]
+    assert done.stdout.split() == ["__future__", "_json", "pyrunc", "pyrunc.jsonfast"]
 
 
 def test_the_explanation_always_finds_a_reason() -> None:
