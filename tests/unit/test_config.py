@@ -308,7 +308,7 @@ def test_the_types_are_the_schemas() -> None:
             for key, below in properties.items():
                 assert isinstance(below, dict)
                 field = fields[key]
-                name = getattr(field, "__forward_arg__", None) or getattr(field, "__name__", "?")
+                name = str(getattr(field, "__forward_arg__", "") or getattr(field, "__name__", ""))
                 compare(below, name, f"{where}.{key}")
         else:
             values = schema["additionalProperties"]
