@@ -58,7 +58,9 @@ def loads(data: bytes, name: str = "document") -> JSON:
         document: JSON
         document, end = _scan(text, start)
         good = not text[end:].strip(_WHITESPACE)
-    except (ValueError, StopIteration, RecursionError):
+    except (ValueError, StopIteration, RecursionError, SystemError):
+        # SystemError: before 3.12 the scanner takes its exception from json.decoder, and has none while that is not
+        # loaded. It has said no in any case.
         good = False
         document = None
     if good and data.count(b"[") + data.count(b"{") > MAX_DEPTH:

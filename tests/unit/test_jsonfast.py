@@ -160,3 +160,21 @@ def test_a_good_document_loads_neither_json_nor_the_explanations() -> None:
 def test_the_explanation_always_finds_a_reason() -> None:
     for data in (b"", b"[1", b"\xff", b"[NaN]", b'{"a":1,"a":2}', b"[" * 400, b'["\\udc00"]'):
         assert jsonslow.explain(data, "x", jsonfast.MAX_DEPTH).message != "invalid JSON in x"
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": }', '{"a" 1}', '["x', "[1,]", '"\\x"', '"\n"', "nul", "", '{"a":1,"a":2}', "[NaN]"]
+)
+def test_a_bad_document_is_refused_where_json_is_not_loaded(text: str) -> None:
+    """The C scanner then has no exception class to raise: an accident that must not show."""
+    code = (
+        f"import sys; sys.path.insert(0, {support.PROJECT!r})\n"
+        "from pyrunc import jsonfast, errors\n"
+        "assert 'json' not in sys.modules\n"
+        f"try: jsonfast.loads({text.encode()!r})\n"
+        "except errors.ConfigError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "invalid JSON in document: " in done.stdout
