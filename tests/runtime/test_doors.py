@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -262,3 +265,95 @@ def test_pyrunc_runs_without_an_environment(container: ContainerFactory, bundle:
     one.pyrunc("exec", one.id, "true").ok()
     one.delete("--force").ok()
     one.wait()
+
+
+# Where an installation may put its parts, below a prefix: (package, and whether bin/python3 is beside the command).
+LAYOUTS = {
+    "virtual environment": ("lib/{python}/site-packages", True),
+    "Debian package": ("lib/python3/dist-packages", True),
+    "pip on Debian as root": ("local/lib/{python}/dist-packages", True),
+    "pip as a user": ("lib/{python}/site-packages", False),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_command_finds_its_python(scratch: str, layout: str) -> None:
+    """From its own place, in each of the ways to install it; a link elsewhere to the command does not matter."""
+    place, beside = LAYOUTS[layout]
+    interpreter = os.path.realpath(support.PYTHON)
+    python = os.path.basename(interpreter)
+    support.needs(beside or os.path.exists(f"/usr/bin/{python}"), "this Python in /usr/bin")
+    directory = os.path.join(scratch, "prefix", place.format(python=python))
+    os.makedirs(os.path.join(scratch, "prefix", "bin"))
+    os.makedirs(directory)
+    shutil.copytree(support.PACKAGE, os.path.join(directory, "pyrunc"))
+    command = shutil.copy(support.PYRUNC, os.path.join(scratch, "prefix", "bin"))
+    if beside:
+        os.symlink(interpreter, os.path.join(scratch, "prefix", "bin", "python3"))
+    os.symlink(command, os.path.join(scratch, "link"))
+    for path in (command, os.path.join(scratch, "link")):
+        assert "create a container" in support.run(path, "help", env={}).ok().out
+
+
+@pytest.mark.parametrize("shared", ["true", "false", None])
+def test_a_virtual_environment_may_use_the_systems_packages(scratch: str, shared: str | None) -> None:
+    """As pyvenv.cfg says, which site would have read; without that file it is no virtual environment."""
+    site_packages = os.path.join(scratch, "lib", "python3", "site-packages")
+    if shared is not None:
+        with open(os.path.join(scratch, "pyvenv.cfg"), "w", encoding="ascii") as stream:
+            stream.write(f"home = /usr/bin\ninclude-system-site-packages = {shared}\n")
+    code = (
+        f"import sys; sys.path.append({os.path.dirname(support.PACKAGE)!r}); from pyrunc import launched;"
+        f"before = len(sys.path); sys.meta_path.append(launched._LateFinder({site_packages!r}))\n"
+        "try:\n    import there_is_no_such_module\nexcept ImportError:\n    print(len(sys.path) > before)"
+    )
+    result = support.run(os.path.realpath(support.PYTHON), "-I", "-S", "-c", code).ok()
+    assert result.out == f"{shared != 'false'}\n"
+
+
+def test_fifty_at_once(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """Fifty creates in parallel, then as many deletes: each succeeds, and the fixture finds nothing left."""
+    what = bundle("busybox", "sleep", "600")
+    many = [container(what) for _ in range(50)]
+    with ThreadPoolExecutor(50) as pool:
+        for result in pool.map(lambda one: one.create(), many):
+            assert result.ok().err == ""
+        assert set(pool.map(lambda one: one.status(), many)) == {"created"}
+        for result in pool.map(lambda one: one.delete("--force"), many):
+            assert result.ok().err == ""
+    assert support.find_cgroups(f"/{support.ID_PREFIX}") == []
+    assert os.listdir(many[0].root) == []
+
+
+@pytest.mark.slow
+def test_create_and_delete_of_one_id_race(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str
+) -> None:
+    """200 times each: whoever comes too late is told so in one of these ways, and nothing is left behind."""
+    what = bundle("busybox", "sleep", "600")
+    one = container(what)
+    words: set[str] = set()
+
+    def create() -> None:
+        argv = [*one.command, "create", "--bundle", what.path, one.id]
+        # A file, as the container keeps what it inherits open.
+        with open("/dev/null", "r+b") as null, TemporaryFile("w+", dir=scratch) as errors:
+            subprocess.run(argv, stdin=null, stdout=null, stderr=errors, check=False, timeout=60)
+            errors.seek(0)
+            words.update(errors.read().splitlines())
+
+    def delete(*options: str) -> None:
+        words.update(one.delete(*options).err.splitlines())
+
+    verbs = [create, create, delete, lambda: delete("--force")]
+    with ThreadPoolExecutor(len(verbs)) as pool:
+        for _ in range(100):
+            for future in [pool.submit(verb) for verb in verbs]:
+                future.result(timeout=120)
+    one.delete("--force").ok()
+    assert {line for line in words if not line.startswith("hint: ")} <= {
+        "pyrunc: create: container with given ID already exists",
+        "pyrunc: delete: container does not exist",
+    }
+    assert support.find_cgroups(f"/{one.id}") == []
+    assert os.listdir(one.root) == []
