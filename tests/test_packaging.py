@@ -11,9 +11,10 @@ import tomllib
 import zipfile
 
 import pytest
+from pyrunc._shim import ffi, lib
 
 import support
-from pyrunc import __version__, _shim
+from pyrunc import __version__
 
 GIT = ["git", "-c", f"safe.directory={support.PROJECT}", "-C", support.PROJECT]
 
@@ -21,7 +22,7 @@ GIT = ["git", "-c", f"safe.directory={support.PROJECT}", "-C", support.PROJECT]
 def test_one_version_everywhere() -> None:
     """The metadata, the package, the shim, the command and the static init were built of one version."""
     assert importlib.metadata.version("pyrunc") == __version__
-    assert _shim.ffi.string(_shim.lib.shim_version()).decode() == __version__
+    assert ffi.string(lib.shim_version()).decode() == __version__
     assert support.run(support.PYRUNC, "--version").ok().out.splitlines()[0].endswith(__version__)
     with open(os.path.join(support.PACKAGE, "init"), "rb") as stream:
         assert b"\0" + __version__.encode() + b"\0" in stream.read()
@@ -48,7 +49,7 @@ def test_installed_files() -> None:
     ]
     assert [os.path.basename(name) for name in outside] == ["pyrunc"]
     kinds = {os.path.splitext(name)[1] for name in files if name.startswith("pyrunc/")}
-    assert kinds <= {"", ".py", ".pyc", ".so", ".json", ".typed"}
+    assert kinds <= {"", ".bin", ".py", ".pyc", ".so", ".json"}
 
 
 def test_declared_python_and_libraries() -> None:
@@ -109,5 +110,6 @@ def test_readme_maps_the_tree() -> None:
     for name in named:
         if name.endswith("/"):
             assert any(
-                os.path.isdir(os.path.join(support.PROJECT, base, name)) for base in ("", "pyrunc", "csrc")
+                os.path.isdir(os.path.join(support.PROJECT, base, name))
+                for base in ("", "pyrunc", "csrc", "tests")
             ), name
