@@ -156,10 +156,82 @@ def _in_runtime_hooks(attempt: _Attempt, kinds: Sequence[str]) -> None:
                 raise
 
 
-def _environment_ready(attempt: _Attempt, manager: Manager) -> None:
-    resources = (attempt.spec.get("linux") or {}).get("resources") or {}
-    manager.apply(resources)
+def _environment_ready(attempt: _Attempt, manager: Manager, init: launch.Init) -> None:
+    record = attempt.record
+    record.pid, record.start_time = init.pid, state.start_time(init.pid)
+    attempt.directory.write(state.CREATING, record.render())
+    manager.apply((attempt.spec.get("linux") or {}).get("resources") or {})
     _in_runtime_hooks(attempt, ("prestart", "createRuntime"))
+
+
+def _answer(
+    attempt: _Attempt,
+    manager: Manager,
+    init: launch.Init,
+    the_plan: plan.Plan,
+    console_answer: Callable[[int], None],
+) -> None:
+    """Answer init until it is ready."""
+
+    def maps() -> None:
+        from pyrunc import usermaps
+
+        usermaps.write(init.pid, the_plan.uid_maps or (), the_plan.gid_maps or ())
+
+    def listener(fd: int) -> None:
+        document = attempt.record.hook_state("creating", init.pid)
+        bringup.send_seccomp_listener(attempt.spec, fd, document, init.pid)
+
+    try:
+        bringup.serve(
+            init,
+            {
+                "MAPS": _no_fd(maps),
+                "CGROUP": _no_fd(lambda: manager.attach(init.pid)),
+                "ENV": _no_fd(lambda: _environment_ready(attempt, manager, init)),
+                "CONSOLE": console_answer,
+                "SECCOMP": listener,
+            },
+        )
+    except ContainerError as error:
+        attempt.hooks_failed = attempt.hooks_failed or (error.path or "").startswith("$.hooks.")
+        raise
+
+
+def _start_init(attempt: _Attempt, manager: Manager, the_plan: plan.Plan) -> launch.Init:
+    """Start init: on v2 inside its cgroup, on v1 attached to it while it already mounts."""
+    fds = [attempt.directory.make_fifo()]
+    try:
+        cgroup_fd = manager.open()
+        if cgroup_fd >= 0:
+            fds.append(cgroup_fd)
+        init = launch.start(
+            the_plan.ops,
+            known={"fifo": fds[0]},
+            clone_flags=the_plan.clone_flags,
+            cgroup_fd=cgroup_fd,
+            deadline=not hooks.of(attempt.spec, "createContainer"),
+        )
+    finally:
+        for fd in fds:
+            os.close(fd)
+    attempt.init = init
+    if cgroup_fd < 0 and not the_plan.wants_cgroup_sync:
+        manager.attach(init.pid)
+    return init
+
+
+def _publish(attempt: _Attempt, init: launch.Init, options: CreateOptions) -> None:
+    """The container is created: tell whoever wants to know, and let init wait for start."""
+    directory = attempt.directory
+    if options.pidfd_socket:
+        console.send_fd(options.pidfd_socket, init.pidfd, b"standard", "--pidfd-socket")
+    if options.pid_file:
+        bringup.write_pid_file(options.pid_file, init.pid)
+        attempt.pid_file = options.pid_file
+    directory.write(state.STATE, attempt.record.render())
+    os.unlink(state.CREATING, dir_fd=directory.fd)
+    init.go()
 
 
 def _bring_up(
@@ -186,7 +258,6 @@ def _bring_up(
     directory = state.create(ctx.root, container_id)
     record = _record(configuration, container_id, rootfs)
     attempt = _Attempt(directory, record, spec)
-    fifo = -1
     try:
         directory.write(state.CONFIG, configuration.text)
         manager = cgroups.manager(
@@ -200,67 +271,12 @@ def _bring_up(
         directory.write(state.CREATING, record.render())
         attempt.manager = manager
         manager.create()
-        fifo = directory.make_fifo()
-        cgroup_fd = manager.open()
-        init = launch.start(
-            the_plan.ops,
-            known={"fifo": fifo},
-            clone_flags=the_plan.clone_flags,
-            cgroup_fd=cgroup_fd,
-            deadline=not hooks.of(spec, "createContainer"),
-        )
-        attempt.init = init
-        if cgroup_fd >= 0:
-            os.close(cgroup_fd)
-        elif not the_plan.wants_cgroup_sync:
-            # While it mounts: on v1 the write may wait for the kernel.
-            manager.attach(init.pid)
-
-        def attach() -> None:
-            if cgroup_fd < 0:
-                manager.attach(init.pid)
-
-        def maps() -> None:
-            from pyrunc import usermaps
-
-            usermaps.write(init.pid, the_plan.uid_maps or (), the_plan.gid_maps or ())
-
-        def environment() -> None:
-            record.pid, record.start_time = init.pid, state.start_time(init.pid)
-            directory.write(state.CREATING, record.render())
-            _environment_ready(attempt, manager)
-
-        def listener(fd: int) -> None:
-            bringup.send_seccomp_listener(spec, fd, record.hook_state("creating", init.pid), init.pid)
-
-        try:
-            bringup.serve(
-                init,
-                {
-                    "MAPS": _no_fd(maps),
-                    "CGROUP": _no_fd(attach),
-                    "ENV": _no_fd(environment),
-                    "CONSOLE": bringup.console_answer(options, attendance),
-                    "SECCOMP": listener,
-                },
-            )
-        except ContainerError as error:
-            attempt.hooks_failed = attempt.hooks_failed or (error.path or "").startswith("$.hooks.")
-            raise
-        if options.pidfd_socket:
-            console.send_fd(options.pidfd_socket, init.pidfd, b"standard", "--pidfd-socket")
-        if options.pid_file:
-            bringup.write_pid_file(options.pid_file, init.pid)
-            attempt.pid_file = options.pid_file
-        directory.write(state.STATE, record.render())
-        os.unlink(state.CREATING, dir_fd=directory.fd)
-        init.go()
+        init = _start_init(attempt, manager, the_plan)
+        _answer(attempt, manager, init, the_plan, bringup.console_answer(options, attendance))
+        _publish(attempt, init, options)
     except BaseException as error:
         attempt.undo(error)
         raise
-    finally:
-        if fifo >= 0:
-            os.close(fifo)
     directory.close()
     return init, record
 
