@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrunc.requests import ProcessOptions
-    from pyrunc.seccomp import Filter
+    from pyrunc.seccomp_profile import Filter
     from pyrunc.spec_types import Spec
 
 

@@ -80,7 +80,7 @@ class Attendance:
 
     def __init__(self) -> None:
         self.master = -1
-        self.saved_terminal: list[object] | None = None
+        self.saved_terminal: list[int | list[bytes | int]] | None = None
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.wakeup = read
         _signal.set_wakeup_fd(write, warn_on_full_buffer=False)

@@ -36,8 +36,10 @@ def _argument(op: wire.Op, text: str) -> str:
     if text:
         return text
     place = _ARGUMENT.get(op.name)
-    if place is None:
-        return ""
+    return "" if place is None else _text(op, place)
+
+
+def _text(op: wire.Op, place: int) -> str:
     value = op.fields[place]
     return value if isinstance(value, str) else ""
 
@@ -69,20 +71,21 @@ def hook_timeout(kind: str, index: int, path: str, seconds: float, output: str) 
 
 
 def _hook_failure(op: wire.Op, message: wire.Message) -> str:
-    path, _argv, _env, _stdin, timeout, index, kind = op.fields
+    path = _text(op, 0)
+    timeout, index, kind = op.fields[4:]
     name = wire.HOOK_KINDS[int(kind)]  # type: ignore[arg-type]
     place = int(index)  # type: ignore[arg-type]
     if message.step == "hook_timeout":
-        return hook_timeout(name, place, str(path), int(timeout) / 1000, message.text)  # type: ignore[arg-type]
+        return hook_timeout(name, place, path, int(timeout) / 1000, message.text)  # type: ignore[arg-type]
     if message.errno:
         what = message.step if message.step != "hook" else "execve"
         return f"{name} hook #{place} '{path}': {what}: {strerror(message.errno)}"
-    return hook(name, place, str(path), message.value, message.text)
+    return hook(name, place, path, message.value, message.text)
 
 
 def _hint(op: wire.Op, message: wire.Message) -> str | None:
     if op.name == "MOUNT_BIND" and message.errno == errno.ENOENT and message.step == "open_tree":
-        return f"the source '{op.fields[1]}' does not exist on the host"
+        return f"the source '{_text(op, 1)}' does not exist on the host"
     if op.name == "MOUNT_NEW" and message.errno == errno.EPERM and op.fields[1] in ("proc", "sysfs"):
         return (
             "in a user namespace the kernel mounts this only where the outer one is fully visible"
@@ -111,16 +114,16 @@ def _words(op: wire.Op, message: wire.Message) -> str:
         return lookup(message.text or str(op.fields[0]), message.errno)
     if op.name == "EXEC" and step == "execve":
         argv = op.fields[0]
-        program = message.text or (argv[0] if isinstance(argv, list) else "")
+        program = message.text or (str(argv[0]) if isinstance(argv, list) and argv else "")
         return f'exec: "{program}": {strerror(message.errno)}'
     if step == "cwd_outside":
-        return f"the working directory '{op.fields[0]}' is outside of the container's root (CVE-2024-21626)"
+        return f"the working directory '{_text(op, 0)}' is outside of the container's root (CVE-2024-21626)"
     if step == "not_ordinary_dir":
-        return f'filesystem "{op.fields[1]}" must be mounted on ordinary directory: {op.fields[0]}'
+        return f'filesystem "{_text(op, 1)}" must be mounted on ordinary directory: {_text(op, 0)}'
     if step == "wrong_fs":
         return f"'{_argument(op, message.text)}' is not on the file system it must be on"
     if step == "device_mismatch":
-        return f"'{op.fields[0]}' exists and is not the device that is asked for"
+        return f"'{_text(op, 0)}' exists and is not the device that is asked for"
     if step == "setgroups_denied":
         return "unable to set supplementary groups: the user namespace denies setgroups"
     if step == "plan" and message.op == wire.NO_PATH:

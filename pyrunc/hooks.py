@@ -1,6 +1,7 @@
-"""Hooks that run in the runtime namespace: prestart, createRuntime, poststart, poststop. config.md, POSIX-platform Hooks.
+"""Hooks that run in the runtime namespace: prestart, createRuntime, poststart, poststop. config.md, "Hooks".
 
-createContainer and startContainer hooks are steps of init's plan. Imported by runtime; imports errors, failures, kernel.
+createContainer and startContainer hooks are steps of init's plan. Imported by runtime; imports errors, failures
+and kernel.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _read(fd: int) -> bytes:
 
 def of(spec: Spec, kind: str) -> Sequence[Hook]:
     """The hooks of one kind, none when there are none."""
-    found: Sequence[Hook] = (spec.get("hooks") or {}).get(kind) or ()
+    found: Sequence[Hook] = (spec.get("hooks") or {}).get(kind) or ()  # type: ignore[assignment]  # the schema says so
     return found
 
 

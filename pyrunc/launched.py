@@ -48,17 +48,15 @@ class _HotModules:
             posix.close(fd)
         if data[:4] != MAGIC_NUMBER or len(data) != size:
             return False
-        self.always, self.sometimes = marshal.loads(memoryview(data)[4:])
+        self.always, self.sometimes = marshal.loads(memoryview(data)[4:])  # noqa: S302 - part of the package, as .pyc files are
         return True
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, *_place: object) -> ModuleSpec | None:
         found = self.always.get(name) or self.sometimes.get(name)
         if found is None:
             return None
         base = self.directory + name.removeprefix("pyrunc").replace(".", "/")
-        spec: ModuleSpec = type(sys.__spec__)(name, self, is_package=found[0])
+        spec: ModuleSpec = type(sys.__spec__)(name, self, is_package=found[0])  # type: ignore[arg-type]  # it is one in all but name
         spec.origin = base + ("/__init__.py" if found[0] else ".py")
         spec.has_location = True
         if found[0]:
@@ -71,10 +69,8 @@ class _HotModules:
     def exec_module(self, module: ModuleType) -> None:
         """Run the module's code."""
         name = module.__name__
-        exec(
-            self.always[name][1] if name in self.always else marshal.loads(self.sometimes[name][1]),
-            module.__dict__,
-        )
+        code = self.always[name][1] if name in self.always else marshal.loads(self.sometimes[name][1])  # noqa: S302
+        exec(code, module.__dict__)  # noqa: S102 - what importing is
 
 
 class _LateFinder:

@@ -58,7 +58,7 @@ def state(ctx: Context, container_id: str) -> dict[str, object]:
     document = jsonfast.loads(load(ctx, container_id).document)
     if not isinstance(document, dict):
         raise StateError(f"the state of container '{container_id}' is no JSON object")
-    return document
+    return dict(document)
 
 
 def _hook_document(found: Container, status: str) -> bytes:

@@ -40,9 +40,7 @@ def _process(spec: Spec, options: ExecOptions) -> tuple[Process, str]:
     return process, "$.process"
 
 
-def _cgroup_directories(
-    recorded: Sequence[tuple[str, str]], options: ExecOptions, pid: int
-) -> list[tuple[str, str]]:
+def _cgroup_directories(recorded: Sequence[tuple[str, str]], options: ExecOptions) -> list[tuple[str, str]]:
     """Where the process goes: the container's cgroups, below them what --cgroup says.
 
     `--cgroup /` is the container's own cgroup even when init has left it; otherwise a v2 cgroup that may hold no
@@ -124,7 +122,7 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
     console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
     count, environment = bringup.extra_fds(options)
     facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
-    directories = _cgroup_directories(found.cgroups, options, found.pid)
+    directories = _cgroup_directories(found.cgroups, options)
     the_plan = plan.exec_process(
         process,
         spec,

@@ -15,7 +15,7 @@ import errno
 import os
 import sys
 
-from pyrunc import __version__, kernel, seccomp_profile
+from pyrunc import SPEC_VERSION, __version__, kernel, seccomp_profile
 from pyrunc.errors import ConfigError, KernelError
 
 TYPE_CHECKING = False
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from pyrunc.seccomp_profile import Filter, Json, Profile
 
-SPEC_VERSION = "1.3.0"
 CACHE_NAME = "@seccomp"
 _CACHE_LIMIT = 64  # entries; one is about 10 kB
 _MAGIC = b"pyrunc-seccomp-1"

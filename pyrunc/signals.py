@@ -5,7 +5,7 @@ The `signal` module makes enums of that table at import, which costs 4 ms.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # built into the interpreter, not described by typeshed
+import _signal
 
 from pyrunc.errors import UsageError
 

@@ -211,7 +211,7 @@ def _field(letter: str, value: Field, fds: Mapping[Fd, int]) -> bytes:
     raise InternalError(f"a plan field of kind '{letter}' cannot hold {value!r}")
 
 
-def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:  # noqa: B006 - never written
+def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:
     """Turn ops into the bytes init reads; path indices are the ops' own indices.
 
     Raises InternalError for a field that does not fit its letter or a plan over 16 MiB.

@@ -110,7 +110,21 @@ OWNERS = {
 
 # What any module may load at module level: built into the interpreter, or loaded by it anyway, or one small C module.
 ALLOWED_AT_TOP = {
-    *("__future__", "_json", "_signal", "_socket", "errno", "fcntl", "gc", "os", "posix", "select", "sys", "time"),
+    *("_frozen_importlib_external", "marshal"),
+    *(
+        "__future__",
+        "_json",
+        "_signal",
+        "_socket",
+        "errno",
+        "fcntl",
+        "gc",
+        "os",
+        "posix",
+        "select",
+        "sys",
+        "time",
+    ),
 }
 
 # Off the path of create, start, state, kill, delete, run and exec: these may load what they like.
