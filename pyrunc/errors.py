@@ -43,7 +43,13 @@ class KernelError(PyruncError):
     """
 
     def __init__(
-        self, syscall: str, errno: int, arg: str | None = None, *, path: str | None = None, hint: str | None = None
+        self,
+        syscall: str,
+        errno: int,
+        arg: str | None = None,
+        *,
+        path: str | None = None,
+        hint: str | None = None,
     ) -> None:
         what = syscall if arg is None else f"{syscall} '{arg}'"
         super().__init__(f"{what}: {strerror(errno)}", path=path, hint=hint)
