@@ -59,7 +59,7 @@ def loads(data: bytes, name: str = "document") -> JSON:
         document, end = _scan(text, start)
         good = not text[end:].strip(_WHITESPACE)
     except (ValueError, StopIteration, RecursionError, SystemError):
-        # SystemError: before 3.12 the scanner takes its exception from json.decoder, and has none while that is not
+        # SystemError: in 3.11 the scanner takes its exception from json.decoder, and has none while that is not
         # loaded. It has said no in any case.
         good = False
         document = None
