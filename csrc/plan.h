@@ -44,6 +44,7 @@ struct plan_record {
 /*
  * number, name, payload: the meaning of the fields.
  */
+/* clang-format off */
 #define PLAN_OPS(X)                                                                                                    \
 	/* resource type, soft, hard. Twice in a plan: early to raise a hard limit (needs the runtime's user                   \
 	 * namespace), late to set the exact values. */                                                                        \
@@ -134,6 +135,7 @@ struct plan_record {
 	X(45, MOUNT_CGROUP1, "ssq")                                                                                    \
 	/* 1 = reach the end of a plan that only prepares (mounts add, tests): exit 0 */                                       \
 	X(46, DONE, "")
+/* clang-format on */
 
 enum plan_op {
 #define X(number, name, payload) PLAN_OP_##name = number,
@@ -142,12 +144,13 @@ enum plan_op {
 };
 
 /* MOUNT_FLAG_*: how the target is treated and what happens after the mount. */
-#define MOUNT_FLAG_ORDINARY_DIR 1u   /* proc, sysfs: no component may be a symlink, the target must be a directory */
-#define MOUNT_FLAG_COPY_UP 2u        /* tmpcopyup: fill the new tmpfs from the directory it covers */
-#define MOUNT_FLAG_RECURSIVE 4u      /* rbind */
-#define MOUNT_FLAG_NO_CREATE 8u      /* a missing target is skipped, not made */
-#define MOUNT_FLAG_OPTIONAL 16u      /* EPERM/EINVAL of the kernel is not an error: go on with the next op (which is the fallback) */
-#define MOUNT_FLAG_DONE_SKIP 32u     /* when this mount succeeds, skip the next op (its fallback) */
+#define MOUNT_FLAG_ORDINARY_DIR 1u /* proc, sysfs: no component may be a symlink, the target must be a directory */
+#define MOUNT_FLAG_COPY_UP 2u      /* tmpcopyup: fill the new tmpfs from the directory it covers */
+#define MOUNT_FLAG_RECURSIVE 4u    /* rbind */
+#define MOUNT_FLAG_NO_CREATE 8u    /* a missing target is skipped, not made */
+#define MOUNT_FLAG_OPTIONAL                                                                                            \
+	16u /* EPERM/EINVAL of the kernel is not an error: go on with the next op (which is the fallback) */
+#define MOUNT_FLAG_DONE_SKIP 32u /* when this mount succeeds, skip the next op (its fallback) */
 #define MOUNT_FLAG_SOURCE_NOFOLLOW 64u
 #define MOUNT_FLAG_TARGET_NOFOLLOW 128u
 #define MOUNT_FLAG_MQUEUE_LABEL 256u
@@ -174,6 +177,7 @@ enum hook_kind {
  * The sync protocol: one SEQPACKET socket, fixed messages of struct sync_message from init, one uint32 (SYNC_GO) back
  * for every code that waits. The wait column says which do.
  */
+/* clang-format off */
 #define SYNC_CODES(X)                                                                                                  \
 	X(1, ERROR)      /* no wait: {op, step, error, text}; init exits with 1 */                                          \
 	X(2, FORKED)     /* no wait: value = pid of the process that goes on */                                             \
@@ -185,6 +189,7 @@ enum hook_kind {
 	X(8, READY)      /* waits: everything done but the program */                                                       \
 	X(9, WARNING)    /* no wait: {op, step, error, text} that did not stop it */                                        \
 	X(10, TIMENS)    /* waits: a time namespace was unshared: offsets can be written */
+/* clang-format on */
 
 enum sync_code {
 #define X(number, name) SYNC_##name = number,
@@ -210,6 +215,7 @@ struct sync_message {
 #define SYNC_FLAG_HOOK_SHIFT 16  /* of a hook op: flags >> 16 is its index among its kind */
 
 /* Which call failed. The name is what the user reads: STEP_MOVE_MOUNT -> "move_mount". */
+/* clang-format off */
 #define PLAN_STEPS(X)                                                                                                  \
 	X(0, NONE) X(1, PLAN) X(2, OPENAT2) X(3, OPEN_TREE) X(4, MOVE_MOUNT) X(5, FSOPEN) X(6, FSCONFIG) X(7, FSMOUNT)         \
 	X(8, MOUNT_SETATTR) X(9, MOUNT) X(10, UMOUNT2) X(11, PIVOT_ROOT) X(12, CHROOT) X(13, CHDIR) X(14, MKDIRAT)             \
@@ -221,6 +227,7 @@ struct sync_message {
 	X(47, SCHED_SETAFFINITY) X(48, KEYCTL) X(49, SOCKET) X(50, CLOSE_RANGE) X(51, HOOK) X(52, HOOK_TIMEOUT)                \
 	X(53, LOOKUP) X(54, CWD_OUTSIDE) X(55, NOT_ORDINARY_DIR) X(56, WRONG_FS) X(57, DEVICE_MISMATCH) X(58, FSPICK)          \
 	X(59, FCHOWN) X(60, READLINK) X(61, COPY_UP) X(62, SETGROUPS_DENIED) X(63, WAIT) X(64, OVERSIZE) X(65, MEMORY)
+/* clang-format on */
 
 enum plan_step {
 #define X(number, name) STEP_##name = number,

@@ -15,15 +15,15 @@ struct shim_spawn {
 	const char *path;
 	char *const *argv;
 	char *const *envp;
-	const char *cwd;        /* NULL: stay */
-	int stdio[3];           /* -1: inherit */
-	const int *keep;        /* file descriptors that lose close-on-exec */
+	const char *cwd; /* NULL: stay */
+	int stdio[3];    /* -1: inherit */
+	const int *keep; /* file descriptors that lose close-on-exec */
 	size_t keep_count;
-	uint64_t clone_flags;   /* CLONE_NEW* only */
-	int cgroup_fd;          /* >= 0: CLONE_INTO_CGROUP */
-	int new_session;        /* 1: setsid, so that a timeout can end the whole group */
-	int pidfd;              /* out */
-	int failed_step;        /* out: 0 clone3, 1 chdir, 2 dup2, 3 exec */
+	uint64_t clone_flags; /* CLONE_NEW* only */
+	int cgroup_fd;        /* >= 0: CLONE_INTO_CGROUP */
+	int new_session;      /* 1: setsid, so that a timeout can end the whole group */
+	int pidfd;            /* out */
+	int failed_step;      /* out: 0 clone3, 1 chdir, 2 dup2, 3 exec */
 };
 
 /* The pid, or -errno. Returns when the child has exec'd; the child never comes back. clone(2), execveat(2). */
