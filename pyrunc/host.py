@@ -28,7 +28,8 @@ class HostFacts:
 
     `cgroup_mounts` maps a v1 controller ("memory", "name=systemd") to (mount point, root of that mount);
     `unified_mount` is where cgroup2 is mounted, or None; `own_cgroups` maps a controller ("" for v2) to the path in
-    /proc/self/cgroup; `rlimits` maps a resource number to (soft, hard); `bounding_caps` is a bit set.
+    /proc/self/cgroup; `rlimits` maps a resource number to (soft, hard); `bounding_caps` is a bit set; below `oom_score_adj` a rootless
+    process may not go.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class HostFacts:
         "in_userns",
         "last_cap",
         "namespaces",
+        "oom_score_adj",
         "own_cgroups",
         "rlimits",
         "rootless",
@@ -69,6 +71,7 @@ class HostFacts:
         selinux: bool = False,
         rlimits: dict[int, tuple[int, int]] | None = None,
         setgroups_denied: bool = False,
+        oom_score_adj: int = -1000,
     ) -> None:
         self.euid = euid
         self.egid = egid
@@ -86,6 +89,7 @@ class HostFacts:
         self.selinux = selinux
         self.rlimits = rlimits or {}
         self.setgroups_denied = setgroups_denied
+        self.oom_score_adj = oom_score_adj
 
 
 def read_file(path: str, default: str = "") -> str:
@@ -177,11 +181,12 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None) -> HostFacts:
     status = read_file("/proc/self/status")
     userns = in_user_namespace()
     euid = os.geteuid()
+    is_rootless = (euid != 0 or userns) if rootless is None else rootless
     return HostFacts(
         euid=euid,
         egid=os.getegid(),
         in_userns=userns,
-        rootless=(euid != 0 or userns) if rootless is None else rootless,
+        rootless=is_rootless,
         cgroup_mode=mode,
         cgroup_mounts=mounts,
         unified_mount=unified,
@@ -195,5 +200,6 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None) -> HostFacts:
         apparmor=read_file("/sys/module/apparmor/parameters/enabled").startswith("Y"),
         selinux=os.access("/sys/fs/selinux/enforce", os.F_OK),
         rlimits=_rlimits() if rlimits else None,
+        oom_score_adj=int(read_file("/proc/self/oom_score_adj", "0")) if is_rootless else -1000,
         setgroups_denied=userns and read_file("/proc/self/setgroups").startswith("deny"),
     )

@@ -115,7 +115,12 @@ def before_namespaces(job: Job, process: Process) -> None:
             why = "raising a hard limit needs CAP_SYS_RESOURCE in the host's user namespace"
             job.plan.add("RLIMIT", number, soft, limit["hard"], path=f"{job.at}.rlimits[{index}]", why=why)
     score = process.get("oomScoreAdj")
-    if score is not None:
+    if score is not None and score < job.host.oom_score_adj:
+        # Engines ask rootless containers for it as for others; runc lets it pass, too.
+        job.plan.warnings.append(
+            f"{job.at}.oomScoreAdj: a rootless container cannot go below {job.host.oom_score_adj}"
+        )
+    elif score is not None:
         why = "proc(5): lowering it needs CAP_SYS_RESOURCE of the host; and not dumpable, the file would be root's"
         job.plan.add("PROC_SELF", "oom_score_adj", str(score), path=f"{job.at}.oomScoreAdj", why=why)
 

@@ -391,3 +391,15 @@ def _seconds(spec: Spec) -> float:
     start = time.perf_counter()
     specs.create(spec)
     return time.perf_counter() - start
+
+
+def test_a_rootless_container_keeps_an_oom_score_it_cannot_lower() -> None:
+    """proc(5): lowering needs CAP_SYS_RESOURCE; engines ask for it all the same."""
+    spec = specs.docker_like()
+    spec["process"]["oomScoreAdj"] = 10
+    made = specs.create(spec, HostFacts(rootless=True, oom_score_adj=100))
+    assert not [op for op in specs.every(made, "PROC_SELF") if op[0] == "oom_score_adj"]
+    assert any("oomScoreAdj" in warning for warning in made.warnings)
+    spec["process"]["oomScoreAdj"] = 200
+    made = specs.create(spec, HostFacts(rootless=True, oom_score_adj=100))
+    assert [op[1] for op in specs.every(made, "PROC_SELF") if op[0] == "oom_score_adj"] == ["200"]
