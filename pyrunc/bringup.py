@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pyrunc import console, launch
+from pyrunc import console, launch, log
 from pyrunc.errors import KernelError, StateError
 
 TYPE_CHECKING = False
@@ -39,6 +39,13 @@ def extra_fds(options: ProcessOptions) -> tuple[int, list[str]]:
                 hint="check --preserve-fds and LISTEN_FDS",
             ) from None
     return count, [f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else []
+
+
+def log_warnings(*sources: list[str]) -> None:
+    """Say what was done without; at the default level nobody hears it, as engines take every line for an error."""
+    for warnings in sources:
+        for warning in warnings:
+            log.warning(warning)
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -274,6 +274,7 @@ def _bring_up(
         init = _start_init(attempt, manager, the_plan)
         _answer(attempt, manager, init, the_plan, bringup.console_answer(options, attendance))
         _publish(attempt, init, options)
+        bringup.log_warnings(the_plan.warnings, init.warnings, manager.warnings)
     except BaseException as error:
         attempt.undo(error)
         raise

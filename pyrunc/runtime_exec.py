@@ -145,6 +145,7 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
         try:
             if state.start_time(found.pid) != found.start_time:
                 raise StateError("cannot exec in a stopped container")
+            bringup.log_warnings(the_plan.warnings)
             status = _serve(init, manager, options, attendance, found, spec)
         except BaseException:
             init.abort()
