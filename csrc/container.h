@@ -16,6 +16,7 @@
  *     starttime 56789      field 22 of /proc/PID/stat; the two together name a process for good
  *     needs poststop,...   why a verb needs Python; may be empty. See container_verbs.c for which word concerns which
  *     pidns private        or shared: SIGKILL of init does not end the others, so the whole cgroup is killed
+ *     keyring new          or caller: what exec does with the session keyring; only Python asks
  *     cgroup memory:/...   repeated; the controller is empty for cgroup v2
  *     cgmade /...          repeated: every directory that create made, parents first
  * Unknown keys are skipped: a change that an older reader must not miss raises the version.

@@ -280,7 +280,17 @@ class Container:
     pairs, `document` the state as JSON text with pid and status filled in.
     """
 
-    __slots__ = ("cgroups", "document", "made", "needs", "pid", "pidns_private", "start_time", "status")
+    __slots__ = (
+        "cgroups",
+        "document",
+        "made",
+        "needs",
+        "new_keyring",
+        "pid",
+        "pidns_private",
+        "start_time",
+        "status",
+    )
 
     def __init__(self, status: str, pid: int, start_time: int, header: str, document: bytes) -> None:
         self.status = status
@@ -289,6 +299,7 @@ class Container:
         self.document = document
         self.needs: list[str] = []
         self.pidns_private = True
+        self.new_keyring = True
         self.cgroups: list[tuple[str, str]] = []
         self.made: list[str] = []
         for line in header.split("\n"):
@@ -297,6 +308,8 @@ class Container:
                 self.needs = value.split(",") if value else []
             elif key == "pidns":
                 self.pidns_private = value == "private"
+            elif key == "keyring":
+                self.new_keyring = value == "new"
             elif key == "cgroup":
                 controllers, _, path = value.partition(":")
                 self.cgroups.append((controllers, path))

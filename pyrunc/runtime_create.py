@@ -257,20 +257,22 @@ def _bring_up(
 
     directory = state.create(ctx.root, container_id)
     record = _record(configuration, container_id, rootfs)
+    record.new_keyring = not options.no_new_keyring
     attempt = _Attempt(directory, record, spec)
     try:
         directory.write(state.CONFIG, configuration.text)
         manager = cgroups.manager(
             spec, container_id, facts, systemd=ctx.systemd_cgroup, disabled=ctx.cgroup_manager == "disabled"
         )
-        the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
-
         # Written before anything is made, so that a runtime killed at any point leaves what delete --force needs.
         record.cgroups = manager.paths
         record.made = manager.to_make
         directory.write(state.CREATING, record.render())
         attempt.manager = manager
         manager.create()
+        # Behind create: an ordinary user may have been refused some cgroups, and the plan mounts those that are left.
+        the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
+        record.cgroups = manager.paths
         init = _start_init(attempt, manager, the_plan)
         _answer(attempt, manager, init, the_plan, bringup.console_answer(options, attendance))
         _publish(attempt, init, options)

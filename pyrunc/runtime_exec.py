@@ -134,6 +134,7 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
             preserve_fds=count,
             extra_env=environment,
             init_pid=found.pid,
+            no_new_keyring=not found.new_keyring,
             seccomp=bringup.compile_seccomp(spec, ctx.root),
             cgroup_paths=directories,
         ),

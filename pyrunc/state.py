@@ -23,6 +23,7 @@ STATE = "state"
 CREATING = "state.creating"
 FIFO = "exec.fifo"
 LOCK_SECONDS = 10.0
+_MAKE_TRIES = 100
 # Stands for the pid of whoever feeds a hook: init replaces this byte, which no JSON text holds, by its own pid.
 OWN_PID = -1
 _OWN_PID_MARK = b"\x01"
@@ -88,6 +89,7 @@ class Record:
         "document",
         "made",
         "needs",
+        "new_keyring",
         "pid",
         "pidns_private",
         "start_time",
@@ -100,6 +102,7 @@ class Record:
         self.start_time = 0
         self.needs: list[str] = []
         self.pidns_private = True
+        self.new_keyring = True
         self.cgroups: Sequence[tuple[str, str]] = ()
         self.made: Sequence[str] = ()
         self.created = now()
@@ -125,6 +128,7 @@ class Record:
             f"starttime {self.start_time}",
             f"needs {','.join(self.needs)}",
             f"pidns {'private' if self.pidns_private else 'shared'}",
+            f"keyring {'new' if self.new_keyring else 'caller'}",
         ]
         lines += [f"cgroup {controller}:{path}" for controller, path in self.cgroups]
         lines += [f"cgmade {path}" for path in self.made]
@@ -157,18 +161,21 @@ class StateDir:
     def write(self, name: str, content: bytes) -> None:
         """Write a file of the directory atomically: whole or not at all. Raises KernelError."""
         temporary = f".{name}.new"
+        call = "open"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             fd = os.open(temporary, flags, 0o600, dir_fd=self.fd)
+            call = "write"
             try:
                 view = memoryview(content)
                 while view:
                     view = view[os.write(fd, view) :]
             finally:
                 os.close(fd)
+            call = "rename"
             os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
-            raise KernelError("write", error.errno or 0, f"{self.path}/{name}") from error
+            raise KernelError(call, error.errno or 0, f"{self.path}/{name}") from error
 
     def rename(self, old: str, new: str) -> None:
         """Rename within the directory. Raises KernelError."""
@@ -179,13 +186,16 @@ class StateDir:
 
     def make_fifo(self) -> int:
         """Make exec.fifo and return an O_PATH descriptor of it for init."""
+        call = "mkfifo"
         try:
             os.mkfifo(FIFO, 0o600, dir_fd=self.fd)
             # init opens it as the container's user; nobody else gets past the directory's own mode.
+            call = "chmod"
             os.chmod(FIFO, 0o622, dir_fd=self.fd)  # noqa: S103
+            call = "open"
             return os.open(FIFO, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
         except OSError as error:
-            raise KernelError("mkfifo", error.errno or 0, f"{self.path}/{FIFO}") from error
+            raise KernelError(call, error.errno or 0, f"{self.path}/{FIFO}") from error
 
     def remove(self) -> None:
         """Remove the directory and the plain files in it (nothing else is ever made there)."""
@@ -216,32 +226,69 @@ def _lock(fd: int, path: str) -> bool:
     return there.st_ino == os.fstat(fd).st_ino
 
 
+def _make(root: str, path: str) -> None:
+    for _ in range(_MAKE_TRIES):
+        try:
+            os.makedirs(root, 0o711, exist_ok=True)
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            raise _exists(path) from None
+        except FileNotFoundError:
+            continue  # the root was removed in between
+        except OSError as error:
+            raise KernelError("mkdir", error.errno or errno.EIO, error.filename or path) from error
+        return
+    raise StateError(f"'{root}' is removed by others faster than it can be made")
+
+
+def _exists(path: str) -> StateError:
+    name = path.rpartition("/")[2]
+    hint = f"remove it with: pyrunc delete --force {name}"
+    return StateError("container with given ID already exists", hint=hint)
+
+
+def _open_locked(path: str) -> int:
+    """The directory that was just made, locked; -1 when a delete --force came first.
+
+    It need not be the one we made: that may have been deleted, and made again by somebody who uses it by now.
+    """
+    call = "open"
+    fd = -1
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        call = "flock"
+        if _lock(fd, path):
+            call = "getdents64"
+            if os.listdir(fd):
+                raise _exists(path)
+            return fd
+    except FileNotFoundError:
+        pass
+    except BaseException as error:
+        if fd >= 0:
+            os.close(fd)
+        if not isinstance(error, OSError):
+            raise
+        # Nobody can have put anything in unless it is theirs, and then this does nothing.
+        try:
+            os.rmdir(path)
+        except OSError as later:
+            error.add_note(f"while cleaning up: {later}")
+        raise KernelError(call, error.errno or errno.EIO, path) from error
+    if fd >= 0:
+        os.close(fd)
+    return -1
+
+
 def create(root: str, container_id: str) -> StateDir:
     """Make and lock `<root>/<container_id>`; mkdir decides who of several is first.
 
     Raises StateError when there is one already, KernelError when the root cannot be used.
     """
     path = f"{root}/{container_id}"
-    try:
-        os.makedirs(root, 0o711, exist_ok=True)
-        for _ in range(100):
-            try:
-                os.mkdir(path, 0o700)
-            except FileExistsError:
-                raise StateError(
-                    "container with given ID already exists",
-                    hint=f"remove it with: pyrunc delete --force {container_id}",
-                ) from None
-            except FileNotFoundError:
-                os.makedirs(root, 0o711, exist_ok=True)
-                continue
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            except FileNotFoundError:
-                continue  # a delete --force came between mkdir and open
-            if _lock(fd, path):
-                return StateDir(root, container_id, fd)
-            os.close(fd)
-    except OSError as error:
-        raise KernelError("mkdir", error.errno or errno.EIO, path) from error
+    for _ in range(_MAKE_TRIES):
+        _make(root, path)
+        fd = _open_locked(path)
+        if fd >= 0:
+            return StateDir(root, container_id, fd)
     raise StateError(f"'{path}' is removed by others faster than it can be made")

@@ -69,6 +69,7 @@ def test_the_record_has_a_header_and_the_document() -> None:
         "starttime 34",
         "needs poststop",
         "pidns private",
+        "keyring new",
         "cgroup memory:/sys/fs/cgroup/memory/c1",
         "cgmade /sys/fs/cgroup/memory/c1",
     ]
