@@ -28,8 +28,8 @@ class HostFacts:
 
     `cgroup_mounts` maps a v1 controller ("memory", "name=systemd") to (mount point, root of that mount);
     `unified_mount` is where cgroup2 is mounted, or None; `own_cgroups` maps a controller ("" for v2) to the path in
-    /proc/self/cgroup; `rlimits` maps a resource number to (soft, hard); `bounding_caps` is a bit set; below `oom_score_adj` a rootless
-    process may not go.
+    /proc/self/cgroup; `rlimits` maps a resource number to (soft, hard); `bounding_caps` is a bit set; a
+    rootless process may not go below `oom_score_adj`.
     """
 
     __slots__ = (

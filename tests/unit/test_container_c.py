@@ -305,17 +305,17 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "NUL": (GOOD.replace(b"pid 0", b"pid 0\0"), "line 2: a NUL byte"),
     "cgroup": (
         GOOD.replace(b"\n\n", b"\ncgroup /x\n\n", 1),
-        "line 6: the cgroup is not 'controller:/directory'",
+        "line 7: the cgroup is not 'controller:/directory'",
     ),
     "relative": (
         GOOD.replace(b"\n\n", b"\ncgmade x\n\n", 1),
-        "line 6: the cgroup directory is not absolute",
+        "line 7: the cgroup directory is not absolute",
     ),
     "dots": (
         GOOD.replace(b"\n\n", b"\ncgmade /x/../y\n\n", 1),
-        "line 6: the cgroup directory is not absolute",
+        "line 7: the cgroup directory is not absolute",
     ),
-    "long": (GOOD.replace(b"\n\n", b"\ncgmade " + LONG + b"\n\n", 1), "line 6: the cgroup directory is not"),
+    "long": (GOOD.replace(b"\n\n", b"\ncgmade " + LONG + b"\n\n", 1), "line 7: the cgroup directory is not"),
     "no document": (GOOD[: GOOD.index(b"\n\n") + 2], "the document below has no place for pid and status"),
     "no status": (
         GOOD.replace(b"stopped", b"started"),
