@@ -148,9 +148,8 @@ enum plan_op {
 #define MOUNT_FLAG_COPY_UP 2u      /* tmpcopyup: fill the new tmpfs from the directory it covers */
 #define MOUNT_FLAG_RECURSIVE 4u    /* rbind */
 #define MOUNT_FLAG_NO_CREATE 8u    /* a missing target is skipped, not made */
-#define MOUNT_FLAG_OPTIONAL                                                                                            \
-	16u /* EPERM/EINVAL of the kernel is not an error: go on with the next op (which is the fallback) */
-#define MOUNT_FLAG_DONE_SKIP 32u /* when this mount succeeds, skip the next op (its fallback) */
+#define MOUNT_FLAG_OPTIONAL 16u    /* EPERM/EINVAL of the kernel is not an error: the next op is the fallback */
+#define MOUNT_FLAG_DONE_SKIP 32u   /* when this mount succeeds, skip the next op (its fallback) */
 #define MOUNT_FLAG_SOURCE_NOFOLLOW 64u
 #define MOUNT_FLAG_TARGET_NOFOLLOW 128u
 #define MOUNT_FLAG_MQUEUE_LABEL 256u
