@@ -11,7 +11,6 @@
 #include <stdnoreturn.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -198,11 +197,6 @@ int64_t shim_fs_type(const char *path)
 	struct statfs answer;
 
 	return statfs(path, &answer) < 0 ? -errno : (int64_t)(uint32_t)answer.f_type;
-}
-
-int shim_set_subreaper(int on)
-{
-	return prctl(PR_SET_CHILD_SUBREAPER, (unsigned long)on, 0, 0, 0) < 0 ? -errno : 0;
 }
 
 int shim_namespace_type(int fd)

@@ -134,8 +134,13 @@ def namespace_type(fd: int) -> int:
 
 
 def set_subreaper(on: bool) -> None:
-    """Let orphans of our children become ours, so that attached run and exec can wait for init. prctl(2)."""
-    _check(lib.shim_set_subreaper(1 if on else 0), "prctl", "PR_SET_CHILD_SUBREAPER")
+    """Let orphans of our children become ours, so that attached run and exec can wait for them. prctl(2)."""
+    import prctl  # 1 ms that only the attached commands pay
+
+    try:
+        prctl.set_child_subreaper(1 if on else 0)
+    except OSError as error:
+        raise KernelError("prctl", error.errno or 0, "PR_SET_CHILD_SUBREAPER") from error
 
 
 # --- seccomp: libseccomp behind csrc/seccomp_filter.c -----------------------------------------------------------------
