@@ -64,9 +64,12 @@ static int executable(const char *path)
 		return errno;
 	if (S_ISDIR(st.st_mode))
 		return EISDIR;
-	if (syscall(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS) < 0 && errno != ENOSYS)
-		return errno;
-	return 0;
+	if (syscall(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS) == 0)
+		return 0;
+	/* an old kernel, or a filter that does not know the call: better no answer than a wrong one, execve has its own */
+	if (errno == ENOSYS || errno == EPERM)
+		return (st.st_mode & 0111) != 0 ? 0 : EACCES;
+	return errno;
 }
 
 /* "next" of "next:rest" and `name` joined; the rest, or NULL behind the last element. */

@@ -65,6 +65,16 @@ int note_fs(struct init *in, enum plan_step step, int fs_fd, const char *text)
 	return -1;
 }
 
+static int write_message(const struct init *in, const struct sync_message *message)
+{
+	ssize_t n;
+
+	do {
+		n = write(in->report_fd, message, sizeof(*message));
+	} while (n < 0 && errno == EINTR);
+	return n == (ssize_t)sizeof(*message) ? 0 : -1;
+}
+
 static int send_message(struct init *in, const struct sync_message *message, int fd)
 {
 	struct iovec iov = {.iov_base = (void *)(uintptr_t)message, .iov_len = sizeof(*message)};
@@ -75,17 +85,16 @@ static int send_message(struct init *in, const struct sync_message *message, int
 	struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
 
-	if (in->report_is_fifo)
-		return write(in->report_fd, message, sizeof(*message)) == sizeof(*message) ? 0 : -1;
-	if (fd >= 0) {
-		memset(&control, 0, sizeof(control));
-		header.msg_control = control.bytes;
-		header.msg_controllen = sizeof(control.bytes);
-		CMSG_FIRSTHDR(&header)->cmsg_level = SOL_SOCKET;
-		CMSG_FIRSTHDR(&header)->cmsg_type = SCM_RIGHTS;
-		CMSG_FIRSTHDR(&header)->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&header)), &fd, sizeof(int));
-	}
+	/* a filter that is loaded by now may not let us call anything that programs need less than write(2) */
+	if (fd < 0)
+		return write_message(in, message);
+	memset(&control, 0, sizeof(control));
+	header.msg_control = control.bytes;
+	header.msg_controllen = sizeof(control.bytes);
+	CMSG_FIRSTHDR(&header)->cmsg_level = SOL_SOCKET;
+	CMSG_FIRSTHDR(&header)->cmsg_type = SCM_RIGHTS;
+	CMSG_FIRSTHDR(&header)->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&header)), &fd, sizeof(int));
 	do {
 		n = sendmsg(in->report_fd, &header, MSG_NOSIGNAL);
 	} while (n < 0 && errno == EINTR);
@@ -132,7 +141,7 @@ void sync_wait(struct init *in)
 	ssize_t n;
 
 	do {
-		n = recv(in->sync_fd, &answer, sizeof(answer), 0);
+		n = read(in->sync_fd, &answer, sizeof(answer));
 	} while (n < 0 && errno == EINTR);
 	if (n == 0)
 		_exit(INIT_EXIT_FAILED);

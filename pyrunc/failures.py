@@ -95,7 +95,7 @@ def _hint(op: wire.Op, message: wire.Message) -> str | None:
         return "raising a hard limit needs CAP_SYS_RESOURCE in the initial user namespace"
     if message.step == "setgroups_denied":
         return "the user namespace denies setgroups; leave out additionalGids or map groups with newgidmap"
-    if message.step in ("setresuid", "setresgid", "setgroups") and message.errno == errno.EINVAL:
+    if message.step in ("setuid", "setgid", "setgroups") and message.errno == errno.EINVAL:
         return "the id is not mapped in the container's user namespace"
     if op.name == "EXEC" and message.errno == errno.ENOEXEC:
         return "the file is no program this kernel can run: another architecture, or a script without #!"

@@ -95,7 +95,7 @@ STEPS: tuple[str, ...] = (
     "mount_setattr", "mount", "umount2", "pivot_root", "chroot", "chdir", "mkdirat",
     "mknodat", "symlinkat", "fchownat", "fchmodat", "openat", "read", "write",
     "setns", "unshare", "clone", "sethostname", "setdomainname", "setrlimit",
-    "prctl", "capset", "setgroups", "setresgid", "setresuid", "seccomp",
+    "prctl", "capset", "setgroups", "setgid", "setuid", "seccomp",
     "execve", "getcwd", "fstatfs", "fstat", "ioctl", "setsid", "dup3", "sendmsg",
     "recvmsg", "personality", "sched_setattr", "ioprio_set", "set_mempolicy",
     "sched_setaffinity", "keyctl", "socket", "close_range", "hook", "hook_timeout",

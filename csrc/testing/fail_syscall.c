@@ -54,7 +54,7 @@ static const struct name calls[] = {
 	X(mount_setattr) X(move_mount) X(open_tree) X(openat) X(openat2) X(personality) X(pidfd_open)
 	X(pidfd_send_signal) X(pivot_root) X(prctl) X(prlimit64) X(read) X(readlinkat) X(recvmsg) X(renameat2)
 	X(sched_setaffinity) X(sched_setattr) X(seccomp) X(sendmsg) X(set_mempolicy) X(setgroups) X(sethostname)
-	X(setdomainname) X(setns) X(setresgid) X(setresuid) X(setsid) X(socket) X(statx) X(symlinkat) X(umount2)
+	X(setdomainname) X(setns) X(setgid) X(setuid) X(setsid) X(socket) X(statx) X(symlinkat) X(umount2)
 	X(unlinkat) X(unshare) X(waitid) X(write)
 #undef X
 };

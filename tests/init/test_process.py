@@ -104,7 +104,7 @@ def test_unmapped_user(machine: Machine, rootfs: Path) -> None:
     """EINVAL with the number."""
     plan = [*in_rootfs(rootfs), op("USER", 5, 0, [], 0), op("DONE")]
     error = machine.run(plan, unshare=NEWNS | NEWUSER, outside=map_root).failed()
-    assert (error.step, error.errno, error.text) == ("setresuid", errno.EINVAL, "5")
+    assert (error.step, error.errno, error.text) == ("setuid", errno.EINVAL, "5")
 
 
 def test_setgroups_denied(machine: Machine, rootfs: Path) -> None:
