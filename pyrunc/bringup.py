@@ -52,15 +52,23 @@ def write_pid_file(path: str, pid: int) -> None:
     """Digits and nothing else (go-runc's Atoi takes no newline), written as `.NAME` and renamed. Raises KernelError."""
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}")
+    call = "open"
+    # Not O_EXCL: a runtime that was killed here must not keep the next one from writing.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        fd = os.open(temporary, flags, 0o644)
         try:
+            call = "write"
             os.write(fd, b"%d" % pid)
+            call = "rename"
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
         finally:
             os.close(fd)
-        os.rename(temporary, path)
     except OSError as error:
-        raise KernelError("open", error.errno or 0, path, hint="the pid file cannot be written") from error
+        raise KernelError(call, error.errno or 0, path, hint="the pid file cannot be written") from error
 
 
 def compile_seccomp(spec: Spec, root: str) -> Filter | None:

@@ -6,6 +6,7 @@ loaded on import, python-prctl inside the one function that needs it. Every func
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -96,18 +97,25 @@ def spawn(
 def sealed_memfd(name: str, content: bytes) -> int:
     """A close-on-exec memfd with `content` that nobody can change any more. memfd_create(2), fcntl(2) F_ADD_SEALS."""
     flags = _MFD_CLOEXEC | _MFD_ALLOW_SEALING
+    call = "memfd_create"
+    fd = -1
     try:
-        fd = os.memfd_create(name, flags | _MFD_EXEC)
-    except OSError:
-        fd = os.memfd_create(name, flags)  # before Linux 6.3
-    try:
+        try:
+            fd = os.memfd_create(name, flags | _MFD_EXEC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # before Linux 6.3
+                raise
+            fd = os.memfd_create(name, flags)
+        call = "write"
         view = memoryview(content)
         while view:
             view = view[os.write(fd, view) :]
+        call = "fcntl"
         fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
     except OSError as error:
-        os.close(fd)
-        raise KernelError("memfd_create", error.errno or 0, name) from error
+        if fd >= 0:
+            os.close(fd)
+        raise KernelError(call, error.errno or 0, name) from error
     return fd
 
 

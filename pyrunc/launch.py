@@ -95,6 +95,8 @@ class Init:
             )
         except ConnectionResetError:
             return b"", -1
+        except OSError as error:
+            raise KernelError("recvmsg", error.errno or 0, "init's socket") from error
         fd = -1
         for level, kind, content in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
@@ -113,6 +115,8 @@ class Init:
             self.sock.send(wire.SYNC_GO.to_bytes(4, wire.ORDER))
         except BrokenPipeError:
             pass  # it is gone: receive() tells why
+        except OSError as error:
+            raise KernelError("send", error.errno or 0, "init's socket") from error
 
     def died(self) -> PyruncError:
         """Why there was an end of file where there should be none: reaps init."""
@@ -176,7 +180,10 @@ def start(
     `deadline` False leaves the time between two messages open (hooks without a timeout run inside init). Raises
     KernelError with the JSON path of the op whose file could not be opened.
     """
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    try:
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    except OSError as error:
+        raise KernelError("socketpair", error.errno or 0) from error
     opened: dict[wire.Fd, int] = {}
     memfds: list[int] = []
     try:

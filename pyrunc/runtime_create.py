@@ -230,7 +230,7 @@ def _publish(attempt: _Attempt, init: launch.Init, options: CreateOptions) -> No
         bringup.write_pid_file(options.pid_file, init.pid)
         attempt.pid_file = options.pid_file
     directory.write(state.STATE, attempt.record.render())
-    os.unlink(state.CREATING, dir_fd=directory.fd)
+    directory.drop(state.CREATING)
     init.go()
 
 

@@ -177,12 +177,12 @@ class StateDir:
         except OSError as error:
             raise KernelError(call, error.errno or 0, f"{self.path}/{name}") from error
 
-    def rename(self, old: str, new: str) -> None:
-        """Rename within the directory. Raises KernelError."""
+    def drop(self, name: str) -> None:
+        """Remove a file of the directory. Raises KernelError."""
         try:
-            os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            os.unlink(name, dir_fd=self.fd)
         except OSError as error:
-            raise KernelError("rename", error.errno or 0, f"{self.path}/{old}") from error
+            raise KernelError("unlink", error.errno or 0, f"{self.path}/{name}") from error
 
     def make_fifo(self) -> int:
         """Make exec.fifo and return an O_PATH descriptor of it for init."""

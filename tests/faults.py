@@ -1,4 +1,7 @@
-"""Kernels that lack a system call or refuse it: csrc/testing/fail_syscall.c, and how to put it before a command."""
+"""Kernels that lack a system call or refuse it, and runtimes that die or fail at a certain call.
+
+csrc/testing/fail_syscall.c and at_call.c, and how to put them before a command.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ import support
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SOURCE = os.path.join(support.PROJECT, "csrc/testing/fail_syscall.c")
 _FLAGS = ["-std=gnu11", "-O1", "-static", "-Wall", "-Wextra", "-Werror"]
 USAGE_ERROR = 125
 NO_COMMAND = 127
@@ -28,11 +30,42 @@ class FailSyscall:
         return [self.program, *(word for rule in rules for word in rule.split()), "--"]
 
 
+class AtCall:
+    """The calls of a command that change something: listed, or the command killed or failed at one of them."""
+
+    def __init__(self, program: str, report: str) -> None:
+        self.program = program
+        self.report = report
+
+    def kill(self, number: int) -> list[str]:
+        """What stands before a command that dies right behind its call `number` (1 is the first, 0: before it)."""
+        return [self.program, self.report, "kill", str(number), "--"]
+
+    def fail(self, number: int, error: int) -> list[str]:
+        """What stands before a command whose call `number` is not made and answers the errno `error`."""
+        return [self.program, self.report, "fail", str(number), str(error), "--"]
+
+    def calls(self) -> list[str]:
+        """The calls of the last command, "name detail" each, up to where it was stopped."""
+        with open(self.report, encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read().splitlines()
+
+
 def build(folder: Path) -> FailSyscall:
     """The helper as meson built it, or built on the spot in `folder`."""
-    ready = os.path.join(support.BUILD, "fail_syscall")
-    if os.path.exists(ready) and os.stat(ready).st_mtime >= os.stat(_SOURCE).st_mtime:
-        return FailSyscall(ready)
-    program = str(folder / "fail_syscall")
-    subprocess.run(["cc", *_FLAGS, _SOURCE, "-o", program], check=True)
-    return FailSyscall(program)
+    return FailSyscall(_program("fail_syscall", folder))
+
+
+def build_at_call(folder: Path) -> AtCall:
+    """The helper as meson built it, or built on the spot in `folder`, where its report goes in any case."""
+    return AtCall(_program("at_call", folder), str(folder / "calls"))
+
+
+def _program(name: str, folder: Path) -> str:
+    source = os.path.join(support.PROJECT, f"csrc/testing/{name}.c")
+    ready = os.path.join(support.BUILD, name)
+    if os.path.exists(ready) and os.stat(ready).st_mtime >= os.stat(source).st_mtime:
+        return ready
+    program = str(folder / name)
+    subprocess.run(["cc", *_FLAGS, source, "-o", program], check=True)
+    return program
