@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import _signal
 import _socket
+import errno
 import os
 import select
 
@@ -154,6 +155,9 @@ def _open(op: wire.Op, fd: wire.Fd) -> int:
             return kernel.open_tree(fd.arg, recursive=fd.recursive)
         return os.open(fd.arg, os.O_RDONLY | os.O_CLOEXEC)
     except KernelError as error:
+        if error.errno == errno.EPERM:
+            # Root of a user namespace that does not own our mount namespace: init clones it in one of its own.
+            return -1
         raise KernelError(error.syscall, error.errno, error.arg, path=op.path) from error
     except OSError as error:
         hint = "the namespace's file or process is gone" if fd.kind == "ns" else None
@@ -191,7 +195,7 @@ def start(
         memfds.append(kernel.sealed_memfd("plan", wire.encode(ops, opened)))
         memfds.append(kernel.sealed_memfd("pyrunc-init", init_program()))
         argv = [b"pyrunc: [init]", b"%d" % theirs.fileno(), b"%d" % memfds[0]]
-        keep = [theirs.fileno(), memfds[0], *opened.values()]
+        keep = [theirs.fileno(), memfds[0], *[fd for fd in opened.values() if fd >= 0]]
         pid, pidfd = kernel.spawn(
             argv, [], exe_fd=memfds[1], keep=keep, clone_flags=clone_flags, cgroup_fd=cgroup_fd
         )
@@ -203,6 +207,6 @@ def start(
         for fd in memfds:
             os.close(fd)
         for key, fd in opened.items():
-            if key.kind not in known:
+            if key.kind not in known and fd >= 0:
                 os.close(fd)
     return Init(ops, pid, pidfd, ours, deadline)
