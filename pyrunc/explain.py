@@ -266,15 +266,19 @@ def text(plan: Plan) -> str:
 
 
 def bundle(ctx: Context, directory: str, *, as_json: bool = False) -> str:
-    """What `create` would do with this bundle, on this host, by this user. Makes and changes nothing.
+    """What `create` would do with this bundle, on this host. Makes and changes nothing.
 
-    Raises ConfigError for a configuration that create would refuse too.
+    An ordinary user sees what root's create would do where the configuration makes no user namespace, as only root
+    could run it. Raises ConfigError for a configuration that create would refuse too.
     """
     from pyrunc import bringup, cgroups, config, host, plan, rules
 
     configuration = config.load(directory)
     spec = configuration.spec
     facts = host.gather(rlimits=bool((spec.get("process") or {}).get("rlimits")), rootless=ctx.rootless)
+    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
+    if facts.euid != 0 and ctx.rootless is None and not any(item["type"] == "user" for item in namespaces):
+        facts.as_root()
     rules.check(spec, facts)
     container_id = os.path.basename(configuration.bundle) or "container"
     manager = cgroups.manager(

@@ -91,6 +91,12 @@ class HostFacts:
         self.setgroups_denied = setgroups_denied
         self.oom_score_adj = oom_score_adj
 
+    def as_root(self) -> None:
+        """Become what root would find here, for telling what it would do."""
+        self.euid = self.egid = 0
+        self.rootless = False
+        self.oom_score_adj = -1000
+
 
 def read_file(path: str, default: str = "") -> str:
     """A small file of /proc or /sys whole, `default` when it cannot be read."""

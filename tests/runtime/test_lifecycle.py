@@ -12,7 +12,7 @@ import pytest
 import support
 
 if TYPE_CHECKING:
-    from containers import Bundle, BundleFactory, Container, ContainerFactory
+    from containers import Bundle, BundleFactory, Container, ContainerFactory, User
 
 pytestmark = pytest.mark.root
 
@@ -315,3 +315,19 @@ def test_pause_and_resume(container: ContainerFactory, bundle: BundleFactory, vi
     one.pyrunc("pause", one.id).ok()
     one.kill("KILL").ok()
     assert one.wait() == -9
+
+
+def test_explain_needs_no_root_and_changes_nothing(
+    rootless: User, container: ContainerFactory, bundle: BundleFactory
+) -> None:
+    """An ordinary user sees the plan that root's create would carry out, as text and as JSON."""
+    what = bundle("busybox", "true").write()
+    os.chmod(os.path.dirname(what.path), 0o755)
+    words = [*rootless.prefix, rootless.pyrunc, "explain", "--bundle", what.path]
+    text = support.run(*words).ok().out
+    assert "$.process.args" in text
+    document = support.run(*words, "--json").ok().json()
+    assert isinstance(document, dict)
+    mine = container(what).pyrunc("explain", "--bundle", what.path).ok().out
+    assert mine.count("\n") == text.count("\n")
+    assert support.mounts_below(what.path) == []
