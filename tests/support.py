@@ -6,11 +6,13 @@ Importable as `support` from every test (pyproject.toml: pythonpath); containers
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -281,12 +283,13 @@ def status_field(pid: int, name: str) -> str:
 def kill_children(known: Sequence[int]) -> list[str]:
     """End and reap every child of ours that is not in `known`; describe those that were still running."""
     found: list[str] = []
-    for pid in children():
-        if pid in known:
-            continue
+    mine = [pid for pid in children() if pid not in known]
+    for pid in mine:
         if not process_gone(pid):
             found.append(f"process {pid} {_command_line(pid)}")
             os.kill(pid, signal.SIGKILL)
+    # The youngest first: the init of a pid namespace only ends when all the others in it are reaped.
+    for pid in reversed(mine):
         wait_for_exit(pid)
     return found
 
@@ -332,3 +335,21 @@ def remove_scratch(path: str) -> list[str]:
         run("umount", "-l", point)
     shutil.rmtree(path, ignore_errors=True)
     return left
+
+
+# --- Seccomp ----------------------------------------------------------------------------------------------------------
+
+_NOTIF_RECV = 0xC0502100
+_NOTIF_SEND = 0xC0182101
+_NOTIF_SIZE = 80
+
+
+def answer_seccomp(listener: int, *, number: int, error: int) -> None:
+    """Answer one notification of the call `number` with -`error`, as an agent does. seccomp_unotify(2)."""
+    ready, _, _ = select.select([listener], [], [], 10)
+    assert ready, "no notification in time"
+    request = bytearray(_NOTIF_SIZE)
+    fcntl.ioctl(listener, _NOTIF_RECV, request)
+    identity, _pid, _flags, call = struct.unpack_from("<QIIi", request)
+    assert call == number
+    fcntl.ioctl(listener, _NOTIF_SEND, struct.pack("<QqiI", identity, 0, -error, 0))
