@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Linux,
         Memory,
         MemoryPolicy,
+        Process,
         Resources,
         Seccomp,
         SeccompRule,
@@ -35,6 +36,7 @@ _IPC_SYSCTLS = {
 }
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 _MAX_ERRNO = 4095
+_NO_SELINUX = "selinux label is specified in config, but selinux is disabled or not supported"
 _NAME_MAX = 15  # IFNAMSIZ without the final NUL, netdevice(7)
 # Docker casts its -1 for "not set" to an unsigned number.
 _UNSET_SWAPPINESS = (1 << 64) - 1
@@ -282,18 +284,20 @@ def _rdt(linux: Linux) -> None:
 def _security_modules(spec: Spec, host: HostFacts | None) -> None:
     if not host:
         return
-    process, linux = spec.get("process") or {}, spec.get("linux") or {}
+    labels(spec.get("process") or {}, host, "$.process")
+    if (spec.get("linux") or {}).get("mountLabel") and not host.selinux:
+        fail(_NO_SELINUX, "$.linux.mountLabel")
+
+
+def labels(process: Process, host: HostFacts, path: str) -> None:
+    """A label that nothing would enforce must not look as if it were. Raises ConfigError; `path`: of the process."""
     if process.get("apparmorProfile") and not host.apparmor:
         fail(
             "apparmor profile is specified in config, but apparmor is disabled or not supported",
-            "$.process.apparmorProfile",
+            f"{path}.apparmorProfile",
         )
-    if not host.selinux:
-        text = "selinux label is specified in config, but selinux is disabled or not supported"
-        if process.get("selinuxLabel"):
-            fail(text, "$.process.selinuxLabel")
-        if linux.get("mountLabel"):
-            fail(text, "$.linux.mountLabel")
+    if process.get("selinuxLabel") and not host.selinux:
+        fail(_NO_SELINUX, f"{path}.selinuxLabel")
 
 
 def _seccomp(seccomp: Seccomp) -> None:

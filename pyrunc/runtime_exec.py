@@ -5,9 +5,23 @@ Imported by runtime's callers for this verb only, so that no other pays for it. 
 
 from __future__ import annotations
 
+import errno
 import os
 
-from pyrunc import bringup, cgroups, config, console, host, kernel, launch, plan, rules, runtime, state
+from pyrunc import (
+    bringup,
+    cgroups,
+    config,
+    console,
+    host,
+    kernel,
+    launch,
+    plan,
+    rules,
+    rules_linux,
+    runtime,
+    state,
+)
 from pyrunc.errors import KernelError, StateError
 
 TYPE_CHECKING = False
@@ -93,7 +107,14 @@ def _start(
                 the_plan.ops, known={}, clone_flags=the_plan.clone_flags, cgroup_fd=cgroup_fd
             )
         except KernelError as error:
-            if error.syscall != "clone3" or cgroup_fd < 0 or forced:
+            if error.syscall != "clone3" or cgroup_fd < 0:
+                raise
+            if forced and error.errno == errno.EBUSY:
+                raise StateError(
+                    f"the cgroup '{directories[0][1]}' holds no processes: controllers are delegated below it",
+                    hint="name one of its children by --cgroup, or leave the option out",
+                ) from error
+            if forced:
                 raise
             # EBUSY: the container delegated controllers to children, so its own cgroup holds no processes any more.
             os.close(cgroup_fd)
@@ -122,6 +143,7 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
     console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
     count, environment = bringup.extra_fds(options)
     facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
+    rules_linux.labels(process, facts, json_path)
     directories = _cgroup_directories(found.cgroups, options)
     the_plan = plan.exec_process(
         process,

@@ -10,31 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
+from namespaces import FILES, ROOT, inode, mapped, recorded_cgroups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from containers import Bundle, BundleFactory, Container, ContainerFactory
+    from containers import Bundle, BundleFactory, ContainerFactory
 
 pytestmark = pytest.mark.root
-
-# type in the configuration -> name below /proc/PID/ns
-FILES = {
-    "cgroup": "cgroup",
-    "ipc": "ipc",
-    "mount": "mnt",
-    "network": "net",
-    "pid": "pid",
-    "time": "time",
-    "user": "user",
-    "uts": "uts",
-}
-ROOT = 100000
-
-
-def inode(pid: int | str, kind: str) -> str:
-    """What names the namespace of a process, as the probe prints it."""
-    return str(os.stat(f"/proc/{pid}/ns/{FILES[kind]}").st_ino)
 
 
 def bare(what: Bundle) -> Bundle:
@@ -43,14 +26,6 @@ def bare(what: Bundle) -> Bundle:
     what.mapping("linux").pop("readonlyPaths", None)
     what.mapping("linux").pop("maskedPaths", None)
     what.spec["mounts"] = [what.at("mounts", 0), what.at("mounts", 1)]
-    return what
-
-
-def mapped(what: Bundle, base: int = ROOT) -> Bundle:
-    """With a user namespace of its own."""
-    what.namespace("user")
-    for key in ("uidMappings", "gidMappings"):
-        what.mapping("linux")[key] = [{"containerID": 0, "hostID": base, "size": 65536}]
     return what
 
 
@@ -348,17 +323,6 @@ def test_cgroup_namespace_shows_the_containers_own_root(
             assert path == "/", (controllers, path)
     directory = "/sys/fs/cgroup" if view == "v2" else "/sys/fs/cgroup/pids"
     assert one.exec("/bin/probe", "cat", f"{directory}/cgroup.procs").ok().out.split()[0] == "1"
-
-
-def recorded_cgroups(one: Container) -> list[tuple[str, str]]:
-    """(controller, directory) as create wrote them down."""
-    found = []
-    with open(os.path.join(one.root, one.id, "state"), encoding="utf-8") as stream:
-        for line in stream:
-            if line.startswith("cgroup "):
-                controller, _, path = line[7:].rstrip("\n").partition(":")
-                found.append((controller, path))
-    return found
 
 
 def test_without_cgroup_namespace_paths_are_the_hosts(
