@@ -507,7 +507,7 @@ def test_a_killing_filter(container: ContainerFactory, profile: Bundle) -> None:
 def test_a_call_of_a_later_kernel_is_not_known(container: ContainerFactory, profile: Bundle) -> None:
     """Programs try a newer call and fall back at ENOSYS; EPERM would be the end of them."""
     profile.mapping("linux", "seccomp").update(defaultAction="SCMP_ACT_ERRNO", defaultErrnoRet=1)
-    _rule(profile, *EVERYDAY, "mkdir", action="SCMP_ACT_ALLOW")
+    _rule(profile, *EVERYDAY.split(), "mkdir", action="SCMP_ACT_ALLOW")
     found = facts(container, profile, "seccomp", str(TOMORROW), "--", "seccomp", str(SETHOSTNAME))
     assert found.all("syscall") == [f"{TOMORROW} -38", f"{SETHOSTNAME} -1"]
 
@@ -516,7 +516,7 @@ def test_a_call_of_a_later_kernel_is_not_known(container: ContainerFactory, prof
 EVERYDAY = (
     "prctl setgroups setgid setuid capget capset getcwd chdir newfstatat fstat read write close openat execve"
     " exit_group futex getppid arch_prctl set_tid_address writev brk mmap munmap ioctl rt_sigprocmask"
-).split()
+)
 
 
 @pytest.mark.parametrize("user", [0, 1000])
@@ -526,7 +526,7 @@ def test_a_profile_made_for_runc_is_enough(
 ) -> None:
     """Without noNewPrivileges the filter is on while init still works: it then does with what others need."""
     profile.mapping("linux", "seccomp")["defaultAction"] = "SCMP_ACT_ERRNO"
-    _rule(profile, *EVERYDAY, action="SCMP_ACT_ALLOW")
+    _rule(profile, *EVERYDAY.split(), action="SCMP_ACT_ALLOW")
     process = profile.mapping("process")
     process["user"] = {"uid": user, "gid": user, "additionalGids": [5]}
     process["noNewPrivileges"] = not privileged
