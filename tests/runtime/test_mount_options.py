@@ -1,0 +1,228 @@
+"""config.md, "Linux mount options": every option has its effect, seen in the container's mountinfo."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mountinfo
+import support
+from pyrunc import mounts
+
+if TYPE_CHECKING:
+    from containers import BundleFactory, ContainerFactory
+
+pytestmark = pytest.mark.root
+
+# What a source has that options take away again, and the propagation of one whose mounts come and go.
+HARD = "ro,nosuid,nodev,noexec,noatime,nodiratime,nosymfollow"
+SHARED = "shared"
+# option -> [(scene, all options, expected)]. Scenes: "new" is a new tmpfs at /m, "soft", "hard" and "shared" are binds
+# of a source with another mount at sub. Expected: "m+x" says that x is among the options of /m, "s-x" that it is not
+# among those of /m/sub; "fs" is about the superblock, "tags" about propagation; "nested" says whether /m/sub is there.
+CASES: dict[str, list[tuple[str, str, str]]] = {
+    "async": [("new", "sync,async", "fs-sync"), ("new", "async", "fs-sync")],
+    "atime": [("new", "noatime,atime", "m-noatime"), ("hard", "bind,atime", "m-noatime")],
+    "bind": [("soft", "bind", "nested- m+rw"), ("hard", "bind", "m+ro m+nosuid m+noexec m+nosymfollow")],
+    "defaults": [("new", "defaults", "m+rw m+relatime m-nosuid"), ("soft", "rbind,defaults", "m+rw")],
+    "dev": [("new", "nodev,dev", "m-nodev"), ("hard", "rbind,dev", "m-nodev s+nodev m+nosuid")],
+    "diratime": [("new", "nodiratime,diratime", "m-nodiratime"), ("hard", "bind,diratime", "m-nodiratime")],
+    "dirsync": [("new", "dirsync", "fs+dirsync")],
+    "exec": [("new", "noexec,exec", "m-noexec"), ("hard", "rbind,exec", "m-noexec s+noexec")],
+    "iversion": [("new", "iversion", "m+rw"), ("soft", "rbind,iversion", "m+rw")],
+    "lazytime": [("new", "lazytime", "fs+lazytime")],
+    "loud": [("new", "loud", "m+rw")],
+    "mand": [("new", "mand", "fs+mand")],
+    "noatime": [("new", "noatime", "m+noatime"), ("soft", "rbind,noatime", "m+noatime s-noatime")],
+    "nodev": [("new", "nodev", "m+nodev"), ("soft", "rbind,nodev", "m+nodev s-nodev")],
+    "nodiratime": [("new", "nodiratime", "m+nodiratime"), ("soft", "rbind,nodiratime", "m+nodiratime s-nodiratime")],
+    "noexec": [("new", "noexec", "m+noexec"), ("soft", "rbind,noexec", "m+noexec s-noexec")],
+    "noiversion": [("new", "noiversion", "m+rw")],
+    "nolazytime": [("new", "lazytime,nolazytime", "fs-lazytime")],
+    "nomand": [("new", "mand,nomand", "fs-mand")],
+    "norelatime": [("new", "norelatime", "m-noatime"), ("soft", "bind,noatime,norelatime", "m-noatime")],
+    "nostrictatime": [("new", "strictatime,nostrictatime", "m+relatime")],
+    "nosuid": [("new", "nosuid", "m+nosuid"), ("soft", "rbind,nosuid", "m+nosuid s-nosuid")],
+    "nosymfollow": [("new", "nosymfollow", "m+nosymfollow"),
+        ("soft", "rbind,nosymfollow", "m+nosymfollow s-nosymfollow")],
+    "private": [("shared", "rbind,private", "tags s+master"), ("new", "shared,private", "tags")],
+    "ratime": [("hard", "rbind,ratime", "m-noatime s-noatime")],
+    "rbind": [("soft", "rbind", "nested+"), ("hard", "rbind", "nested+ m+ro s+ro s+nosuid s+noexec")],
+    "rdev": [("hard", "rbind,rdev", "m-nodev s-nodev s+nosuid")],
+    "rdiratime": [("hard", "rbind,rdiratime", "m-nodiratime s-nodiratime")],
+    "relatime": [("new", "noatime,relatime", "m+relatime"), ("hard", "rbind,relatime", "m+relatime s+noatime")],
+    "remount": [("new", "remount,ro,nosuid", "m+ro m+nosuid fs+ro"), ("new", "remount,bind,ro", "m+ro fs-ro")],
+    "rexec": [("hard", "rbind,rexec", "m-noexec s-noexec")],
+    "rnoatime": [("soft", "rbind,rnoatime", "m+noatime s+noatime")],
+    "rnodev": [("soft", "rbind,rnodev", "m+nodev s+nodev"), ("new", "rnodev", "m+nodev")],
+    "rnodiratime": [("soft", "rbind,rnodiratime", "m+nodiratime s+nodiratime")],
+    "rnoexec": [("soft", "rbind,rnoexec", "m+noexec s+noexec")],
+    "rnorelatime": [("hard", "rbind,rnorelatime", "m-noatime s-noatime")],
+    "rnostrictatime": [("hard", "rbind,rnostrictatime", "m+relatime s+relatime")],
+    "rnosuid": [("soft", "rbind,rnosuid", "m+nosuid s+nosuid")],
+    "rnosymfollow": [("soft", "rbind,rnosymfollow", "m+nosymfollow s+nosymfollow")],
+    "ro": [("new", "ro", "m+ro"), ("soft", "rbind,ro", "m+ro s+rw fs+rw")],
+    "rprivate": [("shared", "rbind,rprivate", "tags s-master s-shared")],
+    "rrelatime": [("hard", "rbind,rrelatime", "m+relatime s+relatime")],
+    "rro": [("soft", "rbind,rro", "m+ro s+ro"), ("soft", "rbind,rw,rro", "m+ro s+ro")],
+    "rrw": [("hard", "rbind,rrw", "m+rw")],
+    "rshared": [("soft", "rbind,rshared", "tags+shared s+shared"),
+        ("shared", "rbind,rshared", "tags+shared s+shared")],
+    "rslave": [("shared", "rbind,rslave", "tags+master s+master tags-shared")],
+    "rstrictatime": [("hard", "rbind,rstrictatime", "m-noatime m-relatime s-noatime s-relatime")],
+    "rsuid": [("hard", "rbind,rsuid", "m-nosuid s-nosuid")],
+    "rsymfollow": [("hard", "rbind,rsymfollow", "m-nosymfollow s-nosymfollow")],
+    "runbindable": [("soft", "rbind,runbindable", "tags+unbindable s+unbindable")],
+    "rw": [("new", "ro,rw", "m+rw fs+rw"), ("hard", "rbind,rw", "m+rw s+ro")],
+    "shared": [("new", "shared", "tags+shared"), ("soft", "rbind,shared", "tags+shared s-shared")],
+    "silent": [("new", "silent", "m+rw")],
+    "slave": [("shared", "rbind,slave", "tags+master"), ("new", "slave", "tags")],
+    "strictatime": [("new", "strictatime", "m-relatime m-noatime"),
+        ("hard", "bind,strictatime", "m-relatime m-noatime")],
+    "suid": [("new", "nosuid,suid", "m-nosuid"), ("hard", "rbind,suid", "m-nosuid s+nosuid")],
+    "symfollow": [("new", "nosymfollow,symfollow", "m-nosymfollow"),
+        ("hard", "rbind,symfollow", "m-nosymfollow s+nosymfollow")],
+    "sync": [("new", "sync", "fs+sync")],
+    "tmpcopyup": [("new", "tmpcopyup", "m+rw")],
+    "unbindable": [("soft", "rbind,unbindable", "tags+unbindable s-unbindable"),
+        ("new", "unbindable", "tags+unbindable")],
+}  # fmt: skip
+EACH = [(name, *case) for name, cases in CASES.items() for case in cases]
+
+
+def _check(seen: dict[str, mountinfo.Mount], expected: str) -> None:
+    top, sub = seen["/m"], seen.get("/m/sub")
+    for word in expected.split():
+        sign = "+" if "+" in word else "-"
+        part, _, name = word.partition(sign)
+        if word == "tags":
+            assert top.tags == []
+        elif part == "nested":
+            assert (sub is not None) == (sign == "+")
+        else:
+            below = set() if sub is None else sub.options | set(sub.tags)
+            values = {"m": top.options, "fs": top.superblock, "tags": set(top.tags), "s": below}[part]
+            assert sub is not None or part != "s"
+            assert (name in values) == (sign == "+"), f"{word}: {sorted(values)}"
+
+
+@pytest.mark.parametrize(("option", "scene", "options", "expected"), EACH)
+def test_option(
+    container: ContainerFactory,
+    bundle: BundleFactory,
+    scratch: str,
+    option: str,
+    scene: str,
+    options: str,
+    expected: str,
+) -> None:
+    """It does to the mount what config.md says, and to no other."""
+    assert option in options.split(",")
+    source = os.path.join(scratch, "source")
+    os.mkdir(source)
+    what = bundle("probe").probe("mounts")
+    what.mapping("linux").pop("maskedPaths")
+    command = None
+    if scene != "new":
+        what.mount("/m", "none", source, *options.split(","))
+        command = mountinfo.with_source(
+            source, HARD if scene == "hard" else "rw", SHARED if scene == SHARED else ""
+        )
+    elif option == "remount":
+        what.mount("/m", "tmpfs", "tmpfs").mount("/m", "tmpfs", "tmpfs", *options.split(","))
+    else:
+        what.mount("/m", "tmpfs", "tmpfs", *options.split(","))
+    _check(mountinfo.parse(container(what, command=command).run().ok().out), expected)
+
+
+def test_the_table_is_complete() -> None:
+    """Every option that `features` promises but the two for id-mapped mounts, which are refused by name."""
+    assert set(CASES) == set(mounts.OPTIONS) - {"idmap", "ridmap"}
+
+
+@pytest.mark.parametrize("option", ["idmap", "ridmap"])
+def test_id_mapped_mounts_are_refused_by_name(
+    container: ContainerFactory, bundle: BundleFactory, option: str
+) -> None:
+    """Better than a mount with the wrong owners."""
+    what = bundle("userns")
+    what.mount("/m", "none", "/tmp", "rbind", option)
+    container(what).run().fails(
+        f"$.mounts[{len(what.list_of('mounts')) - 1}].options[1]", "id-mapped mounts"
+    )
+
+
+@pytest.mark.parametrize(("option", "arrives"), [("rslave", True), ("rprivate", False), ("rshared", True)])
+def test_what_the_host_mounts_later(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str, option: str, arrives: bool
+) -> None:
+    """It shows up inside or not; what the container mounts there reaches nobody but with rshared."""
+    source = os.path.join(scratch, "source")
+    os.makedirs(source)
+    support.run("mount", "-t", "tmpfs", "source", source).ok()
+    try:
+        support.run("mount", "--make-shared", source).ok()
+        for name in ("late", "inside"):
+            os.mkdir(os.path.join(source, name))
+        what = bundle("probe").probe("pause").mount("/m", "none", source, "rbind", option)
+        what.list_of("process", "capabilities", "bounding").append("CAP_SYS_ADMIN")
+        what.mapping("linux")["rootfsPropagation"] = "rshared" if option == "rshared" else "rslave"
+        one = container(what).up()
+        support.run("mount", "-t", "tmpfs", "late", os.path.join(source, "late")).ok()
+        seen = one.exec(
+            "/bin/probe", "mount", "tmpfs", "/m/inside", "--", "mounts", options=("--cap", "CAP_SYS_ADMIN")
+        )
+        assert seen.ok().facts()["mount"] == "0"
+        assert ("/m/late" in mountinfo.parse(seen.out)) == arrives
+        assert os.path.ismount(os.path.join(source, "inside")) == (option == "rshared")
+        one.delete("--force").ok()
+    finally:
+        support.run("umount", "-R", source)
+
+
+def test_unknown_options_go_to_the_file_system(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """config.md: "SHOULD be passed"; what the file system does not know either is its error, in its words."""
+    what = (
+        bundle("probe")
+        .probe("mounts")
+        .mount("/m", "tmpfs", "tmpfs", "size=64k", "mode=1700", "nr_inodes=9", "uid=7")
+    )
+    seen = mountinfo.parse(container(what).run().ok().out)["/m"]
+    assert {"size=64k", "mode=1700", "uid=7"} <= seen.superblock
+    at = f"$.mounts[{len(what.list_of('mounts')) - 1}]"
+    what.list_of("mounts").pop()
+    what.mount("/m", "tmpfs", "tmpfs", "flavour=sweet")
+    container(what).run().fails(at, "flavour")
+
+
+def test_a_bind_mount_has_no_data(container: ContainerFactory, bundle: BundleFactory) -> None:
+    what = bundle("probe").mount("/m", "none", "/tmp", "bind", "size=1")
+    container(what).run().fails("bind mounts cannot have any filesystem-specific options applied", "size=1")
+
+
+def test_copy_up(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """Files, links, modes, owners and times of the image's directory are in the new tmpfs, also in a read-only one."""
+    what = bundle(
+        "busybox",
+        "sh",
+        "-c",
+        "cd /data && cat file deep/file && readlink link && stat -c '%a %u %g %Y %n' *",
+    )
+    data = os.path.join(what.rootfs, "data")
+    os.makedirs(os.path.join(data, "deep"))
+    for name in ("file", "deep/file"):
+        with open(os.path.join(data, name), "w", encoding="ascii") as stream:
+            stream.write(f"{name}\n")
+    os.symlink("deep/file", os.path.join(data, "link"))
+    os.chmod(os.path.join(data, "file"), 0o4751)
+    os.chown(os.path.join(data, "deep"), 12, 34)
+    os.utime(os.path.join(data, "file"), (5, 1000000007))
+    for options in (("tmpcopyup",), ("tmpcopyup", "ro")):
+        what.mount("/data", "tmpfs", "tmpfs", *options)
+        lines = container(what).run().ok().out.splitlines()
+        assert lines[:3] == ["file", "deep/file", "deep/file"]
+        assert lines[3].startswith("755 12 34 ")
+        assert lines[4] == "4751 0 0 1000000007 file"
+        what.list_of("mounts").pop()
