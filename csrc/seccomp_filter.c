@@ -25,7 +25,8 @@ typedef int (*export_mem_function)(const scmp_filter_ctx ctx, void *buffer, size
 #define LIBRARY_FUNCTIONS(X)                                                                                           \
 	X(version)                                                                                                     \
 	X(init)                                                                                                        \
-	X(release) X(arch_resolve_name) X(arch_native) X(arch_add) X(arch_remove) X(attr_set) X(syscall_resolve_name)  \
+	X(release)                                                                                                     \
+	X(arch_resolve_name) X(arch_native) X(arch_add) X(arch_remove) X(attr_set) X(syscall_resolve_name)             \
 		X(syscall_resolve_name_arch) X(rule_add_array) X(export_bpf)
 
 static struct {

@@ -125,7 +125,10 @@ def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str) -> None:
         output, in_time = _feed_and_wait(pidfd, stdin_write, stdout_read, state, deadline)
         if not in_time:
             # The hook leads its own group, so its children go with it.
-            os.killpg(pid, _SIGKILL)
+            try:
+                os.killpg(pid, _SIGKILL)
+            except ProcessLookupError:
+                pass  # it ended at the very last moment
         _, status = os.waitpid(pid, 0)
     finally:
         _close(stdout_read, pidfd)

@@ -224,6 +224,7 @@ def pause(ctx: Context, container_id: str) -> None:
 def resume(ctx: Context, container_id: str) -> None:
     """Thaw all processes. Raises StateError when the container is not paused."""
     found = load(ctx, container_id)
-    if found.status != "paused":
+    # Not by the status alone: a created container can be frozen, too, and is still created.
+    if found.status == "stopped" or not kernel.cgroup_frozen(found.cgroups):
         raise StateError(f"container not paused: {found.status}")
     kernel.cgroup_thaw(_freezer(found))

@@ -128,7 +128,11 @@ def _start(
         if cgroup_fd >= 0:
             os.close(cgroup_fd)
     if cgroup_fd < 0 and not the_plan.wants_cgroup_sync:
-        manager.attach(init.pid)
+        try:
+            manager.attach(init.pid)
+        except BaseException:
+            init.abort()
+            raise
     return init, manager
 
 

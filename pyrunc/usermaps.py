@@ -63,6 +63,9 @@ def _helper(name: str, pid: int, rows: Map, json_path: str) -> None:
         child, pidfd = kernel.spawn(
             [item.encode() for item in argv], [], path=program, stdio=(-1, write, write)
         )
+    except BaseException:
+        os.close(read)
+        raise
     finally:
         os.close(write)
     said = b""

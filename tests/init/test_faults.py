@@ -205,3 +205,11 @@ def test_unmapped_owner_is_kept(machine: Machine, rootfs: Path) -> None:
         *shell("cat /etc/theirs; stat -c ' %u' /etc/theirs"),
     ]
     assert machine.run(plan, unshare=NEWNS | 0x10000000, outside=map_root).ok() == "content 0\n"
+
+
+def test_parent_that_dies(machine: Machine, rootfs: Path) -> None:
+    """init does not outlive a runtime that was killed."""
+    with machine.start([*in_rootfs(rootfs), op("SYNC", wire.SYNC["ENV"]), op("DONE")]) as running:
+        assert running.receive() is not None
+        running.sync.close()
+        assert running.wait().exit_code == 1

@@ -595,11 +595,3 @@ def test_memory_while_waiting(built: Path, rootfs: Path, fifo: Path) -> None:
         rollup = Path(f"/proc/{running.pid}/smaps_rollup").read_text()
         pss = int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1])
         assert pss <= 300, f"{pss} kB"
-
-
-def test_parent_that_dies(machine: Machine, rootfs: Path) -> None:
-    """init does not outlive a runtime that was killed."""
-    with machine.start([*in_rootfs(rootfs), op("SYNC", wire.SYNC["ENV"]), op("DONE")]) as running:
-        assert running.receive() is not None
-        running.sync.close()
-        assert running.wait().exit_code == 1

@@ -317,6 +317,20 @@ def test_pause_and_resume(container: ContainerFactory, bundle: BundleFactory, vi
     assert one.wait() == -9
 
 
+def test_a_created_container_can_be_paused_and_resumed(
+    container: ContainerFactory, bundle: BundleFactory, view: str
+) -> None:
+    """It stays created; start would wait for a program that cannot run, so it is refused until then."""
+    one = container(bundle("probe").probe("pause"), view=view)
+    one.create().ok()
+    one.pyrunc("resume", one.id).fails("container not paused")
+    one.pyrunc("pause", one.id).ok()
+    one.start().fails("paused")
+    one.pyrunc("resume", one.id).ok()
+    one.start().ok()
+    one.expect("ready")
+
+
 def test_explain_needs_no_root_and_changes_nothing(
     rootless: User, container: ContainerFactory, bundle: BundleFactory
 ) -> None:
