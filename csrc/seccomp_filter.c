@@ -22,12 +22,11 @@
 /* Since libseccomp 2.6; the headers of 2.5 lack it. */
 typedef int (*export_mem_function)(const scmp_filter_ctx ctx, void *buffer, size_t *length);
 
+/* clang-format off */
 #define LIBRARY_FUNCTIONS(X)                                                                                           \
-	X(version)                                                                                                     \
-	X(init)                                                                                                        \
-	X(release)                                                                                                     \
-	X(arch_resolve_name) X(arch_native) X(arch_add) X(arch_remove) X(attr_set) X(syscall_resolve_name)             \
-		X(syscall_resolve_name_arch) X(rule_add_array) X(export_bpf)
+	X(version) X(init) X(release) X(arch_resolve_name) X(arch_native) X(arch_add) X(arch_remove) X(attr_set)       \
+	X(syscall_resolve_name) X(syscall_resolve_name_arch) X(rule_add_array) X(export_bpf)
+/* clang-format on */
 
 static struct {
 	int state; /* 0: not tried, 1: usable, or -errno */
