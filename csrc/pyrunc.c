@@ -531,12 +531,21 @@ static int answer(struct call *call)
 	return finish(call, container_start(call->root, words[0], 0, &error), &error);
 }
 
+/* A descriptor of ours in the place of a closed 0, 1 or 2 would become the container's. */
+static void fill_stdio(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			_exit(1);
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const primed[] = {"create", "run", "exec", NULL};
 	struct call call = {.argc = argc, .argv = argv};
 	int child = 0;
 
+	fill_stdio();
 	if (parse_globals(&call)) {
 		int status = answer(&call);
 		if (status >= 0)
