@@ -19,25 +19,31 @@ if TYPE_CHECKING:
     from pyrunc.spec_types import Spec
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def extra_fds(options: ProcessOptions) -> tuple[int, list[str]]:
     """How many descriptors from 3 on the program gets, and what goes into its environment for socket activation.
 
     LISTEN_FDS of our own environment comes first (sd_listen_fds(3)), then --preserve-fds. Raises StateError when one
-    of them is not open: a descriptor of ours could take its place.
+    of them was not passed to us: a descriptor of ours may have its number.
     """
-    listen = os.environ.get("LISTEN_FDS", "")
-    listening = (
-        int(listen) if listen.isdigit() and os.environ.get("LISTEN_PID", str(os.getpid())).isdigit() else 0
-    )
+    listen, listen_pid = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "0")
+    # No table of descriptors has more than nine digits; int() has a limit of its own.
+    listening = int(listen[:9]) if _is_number(listen) and _is_number(listen_pid) else 0
     count = listening + options.preserve_fds
     for fd in range(3, 3 + count):
         try:
-            os.fstat(fd)
+            # All of ours are close-on-exec, and none that came through an exec is.
+            passed = os.get_inheritable(fd)
         except OSError:
+            passed = False
+        if not passed:
             raise StateError(
                 f"cannot preserve file descriptor {fd}: it is not open",
                 hint="check --preserve-fds and LISTEN_FDS",
-            ) from None
+            )
     return count, [f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else []
 
 
