@@ -29,7 +29,7 @@ def _write(pid: int, name: str, text: str) -> None:
     except OSError as error:
         json_path = {"uid_map": "$.linux.uidMappings", "gid_map": "$.linux.gidMappings"}.get(name)
         hint = (
-            "the host ids must be mapped in the runtime's own user namespace and not overlap"
+            "the host ids of a row must lie in one row of the runtime's own map, and rows must not overlap"
             if json_path
             else None
         )

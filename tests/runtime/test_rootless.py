@@ -136,9 +136,9 @@ def test_a_user_namespace_in_a_user_namespace(
     """pyrunc as root of one makes another with a part of its ids."""
     what = bundle("probe", user=rootless).probe("ids", "--", "cat", "/proc/self/uid_map", "--", "exit", "5")
     linux = what.mapping("linux")
-    linux["uidMappings"] = linux["gidMappings"] = [{"containerID": 0, "hostID": 0, "size": 500}]
+    linux["uidMappings"] = linux["gidMappings"] = [{"containerID": 0, "hostID": 1, "size": 500}]
     command = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount", rootless.pyrunc]
     one = container(what, user=rootless, command=command)
     output = one.run().fails(status=5).out
     assert "uid 0 0 0" in output
-    assert ["0", "0", "500"] in [line.split() for line in output.splitlines()]
+    assert ["0", "1", "500"] in [line.split() for line in output.splitlines()]
