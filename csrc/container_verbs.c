@@ -24,6 +24,7 @@ static const struct {
 	{"startContainer", VERB_START},
 	{"poststart", VERB_START},
 	{"process", VERB_START},
+	{"notify", VERB_START},
 	{"poststop", VERB_DELETE},
 	{"intelRdt", VERB_DELETE},
 	{"rdt", VERB_DELETE},

@@ -95,6 +95,22 @@ static int run_connect(int argc UNUSED, char **argv)
 	return 0;
 }
 
+static int run_notify(int argc UNUSED, char **argv)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	if (path == NULL || strlen(path) >= sizeof(address.sun_path))
+		return -ENOENT;
+	strcpy(address.sun_path, path);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	ssize_t size = sendto(fd, argv[0], strlen(argv[0]), 0, (struct sockaddr *)&address, (socklen_t)sizeof(address));
+	int error = size < 0 ? -errno : 0;
+	close(fd);
+	return error;
+}
+
 static int run_listen(int argc UNUSED, char **argv UNUSED)
 {
 	const char *count = getenv("LISTEN_FDS");
@@ -212,6 +228,17 @@ static int run_sigwait(int argc UNUSED, char **argv UNUSED)
 	return wait_signals(false);
 }
 
+/* Go on with the next command when the signal has come. */
+static int run_sigonce(int argc UNUSED, char **argv)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, signal_number(argv[0]));
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	say("waiting");
+	return sigwaitinfo(&set, NULL) < 0 ? -errno : 0;
+}
+
 static int run_oom(int argc UNUSED, char **argv)
 {
 	size_t step = 1 << 20;
@@ -297,12 +324,14 @@ const struct command probe_acts[] = {
 	{"mknod", 3, run_mknod, "PATH MAJOR MINOR: a character device"},
 	{"mlock", 0, run_touch_mlock, "lock all memory"},
 	{"mount", 2, run_mount, "TYPE TARGET"},
+	{"notify", 1, run_notify, "TEXT: tell the service manager, sd_notify(3)"},
 	{"oom", 1, run_oom, "MB: take and touch so much memory"},
 	{"pause", 0, run_pause, "say ready, end well at SIGTERM"},
 	{"seccomp", 1, run_syscall, "NR [ARG...]: do the system call, say what it answers"},
 	{"sethostname", 1, run_sethostname, "NAME"},
 	{"setuid", 1, run_setuid, "UID"},
 	{"signal", 1, run_signal, "NAME: die by it"},
+	{"sigonce", 1, run_sigonce, "NAME: say waiting, go on when it has come"},
 	{"sigwait", 0, run_sigwait, "say ready and every signal, end well at SIGTERM"},
 	{"stderr", 1, run_stderr, "TEXT"},
 	{"stdin", 0, run_stdin, "copy standard input to standard output"},

@@ -18,6 +18,7 @@ from pyrunc.errors import KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 _SIGCHLD, _SIGURG, _SIGWINCH, _SIGKILL, _SIGSTOP = (
@@ -122,19 +123,27 @@ class Attendance:
             fcntl.ioctl(self.master, _TIOCSWINSZ, size)
             return
 
-    def wait(self, pid: int, pidfd: int) -> int:
-        """Forward and relay until `pid`, a child of ours, ends. Its exit status, or 128 + the signal."""
+    def wait(self, pid: int, pidfd: int, also: tuple[int, Callable[[], bool]] | None = None) -> int:
+        """Forward and relay until `pid`, a child of ours, ends. Its exit status, or 128 + the signal.
+
+        `also`: a descriptor and what to call when it is readable, until that returns True.
+        """
         poller = select.poll()
         poller.register(self.wakeup, select.POLLIN)
         poller.register(pidfd, select.POLLIN)
         if self.master >= 0:
             poller.register(self.master, select.POLLIN)
             poller.register(0, select.POLLIN)
+        if also:
+            poller.register(also[0], select.POLLIN)
         while True:
             ended = False
             for fd, _event in poller.poll():
                 if fd == self.wakeup:
                     self._forward(pidfd)
+                elif also and fd == also[0]:
+                    if also[1]():
+                        poller.unregister(fd)
                 elif fd == pidfd:
                     ended = True
                 elif fd == self.master and not _copy(self.master, 1):

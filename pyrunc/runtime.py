@@ -81,17 +81,41 @@ def _undo_start(ctx: Context, container_id: str, reason: PyruncError) -> None:
 def start(ctx: Context, container_id: str) -> None:
     """Let the program run and return when it does. runtime.md, Start.
 
-    Raises ContainerError when a startContainer hook, the execve or a poststart hook fails; after a failed hook the
-    container is destroyed.
+    With NOTIFY_SOCKET in the environment, at create as well: when it has said that it is ready, or has ended. Raises
+    ContainerError when a startContainer hook, the execve or a poststart hook fails; after a failed hook the container
+    is destroyed.
     """
     found = load(ctx, container_id)
     if "process" in found.needs and found.status == "created":
         raise StateError("cannot start a container without a process", path="$.process")
+    if "notify" not in found.needs or found.status != "created":
+        let_run(ctx, container_id, found)
+        return
+    from pyrunc import notify
+
+    if not (address := notify.wanted()):
+        let_run(ctx, container_id, found)
+        return
+    # Both before the program runs: afterwards it may be gone, or have said it already.
+    pidfd = os.pidfd_open(found.pid)
+    try:
+        with notify.Proxy(f"{ctx.root}/{container_id}", address) as proxy:
+            let_run(ctx, container_id, found)
+            proxy.wait(found.pid, pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def let_run(ctx: Context, container_id: str, found: Container) -> None:
+    """`start` without waiting for readiness."""
     record = kernel.container_start(ctx.root, container_id)
     if record:
         start_failure(ctx, container_id, record)
-    if "poststart" not in found.needs:
-        return
+    if "poststart" in found.needs:
+        _poststart(ctx, container_id, found)
+
+
+def _poststart(ctx: Context, container_id: str, found: Container) -> None:
     from pyrunc import hooks
 
     configuration = _configuration(ctx, container_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from pyrunc import bringup, cgroups, config, console, hooks, host, idmap, launch, plan, rules, runtime, state
-from pyrunc.errors import ConfigError, ContainerError, PyruncError, StateError
+from pyrunc.errors import ConfigError, ContainerError, KernelError, PyruncError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def _record(configuration: config.Config, container_id: str, rootfs: str) -> sta
     record.needs = [kind for kind in ("startContainer", "poststart", "poststop") if hooks.of(spec, kind)]
     if not spec.get("process"):
         record.needs.append("process")
+    elif os.environ.get("NOTIFY_SOCKET"):
+        record.needs.append("notify")
     return record
 
 
@@ -92,6 +94,10 @@ def _plan(
     root: str,
 ) -> plan.Plan:
     count, environment = bringup.extra_fds(options)
+    if "notify" in record.needs:
+        from pyrunc import notify
+
+        environment = [*environment, notify.ENVIRONMENT]
     hook_state = record.hook_state("created", state.OWN_PID)
     return plan.create(
         configuration.spec,
@@ -261,6 +267,10 @@ def _bring_up(
     attempt = _Attempt(directory, record, spec)
     try:
         directory.write(state.CONFIG, configuration.text)
+        if "notify" in record.needs:
+            from pyrunc import notify
+
+            notify.prepare(spec, directory.path)
         manager = cgroups.manager(
             spec, container_id, facts, systemd=ctx.systemd_cgroup, disabled=ctx.cgroup_manager == "disabled"
         )
@@ -290,6 +300,27 @@ def create(ctx: Context, container_id: str, bundle: str, options: CreateOptions)
     init.close()
 
 
+def _attend(ctx: Context, container_id: str, init: launch.Init, attendance: console.Attendance) -> int:
+    """Let the program run and wait for its end; its exit status."""
+    found = runtime.load(ctx, container_id)
+    if "notify" not in found.needs:
+        runtime.start(ctx, container_id)
+        return attendance.wait(init.pid, init.pidfd)
+    from pyrunc import log, notify
+
+    def relay() -> bool:
+        try:
+            # The service is this very process, which lives as long as the program and cleans up behind it.
+            return proxy.relay(os.getpid())
+        except KernelError as error:
+            log.warning(f"readiness is not passed on: {error}")
+            return True
+
+    with notify.Proxy(f"{ctx.root}/{container_id}", notify.wanted()) as proxy:
+        runtime.let_run(ctx, container_id, found)
+        return attendance.wait(init.pid, init.pidfd, (proxy.fileno(), relay))
+
+
 def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> int:
     """create and start; unless detached wait for the program, delete, and return its exit status (128 + signal)."""
     attendance = None
@@ -299,10 +330,10 @@ def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> in
     try:
         init, _ = _bring_up(ctx, container_id, bundle, options, attendance, options.detach)
         try:
-            runtime.start(ctx, container_id)
             if attendance is None:
+                runtime.start(ctx, container_id)
                 return 0
-            status = attendance.wait(init.pid, init.pidfd)
+            status = _attend(ctx, container_id, init, attendance)
         except BaseException:
             runtime.delete(ctx, container_id, force=True)
             raise

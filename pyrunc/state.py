@@ -198,9 +198,12 @@ class StateDir:
             raise KernelError(call, error.errno or 0, f"{self.path}/{FIFO}") from error
 
     def remove(self) -> None:
-        """Remove the directory and the plain files in it (nothing else is ever made there)."""
+        """Remove the directory, the plain files in it and the empty directory of notify (nothing else is there)."""
         for name in os.listdir(self.fd):
-            os.unlink(name, dir_fd=self.fd)
+            try:
+                os.unlink(name, dir_fd=self.fd)
+            except IsADirectoryError:
+                os.rmdir(name, dir_fd=self.fd)
         os.rmdir(self.path)
 
     def close(self) -> None:

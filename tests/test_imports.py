@@ -63,6 +63,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.launch",
             "pyrunc.log",
             "pyrunc.network",
+            "pyrunc.notify",
             "pyrunc.seccomp",
             "pyrunc.state",
             "pyrunc.usermaps",
