@@ -94,9 +94,13 @@ void op_unshare(struct init *in, struct cursor *fields)
  * runtime, like its predecessor. */
 void op_fork(struct init *in, struct cursor *fields)
 {
+	int gate[2];
+	char none;
 	long pid;
 
 	(void)fields;
+	if (pipe2(gate, O_CLOEXEC) < 0)
+		fail(in, STEP_CLONE, errno, "");
 #if defined(__s390__) || defined(__cris__)
 	pid = syscall(SYS_clone, 0ul, (unsigned long)(CLONE_PARENT | SIGCHLD), NULL, NULL, 0ul);
 #else
@@ -108,6 +112,11 @@ void op_fork(struct init *in, struct cursor *fields)
 		sync_send(in, SYNC_FORKED, pid, -1);
 		_exit(0);
 	}
+	/* Nothing of the child's may reach the parent before it knows whose it is: this ends when the other is gone. */
+	close(gate[1]);
+	while (read(gate[0], &none, 1) < 0 && errno == EINTR)
+		;
+	close(gate[0]);
 	proc_forget(in);
 }
 

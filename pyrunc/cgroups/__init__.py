@@ -153,8 +153,10 @@ class Manager:
                     self._make_v2(path, missing)
                 else:
                     self._make_v1(controllers, path, missing)
-            except FileNotFoundError:
-                if not left or not os.access(self._top(path), os.F_OK):
+            except OSError as error:
+                # ENODEV: a parent that is just being removed.
+                gone = error.errno in (errno.ENOENT, errno.ENODEV)
+                if not gone or not left or not os.access(self._top(path), os.F_OK):
                     raise
                 missing = _absent(path)
             else:

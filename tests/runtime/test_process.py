@@ -507,39 +507,16 @@ def test_a_killing_filter(container: ContainerFactory, profile: Bundle) -> None:
 def test_a_call_of_a_later_kernel_is_not_known(container: ContainerFactory, profile: Bundle) -> None:
     """Programs try a newer call and fall back at ENOSYS; EPERM would be the end of them."""
     profile.mapping("linux", "seccomp").update(defaultAction="SCMP_ACT_ERRNO", defaultErrnoRet=1)
-    _rule(profile, *EVERYDAY.split(), "mkdir", action="SCMP_ACT_ALLOW")
+    _rule(profile, *EVERYDAY, "mkdir", action="SCMP_ACT_ALLOW")
     found = facts(container, profile, "seccomp", str(TOMORROW), "--", "seccomp", str(SETHOSTNAME))
     assert found.all("syscall") == [f"{TOMORROW} -38", f"{SETHOSTNAME} -1"]
 
 
 # What runc 1.1 calls with its filter on, and what the probe does; not sendmsg, recvmsg, openat2, setresuid or stat.
-EVERYDAY = (
-    *(
-        "prctl",
-        "setgroups",
-        "setgid",
-        "setuid",
-        "capget",
-        "capset",
-        "getcwd",
-        "chdir",
-        "newfstatat",
-        "fstat",
-        "read",
-    ),
-    *(
-        "write",
-        "close",
-        "openat",
-        "execve",
-        "exit_group",
-        "futex",
-        "getppid",
-        "arch_prctl",
-        "set_tid_address",
-    ),
-    *("writev", "brk", "mmap", "munmap", "ioctl", "rt_sigprocmask"),
-)
+EVERYDAY = (  # noqa: SIM905
+    "prctl setgroups setgid setuid capget capset getcwd chdir newfstatat fstat read write close openat execve"
+    " exit_group futex getppid arch_prctl set_tid_address writev brk mmap munmap ioctl rt_sigprocmask"
+).split()
 
 
 @pytest.mark.parametrize("user", [0, 1000])
