@@ -129,7 +129,7 @@ class Init:
 
     def abort(self) -> None:
         """End init and wait until it is gone."""
-        if self.pid:
+        while self.pid:
             try:
                 _signal.pidfd_send_signal(self.pidfd, _SIGKILL)
             except ProcessLookupError:
@@ -138,8 +138,23 @@ class Init:
                 os.waitpid(self.pid, 0)
             except ChildProcessError:
                 pass
-            self.pid = 0
+            self.pid = self._successor()
         self.close()
+
+    def _successor(self) -> int:
+        """Who goes on for the process that has just ended, by a FORKED that nobody has read yet; 0 for nobody."""
+        while True:
+            try:
+                data = self.sock.recv(wire.SYNC_SIZE, _socket.MSG_DONTWAIT)
+            except OSError:
+                return 0
+            if not data:
+                return 0
+            message = wire.message(data)
+            if _CODES.get(message.code) == "FORKED":
+                os.close(self.pidfd)
+                self.pidfd = os.pidfd_open(message.value)
+                return message.value
 
     def close(self) -> None:
         """Close the socket and the pidfd; init goes on by itself."""

@@ -254,13 +254,16 @@ def _cgroup1(job: Job, target: str, options: MountOptions, at: str) -> None:
     for controller, (mount_point, _root) in job.host.cgroup_mounts.items():
         hierarchies.setdefault(mount_point, []).append(controller)
     below = mounts.parse(("rbind",))
-    below.attr_set = options.new_attributes() | _CGROUP_ATTRIBUTES
     below.propagation = options.propagation
     for mount_point, controllers in hierarchies.items():
         name = os.path.basename(mount_point)
         made = [item for item in controllers if item in dict(job.options.cgroup_paths)]
         controller = (made or controllers)[0]
         source = _own_cgroup(job, controller, mount_point, job.host.cgroup_mounts[controller][1])
+        below.attr_set = options.new_attributes() | _CGROUP_ATTRIBUTES
+        if not made:
+            # CVE-2023-25809: it is the runtime's, and a rootless runtime's user may own it.
+            below.attr_set |= mounts.ATTR_RDONLY
         _add_bind(job, f"{target}/{name}", source, below, at, "only the container's own cgroup may be seen")
         for other in controllers:
             if other != name and "=" not in other:
