@@ -21,14 +21,10 @@ static const struct {
 	const char *word;
 	unsigned int verbs;
 } needs_table[] = {
-	{"startContainer", VERB_START},
-	{"poststart", VERB_START},
-	{"process", VERB_START},
-	{"notify", VERB_START},
-	{"poststop", VERB_DELETE},
-	{"intelRdt", VERB_DELETE},
-	{"rdt", VERB_DELETE},
-	{"systemd", VERB_KILL | VERB_DELETE},
+	{"startContainer", VERB_START}, {"poststart", VERB_START},
+	{"process", VERB_START},        {"notify", VERB_START},
+	{"poststop", VERB_DELETE},      {"intelRdt", VERB_DELETE},
+	{"rdt", VERB_DELETE},           {"systemd", VERB_KILL | VERB_DELETE},
 };
 
 /* CONTAINER_NEEDS_PYTHON if a word concerns the verb; an unknown one concerns all. */
