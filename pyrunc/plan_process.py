@@ -13,6 +13,7 @@ from pyrunc.wire import CHDIR_TRY, HOOK_KINDS, NO_PATH, ORDER
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import NoReturn
 
     from pyrunc.plan import Job
     from pyrunc.spec_types import Process, Scheduler
@@ -86,6 +87,14 @@ def _mapped(job: Job, what: str, number: int, path: str) -> None:
         )
 
 
+def _no_groups(job: Job) -> NoReturn:
+    raise ConfigError(
+        "cannot set any additional groups in a rootless container: its user namespace denies setgroups",
+        path=f"{job.at}.user.additionalGids",
+        hint="leave them out, or map a range of groups, which newgidmap does",
+    )
+
+
 def check_ids(job: Job, process: Process) -> None:
     """Every id of the process must exist in the new user namespace. Raises ConfigError.
 
@@ -98,11 +107,7 @@ def check_ids(job: Job, process: Process) -> None:
     for index, gid in enumerate(groups):
         _mapped(job, "gid", gid, f"{job.at}.user.additionalGids[{index}]")
     if groups and job.plan.setgroups == "deny":
-        raise ConfigError(
-            "cannot set any additional groups in a rootless container: its user namespace denies setgroups",
-            path=f"{job.at}.user.additionalGids",
-            hint="leave them out, or map a range of groups, which newgidmap does",
-        )
+        _no_groups(job)
 
 
 def before_namespaces(job: Job, process: Process) -> None:
@@ -277,6 +282,9 @@ def _user(job: Job, process: Process) -> None:
     user = process.get("user") or {}
     groups = list(user.get("additionalGids") or [])
     denied = job.plan.setgroups == "deny" or (not job.spaces.makes("user") and job.host.setgroups_denied)
+    # podman names the own group for images whose root is in the group root: it is no right more, so no error.
+    if denied and any(gid != (user.get("gid") or 0) for gid in groups):
+        _no_groups(job)
     # Nobody but root can know whether the namespace it joins allows setgroups: only asked for when it matters.
     call = not denied and (bool(groups) or job.spaces.makes("user") or job.host.euid == 0)
     why = "needs CAP_SETUID and CAP_SETGID, so before CAPSET; groups of the caller are dropped"
