@@ -31,6 +31,8 @@ def tool(name: str, *args: str) -> None:
     done = subprocess.run(
         [os.path.join(SCRIPTS, name), *args],
         cwd=support.PROJECT,
+        # meson looks for ninja, which need not be there outside of the virtual environment.
+        env={**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -83,12 +85,10 @@ def test_shell_syntax(script: str) -> None:
 def test_file_sizes() -> None:
     """No Python file over 600 lines and no C file over 800: a room that grows is divided."""
     limits = {".py": 600, ".c": 800, ".h": 800}
-    # To be divided, and not to grow until then.
-    known = {"tests/unit/test_container_c.py": 880, "tests/unit/test_seccomp.py": 650}
     for name in tracked(*limits):
         with open(os.path.join(support.PROJECT, name), encoding="utf-8") as stream:
             count = len(stream.readlines())
-        assert count <= known.get(name, limits[os.path.splitext(name)[1]]), f"{name} has {count} lines"
+        assert count <= limits[os.path.splitext(name)[1]], f"{name} has {count} lines"
 
 
 def test_function_sizes() -> None:
