@@ -67,7 +67,6 @@ static op_function *const ops[] = {
 	[PLAN_OP_START_WAIT] = op_start_wait,
 	[PLAN_OP_EXEC] = op_exec,
 	[PLAN_OP_STDIO_OWNER] = op_stdio_owner,
-	[PLAN_OP_MOUNT_CGROUP1] = op_mount_cgroup1,
 	[PLAN_OP_DONE] = op_done,
 };
 

@@ -198,6 +198,6 @@ op_function op_rlimit, op_proc_self, op_setns, op_unshare, op_fork, op_sync, op_
 	op_pivot, op_root_propagation, op_console, op_hostname, op_domainname, op_sysctl, op_readonly_path,
 	op_masked_path, op_personality, op_scheduler, op_ioprio, op_mempolicy, op_affinity, op_umask, op_setsid,
 	op_no_new_privs, op_seccomp, op_caps_bounding, op_user, op_chdir, op_capset, op_lookup, op_close_from,
-	op_start_wait, op_exec, op_stdio_owner, op_mount_cgroup1, op_done;
+	op_start_wait, op_exec, op_stdio_owner, op_done;
 
 #endif

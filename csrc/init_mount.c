@@ -442,21 +442,3 @@ void op_remount(struct init *in, struct cursor *fields)
 		fail_noted(in);
 	close(target);
 }
-
-/* Each controller of a v1 hierarchy is a flag of its own ("cpu,cpuacct"), a named one is "name=systemd". */
-void op_mount_cgroup1(struct init *in, struct cursor *fields)
-{
-	const char *path = take_string(fields), *controllers = take_string(fields);
-	uint64_t attributes = take_u64(fields);
-	struct list params = {.items = arena_take(in, (strlen(controllers) + 2) * sizeof(char *))};
-	char *copy = arena_take(in, strlen(controllers) + 1), *rest = strcpy(copy, controllers), *one;
-	int target = target_open(in, path, PATH_DIRECTORY, 0), mount;
-
-	while ((one = strsep(&rest, ",")) != NULL)
-		params.items[params.count++] = one;
-	mount = filesystem(in, "cgroup", "cgroup", &params, attributes);
-	if (mount < 0 || tree_attach(in, mount, target, path) < 0)
-		fail_noted(in);
-	close(mount);
-	close(target);
-}

@@ -49,7 +49,7 @@ struct plan_record {
 	/* resource type, soft, hard. Twice in a plan: early to raise a hard limit (needs the runtime's user                   \
 	 * namespace), late to set the exact values. */                                                                        \
 	X(1, RLIMIT, "uqq")                                                                                            \
-	/* file name below /proc/thread-self, data: oom_score_adj, timens_offsets, attr/... */                                 \
+	/* file name below /proc/self, data: oom_score_adj, timens_offsets, attr/... */                                        \
 	X(2, PROC_SELF, "ss")                                                                                          \
 	/* namespace fd, CLONE_NEW* type */                                                                                    \
 	X(3, SETNS, "fu")                                                                                              \
@@ -131,10 +131,8 @@ struct plan_record {
 	X(43, EXEC, "llu")                                                                                             \
 	/* uid: fchown stdio that is not a terminal of others, /dev/null or read-only */                                       \
 	X(44, STDIO_OWNER, "u")                                                                                        \
-	/* v1 cgroup directory as seen by init's cgroup namespace: fs type "cgroup" for one controller list */                 \
-	X(45, MOUNT_CGROUP1, "ssq")                                                                                    \
 	/* 1 = reach the end of a plan that only prepares (mounts add, tests): exit 0 */                                       \
-	X(46, DONE, "")
+	X(45, DONE, "")
 /* clang-format on */
 
 enum plan_op {
@@ -186,8 +184,7 @@ enum hook_kind {
 	X(6, CONSOLE)    /* waits: SCM_RIGHTS carries the pty master */                                                     \
 	X(7, SECCOMP)    /* waits: SCM_RIGHTS carries the notify listener */                                                \
 	X(8, READY)      /* waits: everything done but the program */                                                       \
-	X(9, WARNING)    /* no wait: {op, step, error, text} that did not stop it */                                        \
-	X(10, TIMENS)    /* waits: a time namespace was unshared: offsets can be written */
+	X(9, WARNING)    /* no wait: {op, step, error, text} that did not stop it */
 /* clang-format on */
 
 enum sync_code {

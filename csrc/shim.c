@@ -4,12 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/nsfs.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdnoreturn.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -197,11 +195,4 @@ int64_t shim_fs_type(const char *path)
 	struct statfs answer;
 
 	return statfs(path, &answer) < 0 ? -errno : (int64_t)(uint32_t)answer.f_type;
-}
-
-int shim_namespace_type(int fd)
-{
-	int type = ioctl(fd, NS_GET_NSTYPE);
-
-	return type < 0 ? -errno : type;
 }

@@ -38,9 +38,6 @@ int shim_idmap_tree(int tree_fd, int userns_fd, int recursive);
 /* f_type of statfs(2), or -errno. */
 int64_t shim_fs_type(const char *path);
 
-/* Inode number and device of the namespace file, packed by the caller: NS_GET_NSTYPE of fd, ioctl_ns(2). */
-int shim_namespace_type(int fd);
-
 const char *shim_version(void);
 
 #endif

@@ -79,7 +79,6 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "START_WAIT": ("wait for start", ("fifo",)),
     "EXEC": ("execute the program", ("args", "env", "uid for HOME")),
     "STDIO_OWNER": ("give stdin, stdout and stderr to the user", ("uid",)),
-    "MOUNT_CGROUP1": ("mount a cgroup v1 hierarchy", ("target", "controllers", "attributes")),
     "DONE": ("end", ()),
 }  # fmt: skip
 

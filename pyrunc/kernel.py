@@ -23,16 +23,6 @@ if ffi.string(lib.shim_version()).decode() != __version__:
         f"the shim is of version {ffi.string(lib.shim_version()).decode()}, pyrunc of {__version__}"
     )
 
-CLONE_NEWTIME = 0x00000080
-CLONE_NEWNS = 0x00020000
-CLONE_NEWCGROUP = 0x02000000
-CLONE_NEWUTS = 0x04000000
-CLONE_NEWIPC = 0x08000000
-CLONE_NEWUSER = 0x10000000
-CLONE_NEWPID = 0x20000000
-CLONE_NEWNET = 0x40000000
-
-CGROUP_SUPER_MAGIC = 0x27E0EB
 CGROUP2_SUPER_MAGIC = 0x63677270
 
 _OPEN_TREE_CLONE = 1
@@ -134,11 +124,6 @@ def fs_type(path: str) -> int:
     """The magic number of the file system at `path`, 0 when there is no such path. statfs(2)."""
     answer: int = lib.shim_fs_type(os.fsencode(path))
     return max(answer, 0)
-
-
-def namespace_type(fd: int) -> int:
-    """The CLONE_NEW* bit of a namespace file. ioctl_ns(2)."""
-    return _check(lib.shim_namespace_type(fd), "ioctl", "NS_GET_NSTYPE")
 
 
 def set_subreaper(on: bool) -> None:

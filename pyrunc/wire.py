@@ -73,8 +73,7 @@ OPS: dict[str, tuple[int, str]] = {
     "START_WAIT": (42, "f"),
     "EXEC": (43, "llu"),
     "STDIO_OWNER": (44, "u"),
-    "MOUNT_CGROUP1": (45, "ssq"),
-    "DONE": (46, ""),
+    "DONE": (45, ""),
 }
 
 SYNC: dict[str, int] = {
@@ -87,7 +86,6 @@ SYNC: dict[str, int] = {
     "SECCOMP": 7,
     "READY": 8,
     "WARNING": 9,
-    "TIMENS": 10,
 }
 
 STEPS: tuple[str, ...] = (

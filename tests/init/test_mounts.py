@@ -7,8 +7,6 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-import pytest
-
 from init.machine import (
     ATTR_NOATIME,
     ATTR_NODEV,
@@ -304,19 +302,3 @@ def test_nothing_reaches_the_host(machine: Machine, rootfs: Path) -> None:
         ]
         assert "/tmp" in mounts(machine.run(plan, prepare=share_all).ok())
     assert set(host_mounts()) == before
-
-
-def test_cgroup1(machine: Machine, rootfs: Path) -> None:
-    """One v1 hierarchy by its controllers, and a named one."""
-    hosts = [m for m in host_mounts().values() if m.fstype == "cgroup"]
-    if not hosts:
-        pytest.skip("a cgroup v1 hierarchy")
-    plan_ops = []
-    for index, mount in enumerate(hosts):
-        controllers = ",".join(sorted(mount.super_options - {"rw", "ro", "xattr"}))
-        plan_ops.append(op("MOUNT_CGROUP1", f"/sys/{index}", controllers, ATTR_NOSUID | ATTR_RDONLY))
-    made = mounts(machine.run([*box(rootfs, mount_new("/sys", "tmpfs"), *plan_ops), *LIST]).ok())
-    for index, mount in enumerate(hosts):
-        assert made[f"/sys/{index}"].fstype == "cgroup"
-        assert mount.super_options <= made[f"/sys/{index}"].super_options | {"rw"}
-        assert {"ro", "nosuid"} <= made[f"/sys/{index}"].options
