@@ -16,10 +16,12 @@ from pyrunc.requests import CreateOptions, ExecOptions, RunOptions
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
     from pyrunc.options import Parsed
-    from pyrunc.requests import Context
+    from pyrunc.requests import Context, ProcessOptions
 
+    Wanted = TypeVar("Wanted", bound=ProcessOptions)
     Result = str | int | tuple[str, str]
     Handler = Callable[[Context, Parsed], Result]
 
@@ -28,14 +30,19 @@ def _bundle(parsed: Parsed) -> str:
     return parsed.text("bundle") or os.getcwd()
 
 
-def _preserve_fds(parsed: Parsed) -> int:
-    count = parsed.number("preserve-fds")
+def _filled(wanted: Wanted, parsed: Parsed) -> Wanted:
+    """The request with what was given: an attribute is named as its option is, "_" for "-". Raises UsageError."""
+    for name, value in parsed.given.items():
+        attribute = name.replace("-", "_")
+        if hasattr(wanted, attribute):
+            setattr(wanted, attribute, value)
     # More than any limit of open files allows would only be a long wait.
-    if not 0 <= count <= 1 << 20:
+    if not 0 <= wanted.preserve_fds <= 1 << 20:
         raise UsageError(
-            f'invalid value "{count}" for flag -preserve-fds', hint="count the descriptors from 3 on"
+            f'invalid value "{wanted.preserve_fds}" for flag -preserve-fds',
+            hint="count the descriptors from 3 on",
         )
-    return count
+    return wanted
 
 
 def _format(parsed: Parsed) -> str:
@@ -46,14 +53,7 @@ def _format(parsed: Parsed) -> str:
 
 
 def _create(ctx: Context, parsed: Parsed) -> Result:
-    wanted = CreateOptions(
-        console_socket=parsed.text("console-socket"),
-        pidfd_socket=parsed.text("pidfd-socket"),
-        pid_file=parsed.text("pid-file"),
-        preserve_fds=_preserve_fds(parsed),
-        no_pivot=parsed.switch("no-pivot"),
-        no_new_keyring=parsed.switch("no-new-keyring"),
-    )
+    wanted = _filled(CreateOptions(), parsed)
     if not ctx.root_explicit:
         make_default_root(ctx.root)
     from pyrunc import runtime
@@ -63,17 +63,7 @@ def _create(ctx: Context, parsed: Parsed) -> Result:
 
 
 def _run(ctx: Context, parsed: Parsed) -> Result:
-    wanted = RunOptions(
-        console_socket=parsed.text("console-socket"),
-        pidfd_socket=parsed.text("pidfd-socket"),
-        pid_file=parsed.text("pid-file"),
-        preserve_fds=_preserve_fds(parsed),
-        no_pivot=parsed.switch("no-pivot"),
-        no_new_keyring=parsed.switch("no-new-keyring"),
-        detach=parsed.switch("detach"),
-        keep=parsed.switch("keep"),
-        no_subreaper=parsed.switch("no-subreaper"),
-    )
+    wanted = _filled(RunOptions(), parsed)
     if not ctx.root_explicit:
         make_default_root(ctx.root)
     from pyrunc import runtime
@@ -84,28 +74,10 @@ def _run(ctx: Context, parsed: Parsed) -> Result:
 def _exec(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import execspec
 
-    process = parsed.text("process")
-    wanted = ExecOptions(
-        process=process,
-        args=[] if process else parsed.arguments[1:],
-        console_socket=parsed.text("console-socket"),
-        pidfd_socket=parsed.text("pidfd-socket"),
-        pid_file=parsed.text("pid-file"),
-        preserve_fds=_preserve_fds(parsed),
-        detach=parsed.switch("detach"),
-        tty=parsed.switch("tty"),
-        cwd=parsed.text("cwd"),
-        env=parsed.texts("env"),
-        user=parsed.text("user"),
-        additional_gids=parsed.numbers("additional-gids"),
-        process_label=parsed.text("process-label"),
-        apparmor=parsed.text("apparmor"),
-        no_new_privs=parsed.switch("no-new-privs") if "no-new-privs" in parsed.given else None,
-        cap=parsed.texts("cap"),
-        cgroup=execspec.sub_cgroups(parsed.texts("cgroup")),
-        ignore_paused=parsed.switch("ignore-paused"),
-    )
-    if not process:
+    wanted = _filled(ExecOptions(), parsed)
+    wanted.cgroup = execspec.sub_cgroups(parsed.texts("cgroup"))
+    if not wanted.process:
+        wanted.args = parsed.arguments[1:]
         execspec.check(wanted)
     from pyrunc import runtime
 

@@ -163,7 +163,7 @@ def test_bundle_is_the_current_directory(
 
 
 def values(request: object) -> dict[str, object]:
-    names = {name for kind in type(request).__mro__ for name in getattr(kind, "__slots__", ())}
+    names = {name for kind in type(request).__mro__ for name in getattr(kind, "__annotations__", ())}
     return {name: getattr(request, name) for name in names}
 
 
@@ -219,7 +219,7 @@ def test_exec_by_file(runtime: _FakeRuntime) -> None:
     """With --process there is no command; no_new_privs stays the file's."""
     assert cli.main(["--root", "/r", "exec", "-p", "/p.json", "c1"]) == 0
     got = values(runtime.request)
-    assert (got["process"], got["args"], got["no_new_privs"]) == ("/p.json", [], None)
+    assert (got["process"], got["args"], got["no_new_privs"]) == ("/p.json", (), None)
 
 
 @pytest.mark.parametrize("verb", ["run", "exec"])
