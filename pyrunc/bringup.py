@@ -88,11 +88,23 @@ def compile_seccomp(spec: Spec, root: str) -> Filter | None:
 
 
 def send_seccomp_listener(spec: Spec, fd: int, document: bytes, pid: int) -> None:
-    """Hand the notify descriptor to linux.seccomp.listenerPath (config-linux.md, Seccomp, containerProcessState)."""
-    from pyrunc import seccomp
+    """Hand the notify descriptor and a ContainerProcessState to linux.seccomp.listenerPath.
+
+    `document` is the container's state as JSON, `pid` the container process as the runtime sees it. Raises
+    KernelError: config-linux.md: "If sending fails, the runtime MUST generate an error and terminate the container".
+    """
+    from pyrunc import SPEC_VERSION, seccomp_profile
 
     wanted = (spec.get("linux") or {}).get("seccomp") or {}
-    seccomp.send_listener(wanted, fd, document, pid)
+    metadata = str(wanted.get("listenerMetadata") or "")
+    message = seccomp_profile.process_state(SPEC_VERSION, pid, metadata, document)
+    console.send_fd(
+        str(wanted.get("listenerPath")),
+        fd,
+        message,
+        "the agent's listenerPath",
+        json_path="$.linux.seccomp.listenerPath",
+    )
 
 
 def serve(init: launch.Init, answers: dict[str, Callable[[int], None]]) -> None:

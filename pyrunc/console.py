@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import select
+import sys
 
 from pyrunc import kernel
 from pyrunc.errors import KernelError, StateError
@@ -34,30 +35,41 @@ _NOT_FORWARDED = frozenset(
     | {int(_signal.SIGSEGV), int(_signal.SIGBUS), int(_signal.SIGFPE), int(_signal.SIGILL), 32, 33}
 )
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
-_CONNECT_SECONDS = 10.0
+_SEND_SECONDS = 10.0
+_LONGEST_ADDRESS = 108  # sun_path, with its NUL
 
 
-def connect(path: str, option: str) -> _socket.socket:
-    """Connect to the AF_UNIX stream socket that an option names. Raises KernelError."""
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        sock.settimeout(_CONNECT_SECONDS)
+def _connect(sock: _socket.socket, path: str) -> None:
+    if len(os.fsencode(path)) < _LONGEST_ADDRESS:
         sock.connect(path)
-    except OSError as error:
-        sock.close()
-        raise KernelError(
-            "connect", error.errno or errno.ETIMEDOUT, path, hint=f"{option} wants a listening socket"
-        ) from error
-    return sock
-
-
-def send_fd(path: str, fd: int, payload: bytes, option: str) -> None:
-    """One message with `payload` and `fd` (SCM_RIGHTS) to the socket; no answer is read: containerd accepts later."""
-    sock = connect(path, option)
+        return
+    folder, name = os.path.split(path)
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        sock.sendmsg([payload], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))])
+        sock.connect(f"/proc/self/fd/{fd}/{name}")
+    finally:
+        os.close(fd)
+
+
+def send_fd(path: str, fd: int, message: bytes, asker: str, *, json_path: str | None = None) -> None:
+    """Connect to a listening AF_UNIX stream socket, send `message` and `fd` (SCM_RIGHTS) in one sendmsg(2), close.
+
+    `asker` is the option or property that named the socket, `json_path` its place in the configuration. No answer is
+    read: containerd accepts later. Raises KernelError.
+    """
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    call, hint = "connect", f"{asker} wants a listening socket"
+    try:
+        sock.settimeout(_SEND_SECONDS)
+        _connect(sock, path)
+        call = "sendmsg"
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
+        sent = sock.sendmsg([message], rights)
+        # "The file descriptors MUST be sent with the first sendmsg only": what did not fit follows alone.
+        if sent < len(message):
+            sock.sendall(message[sent:])
     except OSError as error:
-        raise KernelError("sendmsg", error.errno or 0, path) from error
+        raise KernelError(call, error.errno or errno.ETIMEDOUT, path, path=json_path, hint=hint) from error
     finally:
         sock.close()
 

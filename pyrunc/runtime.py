@@ -55,19 +55,14 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
 
 def state(ctx: Context, container_id: str) -> dict[str, object]:
     """The state document (runtime.md, State) with runc's additions rootfs, created and owner."""
-    document = jsonfast.loads(load(ctx, container_id).document)
-    if not isinstance(document, dict):
-        raise StateError(f"the state of container '{container_id}' is no JSON object")
-    return dict(document)
+    return _document(load(ctx, container_id))
 
 
-def _hook_document(found: Container, status: str) -> bytes:
+def _document(found: Container) -> dict[str, object]:
     document = jsonfast.loads(found.document)
-    assert isinstance(document, dict)
-    document["status"] = status
-    document["pid"] = 0 if status == "stopped" else found.pid
-    document.pop("owner", None)
-    return jsonfast.dumps(document).encode("utf-8", "surrogateescape")
+    if not isinstance(document, dict):
+        raise StateError("the state of the container is no JSON object")
+    return dict(document)
 
 
 def _undo_start(ctx: Context, container_id: str, reason: PyruncError) -> None:
@@ -117,13 +112,14 @@ def let_run(ctx: Context, container_id: str, found: Container) -> None:
 
 def _poststart(ctx: Context, container_id: str, found: Container) -> None:
     from pyrunc import hooks
+    from pyrunc.state import hook_state
 
     configuration = _configuration(ctx, container_id)
     try:
         hooks.run(
             "poststart",
             hooks.of(configuration.spec, "poststart"),
-            _hook_document(found, "running"),
+            hook_state(_document(found), "running", found.pid),
             found.bundle,
         )
     except ContainerError as error:
@@ -184,9 +180,11 @@ def delete(ctx: Context, container_id: str, force: bool = False) -> None:
     if found is None or configuration is None:
         return
     from pyrunc import hooks, log
+    from pyrunc.state import hook_state
 
+    document = hook_state(_document(found), "stopped", 0)
     wanted = hooks.of(configuration.spec, "poststop")
-    for problem in hooks.run_all("poststop", wanted, _hook_document(found, "stopped"), found.bundle):
+    for problem in hooks.run_all("poststop", wanted, document, found.bundle):
         log.warning(str(problem))
 
 

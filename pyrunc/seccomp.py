@@ -1,4 +1,4 @@
-"""Seccomp against the real system: libseccomp with a cache in front, the listener's way to its agent, what exists.
+"""Seccomp against the real system: libseccomp with a cache in front, and what exists.
 
 May be imported by runtime and features. The rules themselves are in seccomp_profile, which is pure.
 
@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 
-from pyrunc import SPEC_VERSION, __version__, kernel, seccomp_profile
+from pyrunc import __version__, kernel, seccomp_profile
 from pyrunc.errors import ConfigError, KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Mapping
 
     from pyrunc.seccomp_profile import Filter, Json, Profile
@@ -29,8 +27,6 @@ CACHE_NAME = "@seccomp"
 _CACHE_LIMIT = 64  # entries; one is about 10 kB
 _MAGIC = b"pyrunc-seccomp-1"
 _LARGEST_ENTRY = 1 << 17
-_SEND_SECONDS = 10.0
-_LONGEST_ADDRESS = 108  # sun_path, with its NUL
 
 
 def compile(seccomp: Mapping[str, Json], cache_root: str = "") -> Filter:  # noqa: A001 (it is what libseccomp's verb is)
@@ -187,58 +183,6 @@ def _make_room(directory: int) -> None:
     )
     for _, name in ages[: len(ages) // 2]:
         os.unlink(name, dir_fd=directory)
-
-
-# --- listener ---------------------------------------------------------------------------------------------------------
-
-
-def send_listener(seccomp: Mapping[str, Json], fd: int, state: bytes, pid: int) -> None:
-    """Send the notify descriptor and a ContainerProcessState to `listenerPath`, one connection for it alone.
-
-    `state` is the container's state as JSON, `pid` the container process as the runtime sees it. Raises KernelError:
-    config-linux.md: "If sending fails, the runtime MUST generate an error and terminate the container".
-    """
-    path = str(seccomp.get("listenerPath"))
-    message = seccomp_profile.process_state(
-        SPEC_VERSION, pid, str(seccomp.get("listenerMetadata") or ""), state
-    )
-    send_fd(path, fd, message)
-
-
-def send_fd(path: str, fd: int, message: bytes) -> None:
-    """Connect to an AF_UNIX stream socket, send `message` and `fd` in one sendmsg(2), close. Raises KernelError."""
-    import _socket
-
-    hint = "listenerPath wants the listening socket of a seccomp agent"
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    call = "connect"
-    try:
-        sock.settimeout(_SEND_SECONDS)
-        _connect(sock, path)
-        call = "sendmsg"
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
-        sent = sock.sendmsg([message], rights)
-        # "The file descriptors MUST be sent with the first sendmsg only": what did not fit follows alone.
-        if sent < len(message):
-            sock.sendall(message[sent:])
-    except OSError as error:
-        raise KernelError(
-            call, error.errno or errno.ETIMEDOUT, path, path="$.linux.seccomp.listenerPath", hint=hint
-        ) from error
-    finally:
-        sock.close()
-
-
-def _connect(sock: _socket.socket, path: str) -> None:
-    if len(os.fsencode(path)) < _LONGEST_ADDRESS:
-        sock.connect(path)
-        return
-    folder, name = os.path.split(path)
-    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        sock.connect(f"/proc/self/fd/{fd}/{name}")
-    finally:
-        os.close(fd)
 
 
 # --- what exists here -------------------------------------------------------------------------------------------------

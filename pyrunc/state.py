@@ -137,10 +137,15 @@ class Record:
 
     def hook_state(self, status: str, pid: int | None = None) -> bytes:
         """The state JSON a hook reads on its stdin (config.md, Hooks), with this status and pid."""
-        document = {**self.document, "status": status, "pid": self.pid if pid is None else pid}
-        del document["owner"]
-        text = jsonfast.dumps(document).encode("utf-8", "surrogateescape")
-        return text.replace(b'"pid":-1', b'"pid":' + _OWN_PID_MARK, 1) if pid == OWN_PID else text
+        return hook_state(self.document, status, self.pid if pid is None else pid)
+
+
+def hook_state(document: dict[str, object], status: str, pid: int) -> bytes:
+    """A state document as a hook reads it on its stdin, with this status and pid (OWN_PID: that of who feeds it)."""
+    changed = {**document, "status": status, "pid": pid}
+    del changed["owner"]
+    text = jsonfast.dumps(changed).encode("utf-8", "surrogateescape")
+    return text.replace(b'"pid":-1', b'"pid":' + _OWN_PID_MARK, 1) if pid == OWN_PID else text
 
 
 class StateDir:

@@ -25,118 +25,13 @@ import pytest
 import support
 from pyrunc import kernel, signals, state
 from pyrunc.errors import KernelError, PyruncError, StateError, UsageError, strerror
+from state_dirs import DEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-DEAD = 2**22 + 1  # above any pid_max
-
-
-class Root:
-    """A directory of containers that the test writes itself, and the processes in them."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.started: list[subprocess.Popen[bytes]] = []
-
-    def at(self, *names: str) -> str:
-        return os.path.join(self.path, *names)
-
-    def record(self, pid: int = 0, /, **changes: object) -> state.Record:
-        record = state.Record(bundle='/b\u00e4"x', rootfs="/b/rootfs", container_id="c1", annotations=None)
-        record.pid = pid
-        record.start_time = state.start_time(pid) if pid else 0
-        for name, value in changes.items():
-            setattr(record, name, value)
-        return record
-
-    def write(
-        self,
-        record: state.Record | bytes,
-        container_id: str = "c1",
-        name: str = "state",
-        *,
-        fifo: bool = False,
-    ) -> str:
-        directory = self.at(container_id)
-        os.makedirs(directory, 0o700, exist_ok=True)
-        with open(os.path.join(directory, name), "wb") as file:
-            file.write(record if isinstance(record, bytes) else record.render())
-        if fifo:
-            os.mkfifo(os.path.join(directory, "exec.fifo"))
-        return directory
-
-    def process(self, *argv: str) -> int:
-        self.started.append(subprocess.Popen(argv or ("sleep", "1000"), stdin=subprocess.DEVNULL))
-        return self.started[-1].pid
-
-    def status(self, container_id: str = "c1") -> str:
-        return kernel.container_state(self.path, container_id).status
-
-    def alive(self, pid: int) -> bool:
-        return not support.process_gone(pid)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Root]:
-    """An empty root; what was started is ended."""
-    made = Root(str(tmp_path / "root"))
-    os.mkdir(made.path)
-    yield made
-    for process in made.started:
-        process.kill()
-        process.wait()
-
-
-def _mount(kind: str, option: str) -> str | None:
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        for line in file:
-            left, _, right = line.partition(" - ")
-            words = right.split()
-            if words[0] == kind and option in words[2].split(","):
-                return left.split()[4]
-    return None
-
-
-class Cgroup:
-    """A cgroup of the test's own: `entry` as kernel.py wants it, `path`, and a parent that the test made, too."""
-
-    def __init__(self, mount: str, controller: str, name: str) -> None:
-        self.v1 = bool(controller)
-        self.parent = os.path.join(mount, f"{support.ID_PREFIX}{name}")
-        self.path = os.path.join(self.parent, "c1")
-        self.entry = (controller, self.path)
-        os.makedirs(self.path)
-
-    def join(self, pid: int, below: str = "") -> None:
-        directory = os.path.join(self.path, below)
-        os.makedirs(directory, exist_ok=True)
-        with open(os.path.join(directory, "cgroup.procs"), "w", encoding="ascii") as file:
-            file.write(str(pid))
-
-    def freeze(self) -> None:
-        kernel.cgroup_freeze([self.entry])
-
-
-@pytest.fixture(params=["v1", "v2"])
-def cgroup(request: pytest.FixtureRequest) -> Iterator[Cgroup]:
-    """A cgroup of the v1 freezer, and one of v2."""
-    support.needs_root()
-    kind, option, controller = {"v1": ("cgroup", "freezer", "freezer"), "v2": ("cgroup2", "rw", "")}[
-        request.param
-    ]
-    mount = _mount(kind, option)
-    support.needs(mount is not None, f"a {request.param} freezer")
-    assert mount is not None
-    made = Cgroup(mount, controller, f"unit-{request.param}")
-    yield made
-    if os.path.exists(made.path):
-        kernel.cgroup_kill([made.entry])
-        kernel.cgroup_remove([made.entry], [made.path])
-    if os.path.exists(made.parent):
-        os.rmdir(made.parent)
-
+    from state_dirs import Root
 
 # --- Status -----------------------------------------------------------------------------------------------------------
 
@@ -207,23 +102,6 @@ def test_creating_needs_a_creator(root: Root) -> None:
     root.write(root.record(pid), name="state.creating")
     assert root.status() == "creating"
     root.write(root.record(pid))
-    assert root.status() == "running"
-
-
-def test_paused(root: Root, cgroup: Cgroup) -> None:
-    """The freezer decides, but not about a container that waits for start."""
-    pid = root.process()
-    cgroup.join(pid)
-    directory = root.write(root.record(pid, cgroups=[cgroup.entry]))
-    assert root.status() == "running"
-    cgroup.freeze()
-    assert root.status() == "paused"
-    os.mkfifo(f"{directory}/exec.fifo")
-    assert root.status() == "created"
-    with pytest.raises(StateError, match="cannot start a container in the paused state"):
-        kernel.container_start(root.path, "c1")
-    os.unlink(f"{directory}/exec.fifo")
-    kernel.cgroup_thaw([cgroup.entry])
     assert root.status() == "running"
 
 
@@ -359,20 +237,6 @@ def test_a_state_file_that_is_none(root: Root) -> None:
             kernel.container_state(root.path, name)
         kernel.container_delete(root.path, name, force=True)
     assert os.listdir(root.path) == []
-
-
-def test_a_damaged_file_still_tells_what_to_end(root: Root, cgroup: Cgroup) -> None:
-    """delete --force ends the process and removes the cgroup that stand in front of the damage."""
-    pid, other = root.process(), root.process()
-    cgroup.join(pid)
-    cgroup.join(other, "below")
-    record = root.record(pid, cgroups=[cgroup.entry], made=[cgroup.parent, cgroup.path])
-    root.write(record.render().split(b"\n\n", maxsplit=1)[0] + b"\ndamage")
-    kernel.container_delete(root.path, "c1", force=True)
-    assert not root.alive(pid)
-    assert not root.alive(other)
-    assert not os.path.exists(cgroup.parent)
-    assert not os.path.exists(root.at("c1"))
 
 
 def _mutations(count: int) -> Iterator[bytes]:
@@ -530,101 +394,6 @@ def test_kill(root: Root) -> None:
         kernel.container_kill(root.path, "c1", 77)
 
 
-def test_kill_reaches_all(root: Root, cgroup: Cgroup) -> None:
-    """--all with any signal; cgroups below are part of it, processes elsewhere are not."""
-    inside = [root.process() for _ in range(4)]
-    outside = root.process()
-    for number, pid in enumerate(inside):
-        cgroup.join(pid, "deep/er" if number == 3 and cgroup.v1 else "")
-    root.write(root.record(inside[0], cgroups=[cgroup.entry]))
-    kernel.container_kill(root.path, "c1", signal.SIGUSR2, all_processes=True)
-    for process in root.started[:4]:
-        assert process.wait(10) == -signal.SIGUSR2
-    assert root.alive(outside)
-
-
-@pytest.mark.parametrize("private", [True, False])
-def test_sigkill_without_a_pid_namespace_takes_all(root: Root, cgroup: Cgroup, private: bool) -> None:
-    """With one of its own the kernel does that."""
-    first, second = root.process(), root.process()
-    cgroup.join(first)
-    cgroup.join(second)
-    root.write(root.record(first, cgroups=[cgroup.entry], pidns_private=private))
-    kernel.container_kill(root.path, "c1", signal.SIGKILL)
-    root.started[0].wait(10)
-    if private:
-        assert root.alive(second)
-        return
-    root.started[1].wait(10)
-    with pytest.raises(StateError, match="^container not running$"):
-        kernel.container_kill(root.path, "c1", signal.SIGKILL)
-
-
-@pytest.mark.parametrize("flags", [(True, False), (False, False), (True, True)])
-def test_sigkill_thaws(root: Root, cgroup: Cgroup, flags: tuple[bool, bool]) -> None:
-    """A frozen process cannot die."""
-    private, all_processes = flags
-    pid = root.process()
-    cgroup.join(pid)
-    root.write(root.record(pid, cgroups=[cgroup.entry], pidns_private=private))
-    cgroup.freeze()
-    assert root.status() == "paused"
-    kernel.container_kill(root.path, "c1", signal.SIGKILL, all_processes=all_processes)
-    assert root.started[0].wait(10) == -signal.SIGKILL
-
-
-def test_other_signals_leave_it_frozen(root: Root, cgroup: Cgroup) -> None:
-    """They arrive with resume. v2 lets those through that end a process, so this one does not."""
-    pid = root.process("sh", "-c", "trap 'exit 7' USR1; while :; do sleep 0.01; done")
-    cgroup.join(pid)
-    support.wait_until(lambda: _traps(pid, signal.SIGUSR1), "the trap")
-    root.write(root.record(pid, cgroups=[cgroup.entry]))
-    cgroup.freeze()
-    kernel.container_kill(root.path, "c1", signal.SIGUSR1)
-    kernel.container_kill(root.path, "c1", signal.SIGUSR1, all_processes=True)
-    assert root.status() == "paused"
-    kernel.cgroup_thaw([cgroup.entry])
-    assert root.started[0].wait(10) == 7
-
-
-def _traps(pid: int, number: int) -> bool:
-    return bool(int(support.status_field(pid, "SigCgt"), 16) >> (number - 1) & 1)
-
-
-def test_a_fork_bomb_dies(root: Root, cgroup: Cgroup) -> None:
-    """Freezing, or cgroup.kill, leaves no gap for a child to slip through."""
-    process = subprocess.Popen(
-        ["sh", "-c", "read x; i=0; while [ $i -lt 400 ]; do sleep 1000 & i=$((i+1)); done; wait"],
-        stdin=subprocess.PIPE,
-    )
-    root.started.append(process)
-    cgroup.join(process.pid)
-    root.write(root.record(process.pid, cgroups=[cgroup.entry], pidns_private=False, made=[cgroup.path]))
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    process.stdin.close()
-
-    def members() -> list[str]:
-        with open(f"{cgroup.path}/cgroup.procs", encoding="ascii") as file:
-            return file.read().split()
-
-    support.wait_until(lambda: len(members()) > 20, "some children")
-    kernel.container_kill(root.path, "c1", signal.SIGKILL)
-    process.wait(10)
-    support.wait_until(lambda: not members(), "all of them dead")
-
-
-def test_the_root_of_a_hierarchy_is_nobodys_own() -> None:
-    """A container may sit there (cgroupsPath /), but so does everybody else. Signal 0 harms none if this fails."""
-    support.needs_root()
-    for kind, option, controller in (("cgroup", "freezer", "freezer"), ("cgroup2", "rw", "")):
-        mount = _mount(kind, option)
-        if mount:
-            assert kernel.cgroup_kill([(controller, mount)], 0) == 0
-            kernel.cgroup_remove([(controller, mount)], [mount])
-    assert kernel.cgroup_kill([("freezer", "/tmp"), ("", "/nonexistent")], 0) == 0
-
-
 # --- delete -----------------------------------------------------------------------------------------------------------
 
 
@@ -675,74 +444,6 @@ def test_delete_takes_files_nobody_knows(root: Root, tmp_path: Path) -> None:
     kernel.container_delete(root.path, "c1")
     assert os.listdir(root.path) == []
     assert os.listdir(outside) == ["kept"]
-
-
-def test_delete_removes_what_create_made(root: Root, cgroup: Cgroup) -> None:
-    """The cgroup with all below it, even while frozen; its parent when it is empty."""
-    pid, other = root.process(), root.process()
-    cgroup.join(pid)
-    if cgroup.v1:
-        cgroup.join(other, "one/two")
-    os.makedirs(f"{cgroup.path}/three/four")
-    root.write(root.record(pid, cgroups=[cgroup.entry], made=[cgroup.parent, cgroup.path]))
-    cgroup.freeze()
-    with pytest.raises(StateError, match="that is not stopped: paused"):
-        kernel.container_delete(root.path, "c1")
-    kernel.container_delete(root.path, "c1", force=True)
-    assert not os.path.exists(cgroup.parent)
-    assert root.alive(other) == (not cgroup.v1)
-
-
-def test_delete_leaves_what_others_use(root: Root, cgroup: Cgroup) -> None:
-    """A directory that was there before, with somebody in it, and a parent with another child."""
-    pid = root.process()
-    cgroup.join(pid)
-    root.write(root.record(DEAD, cgroups=[cgroup.entry], made=[]))
-    kernel.container_delete(root.path, "c1")
-    assert root.alive(pid)
-    assert os.path.isdir(cgroup.path)
-    os.mkdir(f"{cgroup.parent}/other")
-    root.write(root.record(DEAD, cgroups=[cgroup.entry], made=[cgroup.parent, cgroup.path]))
-    kernel.container_delete(root.path, "c1")
-    assert os.listdir(root.path) == []
-    assert not os.path.exists(cgroup.path)
-    os.rmdir(f"{cgroup.parent}/other")
-
-
-def test_delete_never_touches_what_is_no_cgroup(root: Root, tmp_path: Path) -> None:
-    """A damaged state file may name anything."""
-    victim = tmp_path / "victim" / "below"
-    victim.mkdir(parents=True)
-    root.write(root.record(DEAD, cgroups=[("memory", str(victim))], made=[str(victim.parent), str(victim)]))
-    kernel.container_delete(root.path, "c1", force=True)
-    assert victim.is_dir()
-
-
-def test_a_cgroup_deeper_than_any_path(root: Root, cgroup: Cgroup) -> None:
-    """A container may nest cgroups until no path reaches them."""
-    name = "x" * 40
-    fd = os.open(cgroup.path, os.O_RDONLY | os.O_DIRECTORY)
-    for _ in range(120):
-        os.mkdir(name, dir_fd=fd)
-        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
-    root.write(root.record(DEAD, cgroups=[cgroup.entry], made=[cgroup.path]))
-    kernel.container_delete(root.path, "c1")
-    assert not os.path.exists(cgroup.path)
-
-
-def test_delete_after_a_killed_create(root: Root, cgroup: Cgroup) -> None:
-    """No pid is written down yet, but the cgroup has the process."""
-    pid = root.process()
-    cgroup.join(pid)
-    record = root.record(0, cgroups=[cgroup.entry], made=[cgroup.parent, cgroup.path])
-    root.write(record, name="state.creating", fifo=True)
-    kernel.container_delete(root.path, "c1", force=True)
-    assert not root.alive(pid)
-    assert not os.path.exists(cgroup.parent)
-    assert os.listdir(root.path) == []
 
 
 def test_delete_waits_for_the_lock(root: Root) -> None:
