@@ -161,6 +161,34 @@ static unsigned long classic_flags(uint64_t attributes)
 	return flags;
 }
 
+/* A label with a comma ("s0:c1,c2") is one value of mount(2) in quotes only. */
+static bool wants_quotes(const char *param)
+{
+	const char *equals = strchr(param, '=');
+
+	return equals != NULL && equals - param >= 7 && strncmp(equals - 7, "context", 7) == 0 &&
+	       strchr(equals, ',') != NULL;
+}
+
+/* Append to mount(2)'s data, which the caller knows to have room for four bytes more than `param`. */
+static size_t add_data(char *data, size_t used, const char *param)
+{
+	size_t key = wants_quotes(param) ? (size_t)(strchr(param, '=') - param) + 1 : 0;
+
+	if (used > 0)
+		data[used++] = ',';
+	if (key > 0) {
+		memcpy(data + used, param, key);
+		used += key;
+		data[used++] = '"';
+	}
+	memcpy(data + used, param + key, strlen(param + key));
+	used += strlen(param + key);
+	if (key > 0)
+		data[used++] = '"';
+	return used;
+}
+
 /*
  * Long parameters (an overlay's lowerdir) fit mount(2) only. "." after fchdir is as good as a descriptor: no name is
  * looked up. Returns the new mount's root, which is what the target now resolves to.
@@ -172,16 +200,11 @@ static int mount_classic(struct init *in, const struct new_mount *m, int target)
 	int back, fd = -1;
 
 	for (uint32_t i = 0; i < m->params.count; i++) {
-		size_t size = strlen(m->params.items[i]);
-
-		if (used + size + 2 > sizeof(data)) {
+		if (used + strlen(m->params.items[i]) + 4 > sizeof(data)) {
 			errno = E2BIG;
 			return note(in, STEP_MOUNT, m->target);
 		}
-		if (used > 0)
-			data[used++] = ',';
-		memcpy(data + used, m->params.items[i], size);
-		used += size;
+		used = add_data(data, used, m->params.items[i]);
 	}
 	data[used] = '\0';
 	back = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -257,20 +280,29 @@ static int label_root(struct init *in, int mount, const char *param, const char 
 	const char *label = strchr(param, '=') == NULL ? param : strchr(param, '=') + 1;
 	int fd = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd < 0 || fsetxattr(fd, "security.selinux", label, strlen(label), 0) < 0)
+	if (fd < 0)
 		return note(in, STEP_OPENAT, target);
+	if (fsetxattr(fd, "security.selinux", label, strlen(label), 0) < 0) {
+		note(in, STEP_FSETXATTR, target);
+		close_quietly(fd);
+		return -1;
+	}
 	return close(fd);
+}
+
+/* to be filled or labelled it must be writable first */
+static bool changes(const struct new_mount *m)
+{
+	return (m->flags & (MOUNT_FLAG_COPY_UP | MOUNT_FLAG_MQUEUE_LABEL)) != 0;
 }
 
 static int fill_and_attach(struct init *in, const struct new_mount *m, int mount, int target, const char *label)
 {
-	bool copied = (m->flags & MOUNT_FLAG_COPY_UP) != 0;
-
-	if (copied && copy_up(in, target, mount, m->target) < 0)
-		return -1;
-	if (copied && mount_attributes(in, mount, m->attributes & MOUNT_ATTR_RDONLY, 0, false, m->target) < 0)
+	if ((m->flags & MOUNT_FLAG_COPY_UP) != 0 && copy_up(in, target, mount, m->target) < 0)
 		return -1;
 	if (label != NULL && label_root(in, mount, label, m->target) < 0)
+		return -1;
+	if (changes(m) && mount_attributes(in, mount, m->attributes & MOUNT_ATTR_RDONLY, 0, false, m->target) < 0)
 		return -1;
 	return tree_attach(in, mount, target, m->target);
 }
@@ -294,8 +326,7 @@ static int mount_new(struct init *in, struct new_mount *m, int target)
 	if (too_long_for_fsconfig(m)) {
 		mount = mount_classic(in, m, target);
 	} else {
-		/* to be filled it must be writable first */
-		if ((m->flags & MOUNT_FLAG_COPY_UP) != 0) {
+		if (changes(m)) {
 			attributes &= ~(uint64_t)MOUNT_ATTR_RDONLY;
 			drop_param(&m->params, "ro");
 		}

@@ -272,6 +272,10 @@ static int run_keyring(int argc UNUSED, char **argv UNUSED)
 	if (size < 0)
 		return -errno;
 	say("keyring %s", text);
+	size = syscall(SYS_keyctl, KEYCTL_GET_SECURITY, KEY_SPEC_SESSION_KEYRING, text, sizeof(text) - 1);
+	/* empty without SELinux */
+	if (size > 1)
+		say("keyring_label %s", text);
 	return 0;
 }
 

@@ -83,7 +83,34 @@ def _hook_failure(op: wire.Op, message: wire.Message) -> str:
     return hook(name, place, path, message.value, message.text)
 
 
+def _security_label(op: wire.Op, message: wire.Message) -> str:
+    """The words for a label that was not taken. podman knows the file between the backticks."""
+    file, value = _text(op, 0), _text(op, 1)
+    kind, value = (
+        ("AppArmor profile", value.removeprefix("exec ")) if "apparmor" in file else ("SELinux label", value)
+    )
+    # Not strerror's "no such file or directory": engines would take it for a missing program.
+    missing = kind == "AppArmor profile" and message.step == "write" and message.errno == errno.ENOENT
+    why = "it is not loaded" if missing else strerror(message.errno)
+    return f"unable to apply {kind} '{value}': {message.step} `/proc/self/{file}`: {why}"
+
+
+def _label_hint(op: wire.Op, message: wire.Message) -> str | None:
+    apparmor = "apparmor" in _text(op, 0)
+    if apparmor and message.errno == errno.ENOENT:
+        return "load it with apparmor_parser; /sys/kernel/security/apparmor/profiles lists those that are"
+    if not apparmor and message.errno == errno.EINVAL:
+        return "the loaded policy does not know its user, role, type or range"
+    if message.errno in (errno.EACCES, errno.EPERM):
+        return "what confines pyrunc itself does not let it change to this one"
+    return None
+
+
 def _hint(op: wire.Op, message: wire.Message) -> str | None:
+    if op.name == "PROC_SELF" and _text(op, 0).startswith("attr/"):
+        return _label_hint(op, message)
+    if op.name == "MOUNT_NEW" and "context=" in message.text and message.errno == errno.EINVAL:
+        return "linux.mountLabel is no label of the loaded SELinux policy, or the file system has another one already"
     if op.name == "MOUNT_BIND" and message.errno == errno.ENOENT and message.step == "open_tree":
         return f"the source '{_text(op, 1)}' does not exist on the host"
     if op.name == "MOUNT_NEW" and message.errno == errno.EPERM and op.fields[1] in ("proc", "sysfs"):
@@ -116,6 +143,8 @@ def _words(op: wire.Op, message: wire.Message) -> str:
         argv = op.fields[0]
         program = message.text or (str(argv[0]) if isinstance(argv, list) and argv else "")
         return f'exec: "{program}": {strerror(message.errno)}'
+    if op.name == "PROC_SELF" and _text(op, 0).startswith("attr/"):
+        return _security_label(op, message)
     if step == "cwd_outside":
         return f"the working directory '{_text(op, 0)}' is outside of the container's root (CVE-2024-21626)"
     if step == "not_ordinary_dir":

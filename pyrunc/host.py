@@ -181,6 +181,13 @@ def in_user_namespace() -> bool:
     return read_file("/proc/self/uid_map", "0 0 4294967295").split() != ["0", "0", "4294967295"]
 
 
+def _selinux() -> bool:
+    """Whether SELinux has a policy: without one every label is "kernel" and none can be set."""
+    if not os.access("/sys/fs/selinux/enforce", os.F_OK):
+        return False
+    return read_file("/proc/self/attr/current", "kernel").rstrip("\0\n") != "kernel"
+
+
 def gather(*, rlimits: bool = False, rootless: bool | None = None) -> HostFacts:
     """Read the facts. `rlimits` adds the limits (slower); `rootless` overrides what euid and user namespace say."""
     mode, mounts, unified = _cgroups()
@@ -204,7 +211,7 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None) -> HostFacts:
             kind for kind, name in NAMESPACE_FILES.items() if os.access(f"/proc/self/ns/{name}", os.F_OK)
         ),
         apparmor=read_file("/sys/module/apparmor/parameters/enabled").startswith("Y"),
-        selinux=os.access("/sys/fs/selinux/enforce", os.F_OK),
+        selinux=_selinux(),
         rlimits=_rlimits() if rlimits else None,
         oom_score_adj=int(read_file("/proc/self/oom_score_adj", "0")) if is_rootless else -1000,
         setgroups_denied=userns and read_file("/proc/self/setgroups").startswith("deny"),

@@ -77,6 +77,10 @@ _SUPERBLOCK: dict[str, tuple[str, bool]] = {
 _NOTHING = frozenset({"defaults", "iversion", "loud", "noiversion", "silent"})
 _SPECIAL = frozenset({"bind", "idmap", "rbind", "remount", "ridmap", "tmpcopyup"})
 
+# Parameters that label a file system, mount(8); crun's annotation chooses among them for linux.mountLabel.
+CONTEXTS = ("context", "defcontext", "fscontext", "rootcontext")
+CONTEXT_ANNOTATION = "run.oci.mount_context_type"
+
 OPTIONS: tuple[str, ...] = tuple(
     sorted({*_ATTRIBUTES, *_RECURSIVE, *_SUPERBLOCK, *_NOTHING, *_SPECIAL, *PROPAGATION})
 )

@@ -295,7 +295,18 @@ def _cgroup_and_fork(job: Job) -> None:
         plan.add("FORK", path=spaces.paths[kind], why=why)
 
 
-def _enter_namespaces(job: Job) -> None:
+def _keyring(job: Job, process: Process | None) -> None:
+    if job.options.no_new_keyring:
+        return
+    label = (process or {}).get("selinuxLabel")
+    if label and job.host.selinux:
+        why = "the keyring is the program's: with the runtime's label it could not use it; execve(2) resets this"
+        job.plan.add("PROC_SELF", "attr/keycreate", label, path=f"{job.at}.selinuxLabel", why=why)
+    why = "keys of the caller's session are none of the container's business"
+    job.plan.add("KEYRING", f"_ses.{job.options.container_id}", path="$", why=why)
+
+
+def _enter_namespaces(job: Job, process: Process | None) -> None:
     """Into all namespaces. Without user or time namespace clone3 has made the new ones already: no fork."""
     spaces, plan = job.spaces, job.plan
     if "user" not in spaces and not spaces.makes("time"):
@@ -309,9 +320,7 @@ def _enter_namespaces(job: Job) -> None:
         why = "after the user namespace, so that it owns them"
         plan.add("UNSHARE", rest, path="$.linux.namespaces", why=why)
     _cgroup_and_fork(job)
-    if not job.options.no_new_keyring:
-        why = "keys of the caller's session are none of the container's business"
-        plan.add("KEYRING", f"_ses.{job.options.container_id}", path="$", why=why)
+    _keyring(job, process)
 
 
 def create(spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
@@ -326,7 +335,7 @@ def create(spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
     if process:
         plan_process.check_ids(job, process)
         plan_process.before_namespaces(job, process)
-    _enter_namespaces(job)
+    _enter_namespaces(job, process)
     if job.spaces.makes("network"):
         job.plan.add(
             "LOOPBACK_UP", path=job.spaces.paths["network"], why="programs expect lo, as every engine does"
@@ -370,7 +379,7 @@ def exec_process(
     job = Job(spec, host, options, spaces)
     job.at = path
     plan_process.before_namespaces(job, process)
-    _enter_namespaces(job)
+    _enter_namespaces(job, process)
     if "mount" not in spaces:
         # The magic link leads to what its init has as root, whatever is at the rootfs's path by now.
         root = f"/proc/{options.init_pid}/root"

@@ -136,18 +136,37 @@ def _remount(job: Job, target: str, options: MountOptions, at: str) -> None:
 
 
 def _parameters(job: Job, kind: str, options: MountOptions, read_only: bool) -> tuple[list[str], int]:
-    parameters = options.parameters()
+    parameters = [_unquoted(item) for item in options.parameters()]
     flags = 0
     if read_only and kind not in _SHARED_SUPERBLOCK:
         parameters.insert(0, "ro")
     if kind == "tmpfs" and not any(item.startswith("mode=") for item in options.data):
         flags |= MOUNT_FLAG_TARGET_MODE
-    label = job.linux.get("mountLabel")
-    if label and job.host.selinux and kind not in _UNLABELLED:
+    if kind not in _UNLABELLED and not any(_is_context(item) for item in parameters):
+        label = _context(job)
         # mqueue takes no context=; init labels its root by the last parameter
-        parameters.append(f"context={label}")
-        flags |= MOUNT_FLAG_MQUEUE_LABEL if kind == "mqueue" else 0
+        flags |= MOUNT_FLAG_MQUEUE_LABEL if label and kind == "mqueue" else 0
+        parameters += label
     return parameters, flags
+
+
+def _is_context(parameter: str) -> bool:
+    return parameter.partition("=")[0] in mounts.CONTEXTS
+
+
+def _unquoted(parameter: str) -> str:
+    """mount(2) wants a label with a comma in quotes, fsconfig(2) takes it as it is."""
+    key, _, value = parameter.partition("=")
+    return f"{key}={value.strip(chr(34))}" if key in mounts.CONTEXTS else parameter
+
+
+def _context(job: Job) -> list[str]:
+    """The parameter that gives a new file system linux.mountLabel; none without label or SELinux."""
+    label = job.linux.get("mountLabel")
+    if not label or not job.host.selinux:
+        return []
+    kind = (job.spec.get("annotations") or {}).get(mounts.CONTEXT_ANNOTATION) or "context"
+    return [f"{kind}={label}"]
 
 
 def _new(job: Job, mount: Mount, target: str, options: MountOptions, at: str, keep: int) -> None:
@@ -249,7 +268,8 @@ def _cgroup1(job: Job, target: str, options: MountOptions, at: str) -> None:
     """
     add = job.plan.add
     why = "cgroup v1: one directory per hierarchy is mounted in it"
-    add("MOUNT_NEW", target, "tmpfs", "tmpfs", ["mode=755"], _CGROUP_ATTRIBUTES, [], 0, path=at, why=why)
+    parameters = ["mode=755", *_context(job)]
+    add("MOUNT_NEW", target, "tmpfs", "tmpfs", parameters, _CGROUP_ATTRIBUTES, [], 0, path=at, why=why)
     hierarchies: dict[str, list[str]] = {}
     for controller, (mount_point, _root) in job.host.cgroup_mounts.items():
         hierarchies.setdefault(mount_point, []).append(controller)

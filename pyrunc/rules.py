@@ -30,9 +30,6 @@ NOT_YET: dict[tuple[str, ...], str] = {
     ("mounts", EACH, "gidMappings"): "id-mapped mounts",
     ("mounts", EACH, "options", EACH, "=idmap"): "id-mapped mounts",
     ("mounts", EACH, "options", EACH, "=ridmap"): "id-mapped mounts",
-    ("process", "apparmorProfile"): "AppArmor profiles",
-    ("process", "selinuxLabel"): "SELinux labels",
-    ("linux", "mountLabel"): "SELinux mount labels",
 }
 
 # Linux allows 64 bytes in either name, uts_namespaces(7).
@@ -91,6 +88,8 @@ def check_process(process: Process, path: str = "$.process") -> None:
     if process.get("terminal") and size:
         _console_size(size["height"], f"{path}.consoleSize.height")
         _console_size(size["width"], f"{path}.consoleSize.width")
+    no_nul(process.get("apparmorProfile", ""), f"{path}.apparmorProfile")
+    no_nul(process.get("selinuxLabel", ""), f"{path}.selinuxLabel")
     _rlimits(process, f"{path}.rlimits")
     if scheduler := process.get("scheduler"):
         _scheduler(scheduler, f"{path}.scheduler")

@@ -1,12 +1,13 @@
 """PURE: the rules about `linux`: namespaces, ids, devices, paths, sysctl, seccomp, resources. config-linux.md.
 
-Imported by rules only. Imports errors and jsonfast.
+Imported by rules only. Imports errors, jsonfast and the names of mounts.
 """
 
 from __future__ import annotations
 
 from pyrunc.errors import ConfigError
 from pyrunc.jsonfast import member, quote
+from pyrunc.mounts import CONTEXT_ANNOTATION, CONTEXTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -282,6 +283,14 @@ def _rdt(linux: Linux) -> None:
 
 
 def _security_modules(spec: Spec, host: HostFacts | None) -> None:
+    no_nul((spec.get("linux") or {}).get("mountLabel", ""), "$.linux.mountLabel")
+    kind = (spec.get("annotations") or {}).get(CONTEXT_ANNOTATION) or "context"
+    if kind not in CONTEXTS:
+        fail(
+            f"{quote(kind)} is no kind of mount label",
+            member("$.annotations", CONTEXT_ANNOTATION),
+            f"one of {', '.join(CONTEXTS)}",
+        )
     if not host:
         return
     labels(spec.get("process") or {}, host, "$.process")
@@ -291,12 +300,14 @@ def _security_modules(spec: Spec, host: HostFacts | None) -> None:
 
 def labels(process: Process, host: HostFacts, path: str) -> None:
     """A label that nothing would enforce must not look as if it were. Raises ConfigError; `path`: of the process."""
-    if process.get("apparmorProfile") and not host.apparmor:
+    profile, label = process.get("apparmorProfile", ""), process.get("selinuxLabel", "")
+    # "unconfined" is what every process is where there is no AppArmor.
+    if profile not in ("", "unconfined") and not host.apparmor:
         fail(
             "apparmor profile is specified in config, but apparmor is disabled or not supported",
             f"{path}.apparmorProfile",
         )
-    if process.get("selinuxLabel") and not host.selinux:
+    if label and not host.selinux:
         fail(_NO_SELINUX, f"{path}.selinuxLabel")
 
 

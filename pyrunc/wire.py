@@ -98,7 +98,7 @@ STEPS: tuple[str, ...] = (
     "recvmsg", "personality", "sched_setattr", "ioprio_set", "set_mempolicy",
     "sched_setaffinity", "keyctl", "socket", "close_range", "hook", "hook_timeout",
     "lookup", "cwd_outside", "not_ordinary_dir", "wrong_fs", "device_mismatch", "fspick",
-    "fchown", "readlink", "copy_up", "setgroups_denied", "wait", "oversize", "memory",
+    "fchown", "readlink", "copy_up", "setgroups_denied", "wait", "oversize", "memory", "fsetxattr",
 )  # fmt: skip
 
 FLAG_KERNEL_TEXT = 1

@@ -104,8 +104,6 @@ def test_features_follow_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     ways = {
         ("linux", "netDevices"): "netDevices",
         ("linux", "intelRdt"): "intelRdt",
-        ("process", "apparmorProfile"): "apparmor",
-        ("process", "selinuxLabel"): "selinux",
     }
     for refused in (True, False):
         idmap = [("mounts", each, "uidMappings"), ("mounts", each, "options", each, "=idmap")]

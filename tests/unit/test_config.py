@@ -379,6 +379,7 @@ def test_a_good_configuration_loads_nothing_that_explains() -> None:
         "pyrunc.config",
         "pyrunc.errors",
         "pyrunc.jsonfast",
+        "pyrunc.mounts",
         "pyrunc.rules",
         "pyrunc.rules_linux",
         "pyrunc.schema",

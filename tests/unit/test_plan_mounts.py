@@ -374,6 +374,18 @@ def test_mount_label() -> None:
         assert specs.every(made, "MASKED_PATH")[0] == ("/proc/kcore", "a:b:c:s0")
 
 
+def test_mount_label_of_its_own() -> None:
+    """A mount that names one keeps it, without the quotes of mount(2); crun's annotation chooses the kind."""
+    host = HostFacts(selinux=True, cgroup_mode="v2", unified_mount="/sys/fs/cgroup")
+    spec = specs.docker_like()
+    spec["linux"]["mountLabel"] = "a:b:c:s0:c1,c2"
+    spec["annotations"] = {"run.oci.mount_context_type": "fscontext"}
+    spec["mounts"] = [{"destination": "/x", "type": "tmpfs"}]
+    assert new(specs.create(spec, host))[3] == ["fscontext=a:b:c:s0:c1,c2"]
+    spec["mounts"][0]["options"] = ['context="a:b:d:s0:c3,c4"']
+    assert new(specs.create(spec, host))[3] == ["context=a:b:d:s0:c3,c4"]
+
+
 @pytest.mark.parametrize(
     ("wanted", "first", "later"),
     [

@@ -323,7 +323,14 @@ def test_labels_where_the_host_has_them() -> None:
     spec["process"] = specs.process(apparmorProfile="strict", selinuxLabel="u:r:t:s0")
     made = specs.create(spec, HostFacts(apparmor=True, selinux=True))
     written = [fields for fields in specs.every(made, "PROC_SELF") if str(fields[0]).startswith("attr/")]
-    assert written == [("attr/apparmor/exec", "exec strict"), ("attr/exec", "u:r:t:s0")]
+    assert written == [
+        ("attr/keycreate", "u:r:t:s0"),
+        ("attr/apparmor/exec", "exec strict"),
+        ("attr/exec", "u:r:t:s0"),
+    ]
+    names = specs.names(made)
+    assert names.index("PROC_SELF") < names.index("KEYRING")
+    assert names.index("KEYRING") < names.index("PROC_SELF", names.index("KEYRING")) < names.index("CAPSET")
     assert not specs.every(specs.create(spec, HostFacts()), "PROC_SELF")
 
 
