@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pyrunc.errors import KernelError, UsageError
+from pyrunc.errors import KernelError, PyruncError, UsageError
 from pyrunc.options import make_default_root
 from pyrunc.requests import CreateOptions, ExecOptions, RunOptions
 
@@ -158,6 +158,32 @@ def _ps(ctx: Context, parsed: Parsed) -> Result:
     return render.ps_json(pids) if form == "json" else render.ps_table(pids, parsed.arguments[1:])
 
 
+def _update(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import config, log, runtime, updates
+
+    source = parsed.text("resources")
+    if source:
+        # With a document the options do not count, as in runc.
+        runtime.update(ctx, parsed.arguments[0], config.read_resources(source))
+        return 0
+    resources, names = updates.from_options(parsed.given)
+    for option in updates.WITHOUT_EFFECT:
+        if parsed.text(option):
+            log.warning(f"--{option} is ignored: kernels of today do not limit kernel memory alone")
+    try:
+        runtime.update(
+            ctx,
+            parsed.arguments[0],
+            resources,
+            l3_cache_schema=parsed.text("l3-cache-schema"),
+            mem_bw_schema=parsed.text("mem-bw-schema"),
+        )
+    except PyruncError as error:
+        error.path = names.get(error.path or "", error.path)
+        raise
+    return 0
+
+
 def _version(_ctx: Context, _parsed: Parsed) -> Result:
     from pyrunc import render
 
@@ -198,5 +224,6 @@ HANDLERS: dict[str, Handler] = {
     "spec": _spec,
     "start": _start,
     "state": _state,
+    "update": _update,
     "version": _version,
 }

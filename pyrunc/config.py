@@ -65,6 +65,22 @@ def load_resources(data: bytes | str, name: str = "resources") -> Resources:
     return _checked(document, "resources", check.resources)  # type: ignore[return-value]  # the check proves it
 
 
+def read_resources(path: str) -> Resources:
+    """The document that `update --resources` names, "-" for standard input. Raises ConfigError, KernelError."""
+    if path == "-":
+        return load_resources(_read_all(os.dup(0), "standard input"), "standard input")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, path) from error
+    return load_resources(_read_all(fd, path), path)
+
+
+def check_resources(resources: Resources) -> None:
+    """Raises ConfigError when a linux.resources object is not of the right form."""
+    _checked(resources, "resources", check.resources)  # type: ignore[arg-type]  # a TypedDict is JSON
+
+
 def parse(data: bytes, name: str) -> JSON:
     """The document in `data` without null members: config.md calls optional what is absent, Go writes null for it."""
     document = jsonfast.loads(data, name)
@@ -106,6 +122,10 @@ def _read(path: str, name: str) -> bytes:
         raise ConfigError(f"JSON specification file {name} not found", hint=hint) from None
     except OSError as error:
         raise KernelError("open", error.errno or 0, path) from error
+    return _read_all(fd, name)
+
+
+def _read_all(fd: int, name: str) -> bytes:
     pieces, size = [], 0
     try:
         while piece := os.read(fd, 1 << 18):
@@ -114,7 +134,7 @@ def _read(path: str, name: str) -> bytes:
             if size > MAX_SIZE:
                 raise ConfigError(f"{name} is larger than {MAX_SIZE >> 20} MB")
     except OSError as error:
-        raise KernelError("read", error.errno or 0, path) from error
+        raise KernelError("read", error.errno or 0, name) from error
     finally:
         os.close(fd)
     return b"".join(pieces)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyrunc.config import Config
     from pyrunc.kernel import Container
     from pyrunc.requests import Context, CreateOptions, ExecOptions, RunOptions
+    from pyrunc.spec_types import Resources
 
 
 def load(ctx: Context, container_id: str) -> Container:
@@ -233,6 +234,25 @@ def _freezer(found: Container) -> Sequence[tuple[str, str]]:
             "cannot pause: the container has no cgroup", hint="a rootless container needs a delegated one"
         )
     return found.cgroups
+
+
+def update(
+    ctx: Context,
+    container_id: str,
+    resources: Resources,
+    *,
+    l3_cache_schema: str = "",
+    mem_bw_schema: str = "",
+) -> None:
+    """Change the limits that `resources` names, all or none. Device rules are never touched.
+
+    Not named, or 0 where that is no limit: left as it is; -1: lifted. JSON paths in errors begin at `resources`.
+    """
+    from pyrunc import runtime_update
+
+    runtime_update.update(
+        ctx, container_id, resources, l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema
+    )
 
 
 def pause(ctx: Context, container_id: str) -> None:

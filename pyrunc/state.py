@@ -288,6 +288,24 @@ def _open_locked(path: str) -> int:
     return -1
 
 
+def open_(root: str, container_id: str) -> StateDir:
+    """The directory of a container that exists, locked. Raises StateError when it is gone, or locked for long."""
+    path = f"{root}/{container_id}"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise StateError("container does not exist") from None
+    except OSError as error:
+        raise KernelError("open", error.errno or errno.EIO, path) from error
+    try:
+        if not _lock(fd, path):
+            raise StateError("container does not exist")
+    except BaseException:
+        os.close(fd)
+        raise
+    return StateDir(root, container_id, fd)
+
+
 def create(root: str, container_id: str) -> StateDir:
     """Make and lock `<root>/<container_id>`; mkdir decides who of several is first.
 

@@ -44,6 +44,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.seccomp_profile",
             "pyrunc.signals",
             "pyrunc.spec_types",
+            "pyrunc.updates",
             "pyrunc.wire",
         },
     ),
@@ -69,7 +70,17 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.usermaps",
         },
     ),
-    ("runtime", True, {"pyrunc.bringup", "pyrunc.runtime", "pyrunc.runtime_create", "pyrunc.runtime_exec"}),
+    (
+        "runtime",
+        True,
+        {
+            "pyrunc.bringup",
+            "pyrunc.runtime",
+            "pyrunc.runtime_create",
+            "pyrunc.runtime_exec",
+            "pyrunc.runtime_update",
+        },
+    ),
     (
         "command line",
         True,

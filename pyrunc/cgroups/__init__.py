@@ -16,10 +16,13 @@ from pyrunc.errors import ConfigError, KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyrunc.cgroups.files import Stat
     from pyrunc.host import HostFacts
+
+    # Takes the reason, and adds notes to it.
+    Undo = Callable[[BaseException], None]
 
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _EMPTY: Mapping[str, object] = {}
@@ -227,29 +230,38 @@ class Manager:
                     "write", number, f"{path}/cgroup.procs", path=files.CGROUPS_PATH, hint=hint
                 ) from error
 
-    def apply(
-        self, wanted: Mapping[str, object], path: str = resources.RESOURCES, *, update: bool = False
-    ) -> None:
-        """Set the limits of `linux.resources`; `path` is where they come from. Raises ConfigError, KernelError.
+    def apply(self, wanted: Mapping[str, object], path: str = resources.RESOURCES) -> None:
+        """Set the limits of `linux.resources`; `path` is where they come from. Raises ConfigError, KernelError."""
+        files.put_all(self._items(wanted, path))
+        if self.paths and not self._in_userns:
+            self._apply_devices(wanted, f"{path}.devices")
 
-        Device rules are for create alone: with `update` they are left as they are, because engines send a blanket
-        denial with every update that would take away what was granted since.
+    def update(self, wanted: Mapping[str, object], path: str) -> Undo:
+        """Set limits anew, all or none; the return value sets those from before again. Raises as apply() does.
+
+        Device rules are for create alone: engines send a blanket denial with every update that would take away what
+        was granted since.
         """
+        return files.replace_all(self._items(wanted, path))
+
+    def _items(self, wanted: Mapping[str, object], path: str) -> list[tuple[str, resources.Write]]:
+        """(directory, write) pairs."""
         items = []
         for item in resources.plan_writes(wanted, self.version, path):
             where = self.directory(item.controller)
             if where is None:
-                raise ConfigError(
-                    f"cannot set {item.controller} limit: container could not join or create cgroup",
-                    path=item.path,
-                    hint=f"the host has no {item.controller} hierarchy"
-                    if not self._rootless
-                    else "have a cgroup delegated to the user",
-                )
+                raise self._nowhere(item)
+            if item.warning:
+                self.warnings.append(f"{item.path}: {item.warning}")
             items.append((where, item))
-        files.put_all(items)
-        if not update and self.paths and not self._in_userns:
-            self._apply_devices(wanted, f"{path}.devices")
+        return items
+
+    def _nowhere(self, item: resources.Write) -> ConfigError:
+        lost = "container could not join or create cgroup" if self.paths else "the container has no cgroup"
+        hint = f"the host has no {item.controller} hierarchy"
+        if self._rootless or not self.paths:
+            hint = "have a cgroup delegated to the user"
+        return ConfigError(f"cannot set {item.controller} limit: {lost}", path=item.path, hint=hint)
 
     def _apply_devices(self, wanted: Mapping[str, object], path: str) -> None:
         listed = wanted.get("devices")

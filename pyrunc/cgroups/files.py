@@ -12,7 +12,7 @@ from pyrunc.errors import ConfigError, KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyrunc.cgroups.resources import Write
 
@@ -39,7 +39,8 @@ def write(path: str, value: str) -> None:
     """One write(2) per line, because cgroup files take one value per call. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        for line in value.split("\n"):
+        # Nothing at all would be no write; an empty line empties the file.
+        for line in value.split("\n") if value else ("\n",):
             os.write(fd, line.encode("utf-8", "surrogateescape"))
     finally:
         os.close(fd)
@@ -61,6 +62,9 @@ def _explained(
             hint += f"; the parent cgroup has '{read(f'{os.path.dirname(directory)}/{file}').strip()}'"
         except OSError:
             pass
+    if number == errno.EINVAL and file == "memory.limit_in_bytes":
+        both = read(f"{directory}/memory.memsw.limit_in_bytes").strip()
+        hint += f"; memory and swap together are limited to {both}: set memory.swap as well"
     return KernelError("write", number, path, path=item.path, hint=hint)
 
 
@@ -98,6 +102,75 @@ def put_all(items: Sequence[tuple[str, Write]]) -> None:
         error = _put(directory, item)
         if error:
             raise _explained(directory, item, item.file, item.value, error) from error
+
+
+_RESET = {
+    "io.max": "rbps=max wbps=max riops=max wiops=max",
+    "rdma.max": "hca_handle=max hca_object=max",
+}
+
+
+def _undoing(file: str, written: str, old: str) -> str | None:
+    """What to write to `file`, whose text was `old`, to undo that `written` was; None for nothing."""
+    lines = old.strip().split("\n")
+    if file == "memory.oom_control":
+        return lines[0].removeprefix("oom_kill_disable ")
+    if file == "cpu.max" or " " not in written:
+        # cpu.weight says 0 of an idle group, and does not take it.
+        return None if (file, old.strip()) == ("cpu.weight", "0") else lines[0]
+    found = []
+    for key in [line.split(" ")[0] for line in written.split("\n")]:
+        here = [line for line in lines if line.startswith(f"{key} ")]
+        nothing = _RESET.get(file) or ("0" if ".throttle." in file else "default")
+        found.append(here[0] if here else f"{key} {nothing}")
+    return "\n".join(found)
+
+
+def _saved(directory: str, item: Write) -> Write | None:
+    for file, value in item.choices:
+        try:
+            old = read(f"{directory}/{file}")
+        except OSError:
+            continue
+        text = _undoing(file, value, old)
+        return None if text is None else item.with_choice(file, text)
+    return None
+
+
+def _restore(saved: Sequence[tuple[str, Write]], reason: BaseException) -> None:
+    for _ in range(2):  # what the kernel refused for the sake of a later one is tried once more
+        refused = []
+        for directory, item in saved:
+            try:
+                if _put(directory, item):
+                    refused.append((directory, item))
+            except (KernelError, ConfigError) as error:
+                reason.add_note(f"while going back: {error}")
+        saved = refused
+    for directory, item in saved:
+        reason.add_note(f"while going back: '{directory}/{item.file}' does not take {item.value!r}")
+
+
+def replace_all(items: Sequence[tuple[str, Write]]) -> Callable[[BaseException], None]:
+    """put_all, but when one is refused the values from before are set again. Returns what does that later.
+
+    It takes the reason, for notes about what failed in it.
+    """
+    saved = []
+    for directory, item in reversed(items):
+        was = _saved(directory, item)
+        if was is not None:
+            saved.append((directory, was))
+
+    def undo(reason: BaseException) -> None:
+        _restore(saved, reason)
+
+    try:
+        put_all(items)
+    except BaseException as error:
+        undo(error)
+        raise
+    return undo
 
 
 def _check_below(directory: str, item: Write) -> None:

@@ -26,10 +26,10 @@ class Write:
     `choices` are (file, value) pairs of which the first existing file is written; `path` is the JSON path that asked.
     `optional`: no such file is no error. `again`: the kernel may refuse (EINVAL) until a later write of the list is
     done, so it is tried a second time. `below`: a file whose number must be smaller than `value`, else nothing may
-    be written.
+    be written. `warning`: what is to be known of its effect.
     """
 
-    __slots__ = ("again", "below", "choices", "controller", "optional", "path")
+    __slots__ = ("again", "below", "choices", "controller", "optional", "path", "warning")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Write:
         optional: bool = False,
         again: bool = False,
         below: str = "",
+        warning: str = "",
     ) -> None:
         self.controller = controller
         self.path = path
@@ -46,6 +47,7 @@ class Write:
         self.optional = optional
         self.again = again
         self.below = below
+        self.warning = warning
 
     @property
     def file(self) -> str:
@@ -56,6 +58,10 @@ class Write:
     def value(self) -> str:
         """What the file of first choice gets."""
         return self.choices[0][1]
+
+    def with_choice(self, file: str, value: str) -> Write:
+        """The same for one file that exists, with another value, that the kernel may refuse at first."""
+        return Write(self.controller, self.path, (file, value), again=True)
 
     def __repr__(self) -> str:
         return f"{self.path}: " + " or ".join([f"{file} = {value!r}" for file, value in self.choices])
@@ -228,6 +234,16 @@ def _swappiness_v2(value: object, path: str, _: Table) -> list[Write]:
     raise ConfigError(
         "cgroup v2 has no swappiness per cgroup", path=path, hint="use memory.swap to bound swapping"
     )
+
+
+def _kernel_v1(file: str) -> Maker:
+    def make(value: object, path: str, _: Table) -> list[Write]:
+        number = _number(value, path, -1)
+        # config-linux.md: NOT RECOMMENDED. Linux takes the first and forgets it since 5.16, and may lose both.
+        warning = "limits of kernel memory alone have no effect on kernels of today"
+        return [Write("memory", path, (file, str(number)), optional=True, warning=warning)] if number else []
+
+    return make
 
 
 def _oom_killer_v1(value: object, path: str, _: Table) -> list[Write]:
@@ -486,8 +502,8 @@ TABLE: tuple[tuple[str, Maker, Maker], ...] = (
         _limit("memory", "memory.soft_limit_in_bytes", unlimited="-1"),
         _limit("memory", "memory.low", unlimited="max"),
     ),
-    ("memory.kernel", _limit("memory", "memory.kmem.limit_in_bytes", unlimited="-1"), _NO_KERNEL),
-    ("memory.kernelTCP", _limit("memory", "memory.kmem.tcp.limit_in_bytes", unlimited="-1"), _NO_KERNEL),
+    ("memory.kernel", _kernel_v1("memory.kmem.limit_in_bytes"), _NO_KERNEL),
+    ("memory.kernelTCP", _kernel_v1("memory.kmem.tcp.limit_in_bytes"), _NO_KERNEL),
     (
         "memory.disableOOMKiller",
         _oom_killer_v1,

@@ -403,7 +403,7 @@ def devices(scene: Scene) -> None:
         {"devices": [deny_all, {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}]}
     )
     assert _opens(scene, manager, *names) == ["yes", "yes", "yes"]
-    manager.apply({"devices": [deny_all]}, update=True)
+    manager.update({"devices": [deny_all]}, "$")
     assert _opens(scene, manager, *names) == ["yes", "yes", "yes"], "an update takes no device away"
     manager.apply({})
     assert _opens(scene, manager, *names) == ["yes", refused, "yes"], "no list means the defaults alone"
