@@ -257,11 +257,11 @@ class Manager:
         return items
 
     def _nowhere(self, item: resources.Write) -> ConfigError:
-        lost = "container could not join or create cgroup" if self.paths else "the container has no cgroup"
         hint = f"the host has no {item.controller} hierarchy"
         if self._rootless or not self.paths:
             hint = "have a cgroup delegated to the user"
-        return ConfigError(f"cannot set {item.controller} limit: {lost}", path=item.path, hint=hint)
+        what = f"cannot set {item.controller} limit: container could not join or create cgroup"
+        return ConfigError(what, path=item.path, hint=hint)
 
     def _apply_devices(self, wanted: Mapping[str, object], path: str) -> None:
         listed = wanted.get("devices")

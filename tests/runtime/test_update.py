@@ -528,7 +528,9 @@ def test_rootless(container: ContainerFactory, bundle: BundleFactory, rootless: 
     """Without a cgroup there is nothing to limit: the error says so, and an empty update is content."""
     one = container(bundle("probe", user=rootless).probe("pause"), user=rootless).up()
     one.expect("ready")
-    one.pyrunc("update", "--pids-limit", "5", one.id).fails("--pids-limit: ", "the container has no cgroup")
+    one.pyrunc("update", "--pids-limit", "5", one.id).fails(
+        "--pids-limit: cannot set pids limit: container could not join or create cgroup", "delegated"
+    )
     update(one, {}).ok()
     update(one, {"devices": [{"allow": False, "access": "rwm"}]}).ok()
     one.delete("--force").ok()
