@@ -50,8 +50,7 @@ def load(bundle: str, name: str = "config.json") -> Config:
 
 def load_process(path: str) -> Process:
     """The process object that `exec --process` is given. Raises as load() does."""
-    name = os.path.basename(path)
-    document = parse(_read(path, name), name)
+    document = parse(_read(path, path), path)
     if document is None:
         raise ConfigError("process property must not be empty")
     return _checked(document, "process", check.process)  # type: ignore[return-value]  # the check proves it

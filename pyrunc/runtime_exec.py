@@ -22,7 +22,7 @@ from pyrunc import (
     runtime,
     state,
 )
-from pyrunc.errors import KernelError, StateError
+from pyrunc.errors import ContainerError, KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,6 +139,16 @@ def _start(
 def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
     """Run a process in the container. Its exit status (128 + signal), or 0 at once when detached. runc-exec(8)."""
     found = runtime.load(ctx, container_id)
+    try:
+        return _exec(ctx, container_id, options, found)
+    except (ContainerError, KernelError) as error:
+        # Namespaces and cgroups that are gone, a pid namespace that takes no more processes: all mean this one thing.
+        if state.has_ended(found.pid, found.start_time):
+            raise StateError("cannot exec in a stopped container") from error
+        raise
+
+
+def _exec(ctx: Context, container_id: str, options: ExecOptions, found: kernel.Container) -> int:
     _check_status(found.status, options)
     configuration = config.load(f"{ctx.root}/{state.check_id(container_id)}")
     spec = configuration.spec
@@ -170,7 +180,7 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
     try:
         init, manager = _start(the_plan, directories, found.cgroups, found.pid, bool(options.cgroup))
         try:
-            if state.start_time(found.pid) != found.start_time:
+            if state.has_ended(found.pid, found.start_time):
                 raise StateError("cannot exec in a stopped container")
             bringup.log_warnings(the_plan.warnings)
             status = _serve(init, manager, options, attendance, found, spec)

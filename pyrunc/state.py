@@ -62,20 +62,32 @@ def now() -> str:
     )
 
 
-def start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 when it is gone. proc(5)."""
+def _stat(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat from the third on, none when it is gone. proc(5)."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return 0
+        return []
     try:
         data = os.read(fd, 4096)
     except OSError:
-        return 0
+        return []
     finally:
         os.close(fd)
     # The name in parentheses may itself hold spaces and parentheses.
-    return int(data[data.rindex(b")") + 2 :].split()[19])
+    return data[data.rindex(b")") + 2 :].split()
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 when it is gone."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else 0
+
+
+def has_ended(pid: int, started: int) -> bool:
+    """Whether the process of that pid and start time is gone, or dead and not collected yet."""
+    fields = _stat(pid)
+    return not fields or int(fields[19]) != started or fields[0] in (b"Z", b"X")
 
 
 class Record:

@@ -5,7 +5,10 @@ Imported by runtime; imports errors and kernel.
 
 from __future__ import annotations
 
+import _signal
 import os
+import select
+import time
 
 from pyrunc import kernel
 from pyrunc.errors import KernelError, PyruncError
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
     Map = Sequence[tuple[int, int, int]]
 
+_HELPER_SECONDS = 10
+_KEPT_OUTPUT = 4096
+_SIGKILL = 9
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin")
 
 
@@ -46,6 +52,29 @@ def _only_own(rows: Map, own: int) -> bool:
     return len(rows) == 1 and rows[0][1] == own and rows[0][2] == 1
 
 
+def _listen(pidfd: int, stdout: int) -> tuple[bytes, bool]:
+    """What a helper says until it ends (what it may have left behind does not count): (the output, in time?)."""
+    said = b""
+    os.set_blocking(stdout, False)
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    poller.register(stdout, select.POLLIN)
+    deadline = time.monotonic() + _HELPER_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        events = dict(poller.poll(left * 1000))
+        if stdout in events:
+            try:
+                piece = os.read(stdout, 4096)
+            except BlockingIOError:
+                continue
+            said = (said + piece)[-_KEPT_OUTPUT:]
+            if not piece:
+                poller.unregister(stdout)
+        elif pidfd in events:
+            return said, True
+    return said, False
+
+
 def _helper(name: str, pid: int, rows: Map, json_path: str) -> None:
     places = [*_HELPER_DIRECTORIES, *os.environ.get("PATH", "").split(":")]
     program = next(
@@ -68,12 +97,17 @@ def _helper(name: str, pid: int, rows: Map, json_path: str) -> None:
         raise
     finally:
         os.close(write)
-    said = b""
-    while piece := os.read(read, 4096):
-        said += piece
-    os.close(read)
-    os.close(pidfd)
+    try:
+        said, in_time = _listen(pidfd, read)
+        if not in_time:
+            # It runs as root, but we are its real user, who may end it. kill(2)
+            _signal.pidfd_send_signal(pidfd, _SIGKILL)
+    finally:
+        os.close(read)
+        os.close(pidfd)
     _, status = os.waitpid(child, 0)
+    if not in_time:
+        raise PyruncError(f"{name} did not end within {_HELPER_SECONDS} s", path=json_path)
     if status:
         raise PyruncError(
             f"{name} failed: {said.decode('utf-8', 'replace').strip()}",

@@ -345,7 +345,7 @@ def test_a_bad_process_file(running: Container, text: str) -> None:
     result = running.pyrunc("exec", "-p", path, running.id)
     result.fails("process.json" if text in ("", "{") else "$", status=255)
     running.pyrunc("exec", "-p", path + ".missing", running.id).fails(
-        "process.json.missing not found", status=255
+        f"JSON specification file {path}.missing not found", status=255
     )
 
 
@@ -353,6 +353,28 @@ def test_in_a_stopped_container(running: Container) -> None:
     running.kill("KILL").ok()
     running.wait()
     running.exec("/bin/probe", "ids").fails("cannot exec in a stopped container", status=255)
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+def test_in_a_container_that_ends_meanwhile(running: Container, reaped: bool) -> None:
+    """It was there when exec looked, and has ended before exec joins it: the words are the same."""
+    path = process_file(running, "/bin/probe", "ids")
+    with open(path, "rb") as stream:
+        text = stream.read()
+    os.unlink(path)
+    os.mkfifo(path)
+    argv = [*running.command, "exec", "-p", path, running.id]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        # Opens when exec does, which is after its look.
+        with open(path, "wb") as stream:
+            running.kill("KILL").ok()
+            if reaped:
+                running.wait()
+            else:
+                support.wait_until(lambda: running.status() == "stopped", "its end")
+            stream.write(text)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (255, "pyrunc: exec: cannot exec in a stopped container\n")
     running.pyrunc("exec", "missing", "/bin/probe").fails("container does not exist", status=255)
 
 

@@ -78,6 +78,22 @@ def test_no_helper(rootless: User, container: ContainerFactory, bundle: BundleFa
     one.create().fails("newuidmap not found", "uidmap", "$.linux.uidMappings")
 
 
+def test_a_helper_that_hangs(
+    rootless: User, container: ContainerFactory, bundle: BundleFactory, scratch: str
+) -> None:
+    """It is ended after 10 s, and create fails with its name."""
+    what = ranges(bundle("probe", user=rootless), rootless)
+    one = container(what, user=rootless)
+    helper = os.path.join(scratch, "newuidmap")
+    with open(helper, "w", encoding="ascii") as stream:
+        stream.write("#!/bin/sh\necho thinking\nexec sleep 1000\n")
+    os.chmod(helper, 0o755)
+    script = 'mount --bind "$1" $(command -v newuidmap); shift; exec "$@"'
+    one.command[:0] = ["unshare", "-m", "--", "sh", "-c", script, "sh", helper]
+    one.create().fails("$.linux.uidMappings: newuidmap did not end within 10 s")
+    assert not os.path.exists(os.path.join(one.root, one.id))
+
+
 def test_groups_that_cannot_be_set(
     rootless: User, container: ContainerFactory, bundle: BundleFactory
 ) -> None:
