@@ -184,6 +184,13 @@ def _update(ctx: Context, parsed: Parsed) -> Result:
     return 0
 
 
+def _wait(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import runtime
+
+    # Printed, not handed on as our own: that tells whether we could wait.
+    return f"{runtime.wait(ctx, parsed.arguments[0])}\n"
+
+
 def _version(_ctx: Context, _parsed: Parsed) -> Result:
     from pyrunc import render
 
@@ -226,4 +233,5 @@ HANDLERS: dict[str, Handler] = {
     "state": _state,
     "update": _update,
     "version": _version,
+    "wait": _wait,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sys
 
 from pyrunc import __version__
 from pyrunc._shim import ffi, lib
@@ -25,6 +26,10 @@ if ffi.string(lib.shim_version()).decode() != __version__:
 
 CGROUP2_SUPER_MAGIC = 0x63677270
 
+# struct pidfd_info in its first size: mask in the first 8 bytes, exit_code in the last 4. linux/pidfd.h
+_PIDFD_INFO_SIZE = 64
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO_SIZE << 16 | 0xFF << 8 | 11
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _AT_RECURSIVE = 0x8000
@@ -124,6 +129,25 @@ def fs_type(path: str) -> int:
     """The magic number of the file system at `path`, 0 when there is no such path. statfs(2)."""
     answer: int = lib.shim_fs_type(os.fsencode(path))
     return max(answer, 0)
+
+
+def pidfd_exit_code(pidfd: int) -> int | None:
+    """The wait status of a process that has ended and was collected, by anybody; None before. ioctl_pidfd(2).
+
+    Raises KernelError: ENOTTY or EINVAL before Linux 6.13; up to 6.14 the answer is EINVAL, too.
+    """
+    info = bytearray(_PIDFD_INFO_SIZE)
+    info[:8] = _PIDFD_INFO_EXIT.to_bytes(8, sys.byteorder)
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except ProcessLookupError:
+        # Collected: a kernel that keeps the status would have told it.
+        raise KernelError("ioctl", errno.EINVAL, "PIDFD_GET_INFO") from None
+    except OSError as error:
+        raise KernelError("ioctl", error.errno or 0, "PIDFD_GET_INFO") from error
+    if not int.from_bytes(info[:8], sys.byteorder) & _PIDFD_INFO_EXIT:
+        return None
+    return int.from_bytes(info[-4:], sys.byteorder)
 
 
 def set_subreaper(on: bool) -> None:
@@ -274,13 +298,14 @@ def cgroup_remove(paths: Sequence[tuple[str, str]], made: Sequence[str]) -> None
 class Container:
     """One look at a container, csrc/container.h has the meaning of each field.
 
-    `status` is creating, created, running, paused or stopped, `pid` 0 when stopped, `cgroups` (controllers, directory)
-    pairs, `document` the state as JSON text with pid and status filled in.
+    `status` is creating, created, running, paused or stopped, `pid` 0 when stopped, `init_pid` what it was before,
+    `cgroups` (controllers, directory) pairs, `document` the state as JSON text with pid and status filled in.
     """
 
     __slots__ = (
         "cgroups",
         "document",
+        "init_pid",
         "made",
         "needs",
         "new_keyring",
@@ -293,6 +318,7 @@ class Container:
     def __init__(self, status: str, pid: int, start_time: int, header: str, document: bytes) -> None:
         self.status = status
         self.pid = pid
+        self.init_pid = pid
         self.start_time = start_time
         self.document = document
         self.needs: list[str] = []
@@ -302,7 +328,9 @@ class Container:
         self.made: list[str] = []
         for line in header.split("\n"):
             key, _, value = line.partition(" ")
-            if key == "needs":
+            if key == "pid":
+                self.init_pid = int(value)
+            elif key == "needs":
                 self.needs = value.split(",") if value else []
             elif key == "pidns":
                 self.pidns_private = value == "private"

@@ -189,6 +189,16 @@ def delete(ctx: Context, container_id: str, force: bool = False) -> None:
         log.warning(str(problem))
 
 
+def wait(ctx: Context, container_id: str) -> int:
+    """Block until the container's init ends; its exit status (128 + signal). It needs no relation to the caller.
+
+    Raises StateError for a container that does not exist, or whose status the kernel does not tell any more.
+    """
+    from pyrunc import runtime_wait
+
+    return runtime_wait.wait(ctx, container_id)
+
+
 def list_(ctx: Context) -> tuple[list[dict[str, object]], list[str]]:
     """The state documents of all containers below the root, by id, `owner` filled in; and why others are missing."""
     from pyrunc.state import is_id

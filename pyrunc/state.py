@@ -90,6 +90,23 @@ def has_ended(pid: int, started: int) -> bool:
     return not fields or int(fields[19]) != started or fields[0] in (b"Z", b"X")
 
 
+def exit_code(pid: int, started: int) -> int | None:
+    """The wait status of a process that is dead and not collected: field 52 of /proc/PID/stat. proc(5).
+
+    None when it is not that, or when we may not know: the kernel then says 0 as well.
+    """
+    try:
+        # Asks for more than the status does, so who may read this is told the truth. ptrace(2), access mode checking
+        with open(f"/proc/{pid}/personality", "rb") as file:
+            file.read()
+    except OSError:
+        return None
+    fields = _stat(pid)
+    if len(fields) < 50 or int(fields[19]) != started or fields[0] != b"Z":
+        return None
+    return int(fields[49])
+
+
 class Record:
     """What the `state` file says besides the document. `cgroups` are (controller, directory), in order of creation;
     `made` every directory that create made; `needs` why a verb cannot do without Python."""

@@ -78,6 +78,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.runtime",
             "pyrunc.runtime_create",
             "pyrunc.runtime_exec",
+            "pyrunc.runtime_wait",
             "pyrunc.runtime_update",
         },
     ),

@@ -90,6 +90,10 @@ class _FakeRuntime:
     def resume(self, ctx: Context, container_id: str) -> None:
         self._note(ctx, "resume", container_id)
 
+    def wait(self, ctx: Context, container_id: str) -> int:
+        self._note(ctx, "wait", container_id)
+        return self.status
+
     def ps(self, ctx: Context, container_id: str) -> list[int]:
         self._note(ctx, "ps", container_id)
         return [os.getpid()]
@@ -229,6 +233,12 @@ def test_attached_status_is_handed_on(verb: str, runtime: _FakeRuntime, capfd: C
     assert run(capfd, "--root", "/r", verb, "c1", *(["ls"] if verb == "exec" else [])) == (137, "", "")
 
 
+def test_wait_prints_the_status(runtime: _FakeRuntime, capfd: Captured) -> None:
+    """Its own exit status says whether it could wait."""
+    runtime.status = 7
+    assert run(capfd, "--root", "/r", "wait", "c1") == (0, "7\n", "")
+
+
 @pytest.mark.parametrize(("argv", "status"), [("state c1", 1), ("run c1", 1), ("exec c1 ls", 255)])
 def test_error(argv: str, status: int, runtime: _FakeRuntime, capfd: Captured) -> None:
     """One line says verb, path and what; exec's own failure is 255."""
@@ -344,7 +354,6 @@ def test_log_of_bytes_that_are_no_text(tmp_path: pathlib.Path) -> None:
         ("events c1", "pyrunc: events: not supported yet: events\n"),
         ("restore --bundle /b c1", "pyrunc: restore: not supported yet: restore\n"),
         ("mounts add c1 f", "pyrunc: mounts: not supported yet: mounts\n"),
-        ("wait c1", "pyrunc: wait: not supported yet: wait\n"),
     ],
 )
 def test_refusals(argv: str, text: str, capfd: Captured) -> None:
