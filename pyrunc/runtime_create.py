@@ -278,8 +278,9 @@ def _bring_up(
         record.cgroups = manager.paths
         record.made = manager.to_make
         directory.write(state.CREATING, record.render())
-        attempt.manager = manager
         manager.create()
+        # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.
+        attempt.manager = manager
         # Behind create: an ordinary user may have been refused some cgroups, and the plan mounts those that are left.
         the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
         record.cgroups = manager.paths

@@ -51,14 +51,14 @@ _UNSET_BY_ZERO = {
 _IDENTITY = {"hugepageLimits": ("pageSize",), "blockIO": ("major", "minor"), "network": ("name",)}
 
 
-def _refused(option: str, text: str, what: str) -> UsageError:
-    return UsageError(f'invalid value "{text}" for --{option}: {what}')
+def _refused(option: str, what: str, hint: str | None = None) -> UsageError:
+    return UsageError(f"invalid value for {option}: {what}", hint=hint)
 
 
 def _integer(option: str, text: str, low: int, high: int) -> int:
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or not low <= int(text) <= high:
-        raise _refused(option, text, f"give a whole number from {low} to {high}")
+        raise _refused(option, f"parsing '{text}'", f"give a whole number from {low} to {high}")
     return int(text)
 
 
@@ -80,7 +80,7 @@ def size(option: str, text: str) -> int:
         good = good and part.isascii() and part.isdigit()
     factor = 1 << 10 * max(_UNITS.find(unit[0]), 0)
     if not good or int(whole) * factor > _INT64:
-        raise _refused(option, text, f"invalid size: '{text}'")
+        raise _refused(option, f"invalid size: '{text}'", "give bytes, or a number with k, m or g")
     return int(whole) * factor + (int(fraction) * factor // 10 ** len(fraction) if fraction else 0)
 
 

@@ -83,7 +83,11 @@ def fill_cpuset(directory: str, configured: Mapping[str, str], top: str) -> None
                 raise
             where = f"$.linux.resources.cpu.{file[7:]}" if file in configured else files.CGROUPS_PATH
             raise KernelError(
-                "write", error.errno or 0, path, path=where, hint=f"the value was '{value}'"
+                "write",
+                error.errno or 0,
+                path,
+                path=where,
+                hint=f"the value was '{value}'; the parent cgroup has '{inherited}'",
             ) from error
 
 

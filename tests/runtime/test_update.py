@@ -133,6 +133,11 @@ def test_options_and_document(
     """An option and the same in a document set the same file to the same value, and both are kept."""
     version, spot = choose(view, v1, v2)
     one = pausing(container, bundle, view)
+    if spot[1] == "io.bfq.weight":
+        where = limits.directory(one.pid, "")
+        if not os.path.exists(f"{where}/{spot[1]}"):
+            support.needs(os.path.exists(f"{where}/io.weight"), "a scheduler with block I/O weights")
+            spot = ("io", "io.weight", "default 910")
     before = place(one, spot, version)
     one.pyrunc("update", *options.split(), one.id).ok()
     assert place(one, spot, version) == spot[2]
@@ -239,10 +244,8 @@ def test_bad_calls(container: ContainerFactory, bundle: BundleFactory) -> None:
     """A file that is not there, a container that is not there, options that say nothing sensible."""
     one = pausing(container, bundle)
     one.pyrunc("update", "-r", "/no/such", one.id).fails("open '/no/such': no such file or directory")
-    one.pyrunc("update", "--memory", "1x", one.id).fails(
-        "invalid value \"1x\" for --memory: invalid size: '1x'"
-    )
-    one.pyrunc("update", "--cpu-share", "-3", one.id).fails('invalid value "-3" for --cpu-share')
+    one.pyrunc("update", "--memory", "1x", one.id).fails("invalid value for memory: invalid size: '1x'")
+    one.pyrunc("update", "--cpu-share", "-3", one.id).fails("invalid value for cpu-share: parsing '-3'")
     one.pyrunc("update", "--blkio-weight", "5", one.id).fails("--blkio-weight: 5 is no weight")
     one.pyrunc("update", "--l3-cache-schema", "L3:0=f", one.id).fails(
         "--l3-cache-schema: Intel RDT is not enabled for the container"
