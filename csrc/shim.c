@@ -4,11 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdnoreturn.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -128,10 +130,29 @@ static int run_child(struct child *child)
 	return errno;
 }
 
-static noreturn __attribute__((noinline)) void child_main(struct child *child)
+static noreturn __attribute__((noinline)) void child_main(void *data)
 {
+	struct child *child = data;
+
 	child->error = run_child(child);
 	_exit(127);
+}
+
+/* The pid of a child that runs `run`, or -errno; the caller stands still until it has exec'd or ended. */
+static long clone_child(struct clone_args *args, void (*run)(void *data), void *data)
+{
+	sigset_t all, old;
+	long pid;
+
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &old);
+	CLONE3(pid, args, sizeof(*args));
+	if (pid == 0) {
+		run(data);
+		_exit(127);
+	}
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	return pid;
 }
 
 int shim_spawn(struct shim_spawn *spawn)
@@ -143,7 +164,6 @@ int shim_spawn(struct shim_spawn *spawn)
 		.pidfd = (uint64_t)(uintptr_t)&pidfd,
 		.exit_signal = SIGCHLD,
 	};
-	sigset_t all, old;
 	long pid;
 	int error;
 
@@ -155,12 +175,7 @@ int shim_spawn(struct shim_spawn *spawn)
 	if (child == MAP_FAILED)
 		return -errno;
 	child->spawn = spawn;
-	(void)sigfillset(&all);
-	(void)sigprocmask(SIG_SETMASK, &all, &old);
-	CLONE3(pid, &args, sizeof(args));
-	if (pid == 0)
-		child_main(child);
-	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	pid = clone_child(&args, child_main, child);
 	error = pid < 0 ? (int)-pid : child->error;
 	spawn->failed_step = pid < 0 ? 0 : child->step;
 	(void)munmap(child, sizeof(*child));
@@ -173,6 +188,43 @@ int shim_spawn(struct shim_spawn *spawn)
 	}
 	spawn->pidfd = pidfd;
 	return (int)pid;
+}
+
+struct visitor {
+	int netns_fd;
+	volatile int answer;
+};
+
+static noreturn __attribute__((noinline)) void visitor_main(void *data)
+{
+	struct visitor *visitor = data;
+
+	if (setns(visitor->netns_fd, CLONE_NEWNET) == 0)
+		visitor->answer = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (visitor->answer < 0)
+		visitor->answer = -errno;
+	_exit(0);
+}
+
+int shim_netlink_in(int netns_fd)
+{
+	struct visitor *visitor;
+	/* CLONE_FILES: the socket it opens is ours. We never leave our own namespace, whatever goes wrong. */
+	struct clone_args args = {.flags = CLONE_FILES | CLONE_VFORK | SHARES_MEMORY, .exit_signal = SIGCHLD};
+	long pid;
+	int answer;
+
+	visitor = mmap(NULL, sizeof(*visitor), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (visitor == MAP_FAILED)
+		return -errno;
+	visitor->netns_fd = netns_fd;
+	visitor->answer = -1;
+	pid = clone_child(&args, visitor_main, visitor);
+	if (pid > 0)
+		(void)waitpid((pid_t)pid, NULL, 0);
+	answer = pid < 0 ? (int)pid : visitor->answer;
+	(void)munmap(visitor, sizeof(*visitor));
+	return answer;
 }
 
 int shim_open_tree(int dirfd, const char *path, unsigned int flags)

@@ -29,6 +29,9 @@ struct shim_spawn {
 /* The pid, or -errno. Returns when the child has exec'd; the child never comes back. clone(2), execveat(2). */
 int shim_spawn(struct shim_spawn *spawn);
 
+/* A route netlink socket (AF_NETLINK, SOCK_DGRAM) of the network namespace of netns_fd. rtnetlink(7), setns(2). */
+int shim_netlink_in(int netns_fd);
+
 /* A detached mount of path, or its file descriptor -errno. flags: OPEN_TREE_* | AT_RECURSIVE. open_tree(2). */
 int shim_open_tree(int dirfd, const char *path, unsigned int flags);
 

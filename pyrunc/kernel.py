@@ -150,6 +150,11 @@ def pidfd_exit_code(pidfd: int) -> int | None:
     return int.from_bytes(info[-4:], sys.byteorder)
 
 
+def netlink_in(netns: int) -> int:
+    """A route netlink socket of the network namespace of the descriptor; we stay in ours. rtnetlink(7)."""
+    return _check(lib.shim_netlink_in(netns), "setns", "the container's network namespace")
+
+
 def set_subreaper(on: bool) -> None:
     """Let orphans of our children become ours, so that attached run and exec can wait for them. prctl(2)."""
     import prctl  # 1 ms that only the attached commands pay

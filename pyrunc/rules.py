@@ -25,7 +25,6 @@ EACH = "[]"
 # What is known but not built yet: the way to it, and what to call it. A last step "=text" asks for that value.
 NOT_YET: dict[tuple[str, ...], str] = {
     ("linux", "intelRdt"): "Intel RDT",
-    ("linux", "netDevices"): "moving network devices",
     ("mounts", EACH, "uidMappings"): "id-mapped mounts",
     ("mounts", EACH, "gidMappings"): "id-mapped mounts",
     ("mounts", EACH, "options", EACH, "=idmap"): "id-mapped mounts",

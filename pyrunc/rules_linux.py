@@ -201,16 +201,21 @@ def _net_devices(linux: Linux, spaces: Spaces, host: HostFacts | None) -> None:
         fail("unable to move network devices without a NET namespace", "$.linux.netDevices")
     if host and host.rootless:
         fail("network devices are not supported for rootless containers", "$.linux.netDevices")
+    inside: dict[str, str] = {}
     for name, device in devices.items():
         path = member("$.linux.netDevices", name)
-        for text, where in ((name, path), (device.get("name") or name, f"{path}.name")):
-            if not _is_interface(text):
-                fail(f"invalid network device name {quote(text)}", where)
+        wanted = device.get("name") or name
+        if not _is_interface(name):
+            fail(f"invalid network device name {quote(name)}", path)
+        if not _is_interface(wanted) or (wanted != name and wanted.replace("%d", "", 1).find("%") >= 0):
+            fail(f"invalid network device name {quote(wanted)}", f"{path}.name")
+        if "%d" not in wanted and (other := inside.setdefault(wanted, name)) != name:
+            fail(f"network device {quote(other)} already gets the name {quote(wanted)}", f"{path}.name")
 
 
 def _is_interface(name: str) -> bool:
     """What the kernel's dev_valid_name takes."""
-    if name in ("", ".", "..") or len(name.encode()) > _NAME_MAX:
+    if name in ("", ".", "..") or len(name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
         return False
     return not any(char in "/:\0" or char.isspace() for char in name)
 

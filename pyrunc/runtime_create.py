@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pyrunc.cgroups import Manager
     from pyrunc.host import HostFacts
+    from pyrunc.network import Devices
     from pyrunc.requests import Context, CreateOptions, RunOptions
     from pyrunc.spec_types import Spec
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class _Attempt:
     """A create under way: what there is to undo, in the order of making."""
 
-    __slots__ = ("directory", "hooks_failed", "init", "manager", "pid_file", "record", "spec")
+    __slots__ = ("devices", "directory", "hooks_failed", "init", "manager", "pid_file", "record", "spec")
 
     def __init__(self, directory: state.StateDir, record: state.Record, spec: Spec) -> None:
         self.directory = directory
@@ -32,12 +33,16 @@ class _Attempt:
         self.spec = spec
         self.manager: Manager | None = None
         self.init: launch.Init | None = None
+        self.devices: Devices | None = None
         self.hooks_failed = False
         self.pid_file = ""
 
     def undo(self, reason: BaseException) -> None:
         """Leave nothing behind; what fails in here is noted on `reason` and hides nothing."""
         steps: list[Callable[[], None]] = []
+        if self.devices is not None:
+            # First, and the namespace is held until then: virtual devices end with it.
+            steps += [self.devices.move_back, self.devices.close]
         if self.init is not None:
             steps.append(self.init.abort)
         if self.manager is not None:
@@ -166,6 +171,12 @@ def _environment_ready(attempt: _Attempt, manager: Manager, init: launch.Init) -
     record = attempt.record
     record.pid, record.start_time = init.pid, state.start_time(init.pid)
     attempt.directory.write(state.CREATING, record.render())
+    wanted = (attempt.spec.get("linux") or {}).get("netDevices")
+    if wanted:
+        from pyrunc import network  # 150 ms, by pyroute2
+
+        attempt.devices = network.Devices(init.pid)
+        attempt.devices.move(wanted)
     manager.apply((attempt.spec.get("linux") or {}).get("resources") or {})
     _in_runtime_hooks(attempt, ("prestart", "createRuntime"))
 
@@ -291,6 +302,8 @@ def _bring_up(
     except BaseException as error:
         attempt.undo(error)
         raise
+    if attempt.devices is not None:
+        attempt.devices.close()
     directory.close()
     return init, record
 

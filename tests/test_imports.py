@@ -145,6 +145,10 @@ OFF_THE_HOT_PATH = {
     "pyrunc.explain": {"json"},
     "pyrunc.features": {"json"},
     "pyrunc.jsonslow": {"json"},
+    "pyrunc.network": {
+        *("contextlib", "functools", "socket", "struct"),
+        *(f"pyroute2.netlink.rtnl.{name}" for name in ("ifaddrmsg", "ifinfmsg", "rtmsg")),
+    },
     "pyrunc.render": {"json"},
     "pyrunc.schema.explain": {"difflib", "json", "jsonschema", "jsonschema.exceptions", "re"},
     "pyrunc.schema.generate": {"inspect", "json"},

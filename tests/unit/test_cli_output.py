@@ -79,6 +79,7 @@ def test_features() -> None:
     assert linux["cgroup"]["v1"]
     assert linux["cgroup"]["v2"]
     assert linux["cgroup"]["rdma"]
+    assert linux["netDevices"] == {"enabled": True}
     assert {"MPOL_BIND", "MPOL_DEFAULT"} <= set(linux["memoryPolicy"]["modes"])
     seccomp = linux["seccomp"]
     assert seccomp["enabled"]
