@@ -19,6 +19,7 @@
  *     keyring new          or caller: what exec does with the session keyring; only Python asks
  *     cgroup memory:/...   repeated; the controller is empty for cgroup v2
  *     cgmade /...          repeated: every directory that create made, parents first
+ *     unit system NAME     or user: the systemd unit it is in, and whose manager has it; only Python asks
  * Unknown keys are skipped: a change that an older reader must not miss raises the version.
  * Two lines of the document stand for what only the reader knows: `  "pid": 0,` and `  "status": "stopped",`.
  */
@@ -50,6 +51,7 @@ enum container_flag {
 	CONTAINER_FORCE = 1,         /* delete: kill it first; what does not exist is no error */
 	CONTAINER_ALL = 2,           /* kill: every process of the cgroup; a stopped container is no error */
 	CONTAINER_NEEDS_HANDLED = 4, /* the caller does itself what the `needs` line names */
+	CONTAINER_KEEP = 8,          /* delete: all but the state directory, which the caller removes */
 };
 
 struct container_error {
@@ -81,7 +83,7 @@ int container_start(const char *root, const char *id, int flags, struct containe
 /* Send a signal to init, or to all. SIGKILL thaws. flags: CONTAINER_ALL, CONTAINER_NEEDS_HANDLED. */
 int container_kill(const char *root, const char *id, int signal, int flags, struct container_error *error);
 
-/* Remove what is left of a container, after ending it where that is asked for. flags: FORCE, NEEDS_HANDLED. */
+/* Remove what is left of a container, after ending it where that is asked for. flags: FORCE, NEEDS_HANDLED, KEEP. */
 int container_delete(const char *root, const char *id, int flags, struct container_error *error);
 
 /* "creating", "created", "running", "paused", "stopped" */

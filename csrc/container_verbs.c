@@ -21,10 +21,8 @@ static const struct {
 	const char *word;
 	unsigned int verbs;
 } needs_table[] = {
-	{"startContainer", VERB_START}, {"poststart", VERB_START},
-	{"process", VERB_START},        {"notify", VERB_START},
-	{"poststop", VERB_DELETE},      {"intelRdt", VERB_DELETE},
-	{"rdt", VERB_DELETE},           {"systemd", VERB_KILL | VERB_DELETE},
+	{"startContainer", VERB_START}, {"poststart", VERB_START}, {"process", VERB_START}, {"notify", VERB_START},
+	{"poststop", VERB_DELETE},      {"intelRdt", VERB_DELETE}, {"rdt", VERB_DELETE},    {"systemd", VERB_DELETE},
 };
 
 /* CONTAINER_NEEDS_PYTHON if a word concerns the verb; an unknown one concerns all. */
@@ -291,14 +289,14 @@ static int end_processes(const struct container *container, struct container_err
 	return result;
 }
 
-static int remove_loaded(struct container *container, struct container_error *error)
+static int remove_loaded(struct container *container, int flags, struct container_error *error)
 {
 	int result = end_processes(container, error);
 
 	if (result == CONTAINER_OK)
 		result = cgroup_remove(container->cgroups, container->cgroup_count, container->made,
 				       container->made_count, DEATH_MS, error);
-	return result == CONTAINER_OK ? container_erase(container, error) : result;
+	return result == CONTAINER_OK && !(flags & CONTAINER_KEEP) ? container_erase(container, error) : result;
 }
 
 static int delete_refusal(const struct container *container, struct container_error *error)
@@ -342,12 +340,12 @@ static int delete_opened(struct container *container, int flags, struct containe
 	if (force && result == CONTAINER_NOT_FOUND)
 		return container_erase(container, error);
 	if (force && result == CONTAINER_BROKEN)
-		return remove_loaded(container, error);
+		return remove_loaded(container, flags, error);
 	if (result == CONTAINER_OK)
 		result = check_needs(container, VERB_DELETE, flags, error);
 	if (result == CONTAINER_OK && !force)
 		result = delete_refusal(container, error);
-	return result == CONTAINER_OK ? remove_loaded(container, error) : result;
+	return result == CONTAINER_OK ? remove_loaded(container, flags, error) : result;
 }
 
 int container_delete(const char *root, const char *id, int flags, struct container_error *error)

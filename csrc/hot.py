@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 PACKAGE = "pyrunc"
 # Where following the imports at module level begins.
 ALWAYS = ("pyrunc.cli", "pyrunc.commands", "pyrunc.runtime", "pyrunc.runtime_create")
-SOMETIMES = ("pyrunc.runtime_exec", "pyrunc.execspec", "pyrunc.seccomp", "pyrunc.signals", "pyrunc.usermaps")
+SOMETIMES = (
+    *(
+        "pyrunc.cgroups.systemd",
+        "pyrunc.runtime_exec",
+        "pyrunc.execspec",
+        "pyrunc.seccomp",
+        "pyrunc.signals",
+    ),
+    "pyrunc.usermaps",
+)
 
 
 class Bare(ast.NodeTransformer):

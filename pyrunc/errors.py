@@ -58,6 +58,19 @@ class KernelError(PyruncError):
         self.arg = arg
 
 
+class BusError(PyruncError):
+    """A service manager said no, or nothing at all.
+
+    `name` is the D-Bus error it answered with (`org.freedesktop.systemd1.NoSuchUnit`), "" when there was no answer.
+    """
+
+    def __init__(
+        self, message: str, *, name: str = "", path: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, path=path, hint=hint)
+        self.name = name
+
+
 class ContainerError(PyruncError):
     """The container's init could not do what it was asked, or a hook failed."""
 

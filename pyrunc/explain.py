@@ -292,6 +292,7 @@ def bundle(ctx: Context, directory: str, *, as_json: bool = False) -> str:
             rootfs=os.path.realpath(os.path.join(configuration.bundle, spec["root"]["path"])),
             seccomp=bringup.compile_seccomp(spec, ""),
             cgroup_paths=list(manager.paths),
+            attached_late=bool(manager.paths) and not manager.joined_at_birth,
         ),
     )
     if not as_json:

@@ -66,8 +66,8 @@ def _linux() -> Json:
         "cgroup": {
             "v1": True,
             "v2": True,
-            "systemd": False,
-            "systemdUser": False,
+            "systemd": True,
+            "systemdUser": True,
             "rdma": "rdma{}" in resources,
         },
         "seccomp": _seccomp(),

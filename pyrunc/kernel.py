@@ -1,7 +1,7 @@
 """The typed face of the cffi shim and of python-prctl: the one seam between Python and the kernel.
 
 Only launch, cgroups, console, state, hooks, seccomp and network import this; it imports errors alone. The shim is
-loaded on import, python-prctl inside the one function that needs it. Every function raises KernelError.
+loaded on import, python-prctl inside the one function that needs it. Every function raises KernelError, a Bus BusError.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 
 from pyrunc import __version__
 from pyrunc._shim import ffi, lib
-from pyrunc.errors import InternalError, KernelError, StateError
+from pyrunc.errors import BusError, InternalError, KernelError, StateError, strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -237,9 +237,81 @@ def bpf_device_count(cgroup: int) -> int:
     return _check(lib.bpf_device_count(cgroup), "bpf", "BPF_PROG_QUERY")
 
 
+# --- Service managers: libsystemd's sd-bus behind csrc/sdbus.c --------------------------------------------------------
+
+
+def _check_bus(answer: int, what: str, seconds: float) -> None:
+    if answer >= 0:
+        return
+    if answer in (-errno.ELIBACC, -errno.ELIBBAD):
+        problem = "cannot be loaded" if answer == -errno.ELIBACC else "is too old"
+        raise BusError(f"libsystemd.so.0 {problem}", hint="install libsystemd (Debian: libsystemd0)")
+    if answer == -errno.ETIMEDOUT:
+        raise BusError(
+            f"{what}: no answer within {seconds:g} s", hint="the bus or the service manager hangs"
+        )
+    raise BusError(f"{what}: {strerror(-answer)}")
+
+
+class Bus:
+    """A connection to a bus, or to a service manager itself when `is_bus` is False. All raise BusError.
+
+    Every wait ends: `seconds` is the time for connecting, for one call, for one job.
+    """
+
+    __slots__ = ("_bus", "_to_systemd")
+
+    def __init__(self, address: str, *, is_bus: bool, seconds: float) -> None:
+        made = ffi.new("struct shim_bus **")
+        answer = lib.shim_bus_open(os.fsencode(address), 1 if is_bus else 0, int(seconds * 1e6), made)
+        _check_bus(answer, f"connect to '{address}'", seconds)
+        self._bus = ffi.gc(made[0], lib.shim_bus_close)
+        self._to_systemd = ffi.new("char[]", b"org.freedesktop.systemd1") if is_bus else ffi.NULL
+
+    def call(
+        self,
+        path: str,
+        interface: str,
+        member: str,
+        body: bytes,
+        *,
+        seconds: float,
+        bus_itself: bool = False,
+    ) -> str:
+        """Ask systemd, or the bus itself; the first value of the answer when it is a text, else "".
+
+        `body` is described in csrc/sdbus.h. With 0 seconds nobody waits for an answer.
+        """
+        request = ffi.new("struct shim_bus_call *")
+        texts = [ffi.new("char[]", text.encode()) for text in (path, interface, member)]
+        owner = ffi.new("char[]", b"org.freedesktop.DBus")
+        request.destination = owner if bus_itself else self._to_systemd
+        request.path, request.interface, request.member = texts
+        content = ffi.from_buffer(body)
+        request.body, request.size = ffi.cast("uint8_t *", content), len(body)
+        request.timeout_us = int(seconds * 1e6)
+        answer = ffi.new("struct shim_bus_answer *")
+        result = lib.shim_bus_call(self._bus, request, answer)
+        if name := ffi.string(answer.error).decode("utf-8", "replace"):
+            words = ffi.string(answer.text).decode("utf-8", "replace").rstrip(".")
+            raise BusError(f"systemd refuses {member}: {words}", name=name)
+        _check_bus(result, f"systemd's {member}", seconds)
+        return ffi.string(answer.value).decode("utf-8", "surrogateescape")  # type: ignore[no-any-return]
+
+    def job(self, job: str, *, seconds: float) -> str:
+        """Wait for a systemd job's end: "done", "failed", "canceled", "timeout", "dependency", "skipped"."""
+        result = ffi.new("char[]", 64)
+        _check_bus(
+            lib.shim_bus_job(self._bus, job.encode(), int(seconds * 1e6), result, 64),
+            "systemd's job",
+            seconds,
+        )
+        return ffi.string(result).decode("utf-8", "replace")  # type: ignore[no-any-return]
+
+
 # enum container_result, enum container_flag of csrc/container.h
 _CONTAINER_OK, _CONTAINER_KERNEL, _CONTAINER_START_FAILED = 0, 4, 6
-_FORCE, _ALL, _NEEDS_HANDLED = 1, 2, 4
+_FORCE, _ALL, _NEEDS_HANDLED, _KEEP = 1, 2, 4, 8
 _FREEZE_MS = 10_000
 _REMOVE_MS = 10_000
 
@@ -304,7 +376,8 @@ class Container:
     """One look at a container, csrc/container.h has the meaning of each field.
 
     `status` is creating, created, running, paused or stopped, `pid` 0 when stopped, `init_pid` what it was before,
-    `cgroups` (controllers, directory) pairs, `document` the state as JSON text with pid and status filled in.
+    `cgroups` (controllers, directory) pairs, `unit` what systemd knows the container by ("" when not at all),
+    `document` the state as JSON text with pid and status filled in.
     """
 
     __slots__ = (
@@ -318,6 +391,7 @@ class Container:
         "pidns_private",
         "start_time",
         "status",
+        "unit",
     )
 
     def __init__(self, status: str, pid: int, start_time: int, header: str, document: bytes) -> None:
@@ -331,6 +405,7 @@ class Container:
         self.new_keyring = True
         self.cgroups: list[tuple[str, str]] = []
         self.made: list[str] = []
+        self.unit = ""
         for line in header.split("\n"):
             key, _, value = line.partition(" ")
             if key == "pid":
@@ -346,6 +421,8 @@ class Container:
                 self.cgroups.append((controllers, path))
             elif key == "cgmade":
                 self.made.append(value)
+            elif key == "unit":
+                self.unit = value
 
     @property
     def bundle(self) -> str:
@@ -398,12 +475,12 @@ def container_kill(root: str, container_id: str, signal: int, *, all_processes: 
     )
 
 
-def container_delete(root: str, container_id: str, *, force: bool = False) -> None:
+def container_delete(root: str, container_id: str, *, force: bool = False, keep: bool = False) -> None:
     """Remove a container that has stopped or waits for start; `force`: any, and none at all is no error.
 
-    Raises StateError, KernelError.
+    `keep` leaves its state directory to the caller. Raises StateError, KernelError.
     """
-    flags = _NEEDS_HANDLED | (_FORCE if force else 0)
+    flags = _NEEDS_HANDLED | (_FORCE if force else 0) | (_KEEP if keep else 0)
     error = ffi.new("struct container_error *")
     _check_container(lib.container_delete(os.fsencode(root), os.fsencode(container_id), flags, error), error)
 

@@ -127,6 +127,13 @@ class Init:
         hint = "a memory limit that even init does not fit in?" if status & 0x7F == _SIGKILL else None
         return ContainerError(f"init {how} before the container was ready", hint=hint)
 
+    def raise_death(self) -> None:
+        """Raise what init reports when it has already ended; content when it has not."""
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        if poller.poll(0):
+            self.receive()
+
     def abort(self) -> None:
         """End init and wait until it is gone."""
         while self.pid:

@@ -58,10 +58,12 @@ class PlanOptions:
     `bundle` and `rootfs` are absolute. `hook_states`: hook kind -> bytes for the hooks' stdin. `seccomp`: the compiled
     filter or None. `cgroup_paths`: (controller, absolute directory) of this container. `extra_env`: added to
     process.env (LISTEN_FDS). `preserve_fds`: how many descriptors from 3 on the program gets. `init_pid`: for exec, the
-    container's init as the runtime sees it. `umask`: where process.user has none.
+    container's init as the runtime sees it. `umask`: where process.user has none. `attached_late`: init is moved into
+    its cgroup after it was started; None: as the cgroupfs driver does it.
     """
 
     __slots__ = (
+        "attached_late",
         "bundle",
         "cgroup_paths",
         "container_id",
@@ -91,7 +93,9 @@ class PlanOptions:
         cgroup_paths: Sequence[tuple[str, str]] = (),
         init_pid: int = 0,
         umask: int = 0o022,
+        attached_late: bool | None = None,
     ) -> None:
+        self.attached_late = attached_late
         self.bundle = bundle
         self.container_id = container_id
         self.rootfs = rootfs
@@ -280,8 +284,10 @@ def _user_namespace(job: Job) -> None:
 def _cgroup_and_fork(job: Job) -> None:
     spaces, plan = job.spaces, job.plan
     plan.needs_fork = ("pid" in spaces and not plan.clone_flags & CLONE_NEWPID) or spaces.makes("time")
-    # On v2 clone3 started init inside its cgroup.
-    attached_late = bool(job.options.cgroup_paths) and job.host.cgroup_mode != "v2"
+    # On v2 clone3 started init inside its cgroup, unless systemd makes it for a process that is there.
+    attached_late = job.options.attached_late
+    if attached_late is None:
+        attached_late = bool(job.options.cgroup_paths) and job.host.cgroup_mode != "v2"
     plan.wants_cgroup_sync = attached_late and (plan.needs_fork or spaces.makes("cgroup"))
     if plan.wants_cgroup_sync:
         why = "attaching moves one process: its child and the root of its cgroup namespace must come after"

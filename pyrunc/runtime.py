@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from pyrunc import failures, jsonfast, kernel, wire
-from pyrunc.errors import ContainerError, PyruncError, StateError
+from pyrunc.errors import BusError, ContainerError, PyruncError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,6 +168,30 @@ def kill(ctx: Context, container_id: str, signal: int, all: bool = False) -> Non
     kernel.container_kill(ctx.root, container_id, signal, all_processes=all)
 
 
+def _delete_with_unit(ctx: Context, container_id: str, force: bool) -> None:
+    """Delete a container in a systemd unit; the state goes last, so that a failure can be tried again."""
+    from pyrunc import log, state
+    from pyrunc.cgroups import systemd
+
+    # Held open from here on: it shows whether this very container is still the one of that name.
+    directory = state.look(ctx.root, container_id)
+    try:
+        unit = load(ctx, container_id).unit
+        kernel.container_delete(ctx.root, container_id, force=force, keep=True)
+        if not directory.lock():
+            return  # somebody else was quicker
+        try:
+            systemd.remove(unit)
+        except BusError as error:
+            # Its processes and cgroup are gone, and an empty scope is taken away by systemd itself.
+            if not force:
+                raise
+            log.warning(f"the unit may be left: {error}")
+        directory.remove()
+    finally:
+        directory.close()
+
+
 def delete(ctx: Context, container_id: str, force: bool = False) -> None:
     """Remove what create made, then run the poststop hooks; their failures are warnings. runtime.md, Delete."""
     try:
@@ -177,7 +201,10 @@ def delete(ctx: Context, container_id: str, force: bool = False) -> None:
     except PyruncError:
         # container_delete words what is wrong, or, with force, removes what is left.
         found, configuration = None, None
-    kernel.container_delete(ctx.root, container_id, force=force)
+    if found is not None and found.unit:
+        _delete_with_unit(ctx, container_id, force)
+    else:
+        kernel.container_delete(ctx.root, container_id, force=force)
     if found is None or configuration is None:
         return
     from pyrunc import hooks, log

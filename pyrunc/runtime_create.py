@@ -118,6 +118,7 @@ def _plan(
             hook_states={"createContainer": hook_state, "startContainer": hook_state},
             seccomp=bringup.compile_seccomp(configuration.spec, root),
             cgroup_paths=list(manager.paths),
+            attached_late=bool(manager.paths) and not manager.joined_at_birth,
         ),
     )
 
@@ -234,7 +235,12 @@ def _start_init(attempt: _Attempt, manager: Manager, the_plan: plan.Plan) -> lau
             os.close(fd)
     attempt.init = init
     if cgroup_fd < 0 and not the_plan.wants_cgroup_sync:
-        manager.attach(init.pid)
+        try:
+            manager.attach(init.pid)
+        except PyruncError:
+            # init goes on meanwhile: when it has failed, its own words are the better ones.
+            init.raise_death()
+            raise
     return init
 
 
@@ -288,6 +294,9 @@ def _bring_up(
         # Written before anything is made, so that a runtime killed at any point leaves what delete --force needs.
         record.cgroups = manager.paths
         record.made = manager.to_make
+        record.unit = manager.unit
+        if manager.unit:
+            record.needs.append("systemd")
         directory.write(state.CREATING, record.render())
         manager.create()
         # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.

@@ -93,13 +93,12 @@ def _inits_own_cgroup(pid: int, recorded: Sequence[tuple[str, str]]) -> str:
 
 def _start(
     the_plan: plan.Plan,
-    directories: Sequence[tuple[str, str]],
+    manager: cgroups.Manager,
     recorded: Sequence[tuple[str, str]],
     pid: int,
     forced: bool,
-) -> tuple[launch.Init, cgroups.Manager]:
+) -> launch.Init:
     """Start init inside the container's cgroup: on v2 straight into it, without a migration."""
-    manager = cgroups.from_paths(list(directories))
     cgroup_fd = manager.open()
     try:
         try:
@@ -111,7 +110,7 @@ def _start(
                 raise
             if forced and error.errno == errno.EBUSY:
                 raise StateError(
-                    f"the cgroup '{directories[0][1]}' holds no processes: controllers are delegated below it",
+                    f"the cgroup '{manager.paths[0][1]}' holds no processes: controllers are delegated below it",
                     hint="name one of its children by --cgroup, or leave the option out",
                 ) from error
             if forced:
@@ -133,7 +132,7 @@ def _start(
         except BaseException:
             init.abort()
             raise
-    return init, manager
+    return init
 
 
 def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
@@ -158,7 +157,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: kernel.C
     count, environment = bringup.extra_fds(options)
     facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
     rules_linux.labels(process, facts, json_path)
-    directories = _cgroup_directories(found.cgroups, options)
+    manager = cgroups.from_paths(_cgroup_directories(found.cgroups, options), unit=found.unit)
     the_plan = plan.exec_process(
         process,
         spec,
@@ -172,13 +171,14 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: kernel.C
             init_pid=found.pid,
             no_new_keyring=not found.new_keyring,
             seccomp=bringup.compile_seccomp(spec, ctx.root),
-            cgroup_paths=directories,
+            cgroup_paths=list(manager.paths),
+            attached_late=bool(manager.paths) and not manager.joined_at_birth,
         ),
         path=json_path,
     )
     attendance = None if options.detach else console.Attendance()
     try:
-        init, manager = _start(the_plan, directories, found.cgroups, found.pid, bool(options.cgroup))
+        init = _start(the_plan, manager, found.cgroups, found.pid, bool(options.cgroup))
         try:
             if state.has_ended(found.pid, found.start_time):
                 raise StateError("cannot exec in a stopped container")

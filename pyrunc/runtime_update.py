@@ -39,7 +39,7 @@ def _apply(found: Container, stored: Mapping[str, object], resources: Resources)
     """Set the limits; what undoes it."""
     full, stands_for = updates.complete(resources, stored)
     try:
-        manager = cgroups.from_paths(found.cgroups, found.made)
+        manager = cgroups.from_paths(found.cgroups, found.made, found.unit)
         undo = manager.update(full, "$")
     except PyruncError as error:
         error.path = stands_for.get(error.path or "", error.path)

@@ -109,7 +109,7 @@ def exit_code(pid: int, started: int) -> int | None:
 
 class Record:
     """What the `state` file says besides the document. `cgroups` are (controller, directory), in order of creation;
-    `made` every directory that create made; `needs` why a verb cannot do without Python."""
+    `made` every directory that create made; `unit` is the cgroup manager's; `needs` why a verb needs Python."""
 
     __slots__ = (
         "bundle",
@@ -122,6 +122,7 @@ class Record:
         "pid",
         "pidns_private",
         "start_time",
+        "unit",
     )
 
     def __init__(
@@ -134,6 +135,7 @@ class Record:
         self.new_keyring = True
         self.cgroups: Sequence[tuple[str, str]] = ()
         self.made: Sequence[str] = ()
+        self.unit = ""
         self.created = now()
         self.bundle = bundle
         self.document: dict[str, object] = {
@@ -161,6 +163,8 @@ class Record:
         ]
         lines += [f"cgroup {controller}:{path}" for controller, path in self.cgroups]
         lines += [f"cgmade {path}" for path in self.made]
+        if self.unit:
+            lines.append(f"unit {self.unit}")
         text = "\n".join(lines) + "\n\n" + jsonfast.dumps(self.document, indent=2) + "\n"
         return text.encode("utf-8", "surrogateescape")
 
@@ -240,6 +244,13 @@ class StateDir:
                 os.rmdir(name, dir_fd=self.fd)
         os.rmdir(self.path)
 
+    def lock(self) -> bool:
+        """Take the lock of a directory that look() opened; False when it is not the one of its name any more.
+
+        Raises StateError when it cannot be had within LOCK_SECONDS.
+        """
+        return _lock(self.fd, self.path)
+
     def close(self) -> None:
         """Let go of the lock."""
         os.close(self.fd)
@@ -317,8 +328,8 @@ def _open_locked(path: str) -> int:
     return -1
 
 
-def open_(root: str, container_id: str) -> StateDir:
-    """The directory of a container that exists, locked. Raises StateError when it is gone, or locked for long."""
+def look(root: str, container_id: str) -> StateDir:
+    """The directory of a container that exists, not locked. Raises StateError when it is gone, KernelError."""
     path = f"{root}/{container_id}"
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -326,13 +337,19 @@ def open_(root: str, container_id: str) -> StateDir:
         raise StateError("container does not exist") from None
     except OSError as error:
         raise KernelError("open", error.errno or errno.EIO, path) from error
+    return StateDir(root, container_id, fd)
+
+
+def open_(root: str, container_id: str) -> StateDir:
+    """The directory of a container that exists, locked. Raises StateError when it is gone, or locked for long."""
+    directory = look(root, container_id)
     try:
-        if not _lock(fd, path):
+        if not directory.lock():
             raise StateError("container does not exist")
     except BaseException:
-        os.close(fd)
+        directory.close()
         raise
-    return StateDir(root, container_id, fd)
+    return directory
 
 
 def create(root: str, container_id: str) -> StateDir:

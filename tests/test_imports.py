@@ -26,6 +26,8 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.capabilities",
             "pyrunc.cgroups.device_rules",
             "pyrunc.cgroups.resources",
+            "pyrunc.cgroups.unit",
+            "pyrunc.cgroups.variants",
             "pyrunc.devices",
             "pyrunc.execspec",
             "pyrunc.failures",
@@ -55,6 +57,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
         {
             "pyrunc.cgroups",
             "pyrunc.cgroups.files",
+            "pyrunc.cgroups.systemd",
             "pyrunc.cgroups.v1",
             "pyrunc.cgroups.v2",
             "pyrunc.config",
@@ -104,8 +107,13 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
 # Hands that take each other's: the package's own parts.
 SAME_ROOM = {
     ("pyrunc.cgroups", "pyrunc.cgroups.files"),
+    ("pyrunc.cgroups", "pyrunc.cgroups.systemd"),
     ("pyrunc.cgroups", "pyrunc.cgroups.v1"),
     ("pyrunc.cgroups", "pyrunc.cgroups.v2"),
+    ("pyrunc.cgroups.systemd", "pyrunc.cgroups"),
+    ("pyrunc.cgroups.systemd", "pyrunc.cgroups.files"),
+    ("pyrunc.cgroups.systemd", "pyrunc.cgroups.v1"),
+    ("pyrunc.cgroups.systemd", "pyrunc.cgroups.v2"),
     ("pyrunc.cgroups.v1", "pyrunc.cgroups.files"),
     ("pyrunc.cgroups.v2", "pyrunc.cgroups.files"),
     ("pyrunc.cgroups.v2", "pyrunc.cgroups.v1"),

@@ -1,4 +1,4 @@
-"""Control groups by the cgroupfs driver: a Manager for one container's directories, the same face for v1 and v2.
+"""Control groups: a Manager for one container's directories, the same face for v1 and v2.
 
     manager(...)  decides where   ->  .to_make (record it)  ->  .create()  ->  .open() or .attach(pid)  ->  .apply(...)
 
@@ -12,7 +12,7 @@ import errno
 import os
 
 from pyrunc.cgroups import device_rules, files, resources, v1, v2
-from pyrunc.errors import ConfigError, KernelError, StateError
+from pyrunc.errors import BusError, ConfigError, KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Manager:
     `paths` are (controller, absolute directory): "" is the cgroup v2 hierarchy; two controllers that are mounted
     together have one directory. It is empty when there is no cgroup at all (rootless without permission, or
     disabled), and every method but apply() is then content. `made` lists what create() made, parents first;
-    `warnings` what it did without.
+    `warnings` what it did without; `unit` is "system NAME" or "user NAME" where systemd has the cgroup, else "".
     """
 
     __slots__ = (
@@ -50,6 +50,7 @@ class Manager:
         "_tops",
         "made",
         "paths",
+        "unit",
         "version",
         "warnings",
     )
@@ -60,6 +61,7 @@ class Manager:
         self.version = 1 if any(controller for controller, _ in paths) else 2
         self.made: list[str] = []
         self.warnings: list[str] = []
+        self.unit = ""
         self._explicit = False
         self._in_userns = False
         self._missing: dict[str, list[str]] | None = None
@@ -79,7 +81,7 @@ class Manager:
     def to_make(self) -> list[str]:
         """The directories that create() is going to make, parents first. For the record, before anything is made."""
         if self._missing is None:
-            self._missing = {path: _absent(path) for _, path in self.paths}
+            self._missing = {path: files.absent(path) for _, path in self.paths}
         return [path for missing in self._missing.values() for path in missing]
 
     def create(self) -> None:
@@ -89,7 +91,7 @@ class Manager:
         Rootless without cgroupsPath does without the directories it is refused, as long as no limit needs them.
         """
         if self._missing is None:
-            self._missing = {path: _absent(path) for _, path in self.paths}
+            self._missing = {path: files.absent(path) for _, path in self.paths}
         try:
             for path, controllers in self._hierarchies().items():
                 self._create_one(controllers, path)
@@ -113,7 +115,7 @@ class Manager:
     def _create_one(self, controllers: list[str], path: str) -> None:
         tracking = self._is_tracking(controllers)
         if not self._absent_now(path) and not tracking:
-            _refuse_used(path)
+            files.refuse_used(path)
         try:
             self._make(controllers, path)
         except OSError as error:
@@ -128,7 +130,7 @@ class Manager:
         return self._rootless and not self._explicit
 
     def _absent_now(self, path: str) -> list[str]:
-        return self._missing[path] if self._missing is not None else _absent(path)
+        return self._missing[path] if self._missing is not None else files.absent(path)
 
     def _do_without(self, path: str, error: OSError) -> None:
         # In place: whoever recorded this list before create() has it right after.
@@ -161,7 +163,7 @@ class Manager:
                 gone = error.errno in (errno.ENOENT, errno.ENODEV)
                 if not gone or not left or not os.access(self._top(path), os.F_OK):
                     raise
-                missing = _absent(path)
+                missing = files.absent(path)
             else:
                 return
 
@@ -202,9 +204,14 @@ class Manager:
                 pass  # someone else is using it by now, or it is gone: not ours to worry about
         self.made.clear()
 
+    @property
+    def joined_at_birth(self) -> bool:
+        """Whether open() gives a descriptor, so that a process is in the cgroup before it does anything."""
+        return self.version == 2 and bool(self.paths)
+
     def open(self) -> int:
         """A descriptor of the v2 directory for CLONE_INTO_CGROUP; -1 where attach() is the way. Raises KernelError."""
-        if self.version == 1 or not self.paths:
+        if not self.joined_at_birth:
             return -1
         path = self.paths[0][1]
         try:
@@ -231,21 +238,50 @@ class Manager:
                 ) from error
 
     def apply(self, wanted: Mapping[str, object], path: str = resources.RESOURCES) -> None:
-        """Set the limits of `linux.resources`; `path` is where they come from. Raises ConfigError, KernelError."""
-        files.put_all(self._items(wanted, path))
+        """Set the limits of `linux.resources`; `path` is where they come from.
+
+        Raises ConfigError, KernelError, and BusError where systemd has the cgroup.
+        """
+        items = self._items(wanted, path)
+        policy = None
         if self.paths and not self._in_userns:
-            self._apply_devices(wanted, f"{path}.devices")
+            listed = wanted.get("devices")
+            if listed is not None and not isinstance(listed, list):
+                raise ConfigError(f"must be an array, got {listed!r}", path=f"{path}.devices")
+            policy = device_rules.policy(listed or [], f"{path}.devices")
+        self._set(items, policy)
+        if policy is not None:
+            self._apply_devices(policy, f"{path}.devices")
 
     def update(self, wanted: Mapping[str, object], path: str) -> Undo:
         """Set limits anew, all or none; the return value sets those from before again. Raises as apply() does.
 
-        Device rules are for create alone: engines send a blanket denial with every update that would take away what
-        was granted since.
+        It takes the reason, for notes about what failed in it. Device rules are for create alone: engines send a
+        blanket denial with every update that would take away what was granted since.
         """
-        return files.replace_all(self._items(wanted, path))
+        items = self._items(wanted, path)
+        saved = files.saved(items)
+
+        def undo(reason: BaseException) -> None:
+            try:
+                self._announce([item for _, item in saved], None)
+            except BusError as error:
+                reason.add_note(f"while going back: {error}")
+            files.restore(saved, reason)
+
+        try:
+            self._set(items, None)
+        except BaseException as error:
+            undo(error)
+            raise
+        return undo
+
+    def _set(self, items: list[tuple[str, resources.Write]], policy: device_rules.Policy | None) -> None:
+        self._announce([item for _, item in items], policy)
+        files.put_all(items)
 
     def _items(self, wanted: Mapping[str, object], path: str) -> list[tuple[str, resources.Write]]:
-        """(directory, write) pairs."""
+        """(directory, write) pairs that may be written as things are."""
         items = []
         for item in resources.plan_writes(wanted, self.version, path):
             where = self.directory(item.controller)
@@ -254,6 +290,7 @@ class Manager:
             if item.warning:
                 self.warnings.append(f"{item.path}: {item.warning}")
             items.append((where, item))
+        files.check_all(items)
         return items
 
     def _nowhere(self, item: resources.Write) -> ConfigError:
@@ -263,11 +300,10 @@ class Manager:
         what = f"cannot set {item.controller} limit: container could not join or create cgroup"
         return ConfigError(what, path=item.path, hint=hint)
 
-    def _apply_devices(self, wanted: Mapping[str, object], path: str) -> None:
-        listed = wanted.get("devices")
-        if listed is not None and not isinstance(listed, list):
-            raise ConfigError(f"must be an array, got {listed!r}", path=path)
-        policy = device_rules.policy(listed or [], path)
+    def _announce(self, writes: Sequence[resources.Write], policy: device_rules.Policy | None) -> None:
+        """Tell whoever else looks after the cgroup what is going to be set."""
+
+    def _apply_devices(self, policy: device_rules.Policy, path: str) -> None:
         v1_directory = self.directory("devices") if self.version == 1 else None
         v2_directory = self.directory(v1.UNIFIED)
         try:
@@ -355,26 +391,6 @@ class Manager:
             kernel.cgroup_remove(self.paths, self.made)
 
 
-def _absent(path: str) -> list[str]:
-    """Which directories on the way to `path` are not there, parents first."""
-    missing: list[str] = []
-    while not os.access(path, os.F_OK):
-        missing.append(path)
-        path = os.path.dirname(path)
-    missing.reverse()
-    return missing
-
-
-def _refuse_used(path: str) -> None:
-    count = len(files.tree_pids(path))
-    if count:
-        raise StateError(
-            f"container's cgroup is not empty: {count} process(es) found",
-            path=files.CGROUPS_PATH,
-            hint=f"'{path}' belongs to something else; every container needs a cgroupsPath of its own",
-        )
-
-
 def _attach_one(path: str, text: str) -> None:
     for left in range(_ATTACH_TRIES, -1, -1):
         try:
@@ -456,15 +472,29 @@ def manager(
     """Where the container of `spec` is going to live. Nothing is made yet. Raises ConfigError."""
     if disabled:
         return Manager([])
-    if systemd:
-        if not os.path.isdir("/run/systemd/system"):
-            raise ConfigError("systemd not running on this host, cannot use systemd cgroups manager")
-        raise ConfigError("not supported yet: the systemd cgroup driver", hint="leave out --systemd-cgroup")
     linux = spec.get("linux")
     linux = linux if isinstance(linux, dict) else {}
     given = linux.get("cgroupsPath") or ""
     if not isinstance(given, str):
         raise ConfigError(f"must be a string, got {given!r}", path=files.CGROUPS_PATH)
+    if systemd:
+        from pyrunc.cgroups import systemd as driver
+
+        made: Manager = driver.manager(spec, given, container_id, host)
+    else:
+        made = Manager(_directories(given, container_id, host))
+    made._explicit = bool(given)
+    made._rootless = host.rootless
+    made._in_userns = host.in_userns
+    made._spec = linux.get("resources") or _EMPTY
+    if made.version == 2:
+        made._owner = delegated_to(spec)
+    made._tops = _mount_points(host, made.paths)
+    return made
+
+
+def _directories(given: str, container_id: str, host: HostFacts) -> list[tuple[str, str]]:
+    """(controller, directory) by the cgroupfs driver. Raises ConfigError."""
     inner, absolute = clean(given or container_id)
     if host.cgroup_mode != "v2":
         paths = v1.directories(host, inner, absolute=absolute)
@@ -474,15 +504,7 @@ def manager(
         paths = []
     if not paths and not host.rootless:
         raise ConfigError("no cgroup file system is mounted", hint="mount cgroup2 on /sys/fs/cgroup")
-    made = Manager(paths)
-    made._explicit = bool(given)
-    made._rootless = host.rootless
-    made._in_userns = host.in_userns
-    made._spec = linux.get("resources") or _EMPTY
-    if made.version == 2:
-        made._owner = delegated_to(spec)
-    made._tops = _mount_points(host, paths)
-    return made
+    return paths
 
 
 def _mount_points(host: HostFacts, paths: list[tuple[str, str]]) -> dict[str, str]:
@@ -493,8 +515,16 @@ def _mount_points(host: HostFacts, paths: list[tuple[str, str]]) -> dict[str, st
     return tops
 
 
-def from_paths(paths: Sequence[tuple[str, str]], made: Sequence[str] = ()) -> Manager:
-    """The manager of a container that exists, from the record of its paths and of what create made."""
-    found = Manager(list(paths))
+def from_paths(paths: Sequence[tuple[str, str]], made: Sequence[str] = (), unit: str = "") -> Manager:
+    """The manager of a container that exists, from the record of its paths, of what create made and of its unit.
+
+    Without `unit` it never asks systemd, which is enough for all but apply() and what changes where processes are.
+    """
+    if unit:
+        from pyrunc.cgroups import systemd
+
+        found: Manager = systemd.UnitManager(list(paths), unit)
+    else:
+        found = Manager(list(paths))
     found.made = list(made)
     return found

@@ -61,8 +61,12 @@ class Rule:
     def line(self) -> str:
         """As devices.allow and devices.deny read it."""
         numbers = ":".join(["*" if number == ANY else str(number) for number in (self.major, self.minor)])
-        letters = "".join([letter for letter in "rwm" if self.access & _BITS[letter]])
-        return f"{'b' if self.kind == BLOCK else 'c'} {numbers} {letters}"
+        return f"{'b' if self.kind == BLOCK else 'c'} {numbers} {self.letters}"
+
+    @property
+    def letters(self) -> str:
+        """The access as letters."""
+        return "".join([letter for letter in "rwm" if self.access & _BITS[letter]])
 
 
 class Policy:
@@ -137,20 +141,19 @@ def _overlap(a: Rule, b: Rule) -> bool:
     )
 
 
-def v1_lines(wanted: Policy) -> list[tuple[str, str, str]]:
-    """(file, line, JSON path) in order: first the answer for everything, then the exceptions to it.
+def exceptions(wanted: Policy) -> list[Rule]:
+    """The policy as rules that all say the opposite of its answer for the rest, one per device.
 
-    The controller knows one default and a set of exceptions that all say the opposite, so the list is folded into
-    that form. Raises ConfigError where it cannot be (an exception inside a wider exception, which the kernel would
-    ignore without a word).
+    The v1 controller and systemd know nothing else. Raises ConfigError where the rules cannot be folded into that form
+    (an exception inside a wider exception, which the v1 controller would ignore without a word).
     """
-    exceptions: list[Rule] = []
+    found: list[Rule] = []
     for rule in wanted.rules:
         if rule.allow != wanted.allow:
-            exceptions.append(rule)
+            found.append(rule)
             continue
         kept = []
-        for old in exceptions:
+        for old in found:
             common = old.access & rule.access if _overlap(old, rule) else 0
             if common and not _covers(rule, old):
                 raise ConfigError(
@@ -160,22 +163,24 @@ def v1_lines(wanted: Policy) -> list[tuple[str, str, str]]:
                 )
             if old.access != common:
                 kept.append(Rule(old.kind, old.major, old.minor, old.access & ~common, old.allow, old.path))
-        exceptions = kept
-    opposite = "devices.deny" if wanted.allow else "devices.allow"
-    default = "devices.allow" if wanted.allow else "devices.deny"
-    return [(default, "a", wanted.path), *_merged(exceptions, opposite)]
-
-
-def _merged(exceptions: list[Rule], file: str) -> list[tuple[str, str, str]]:
+        found = kept
     # Not only fewer writes: engines list the default devices themselves.
     merged: dict[tuple[int, int, int], Rule] = {}
-    for rule in exceptions:
+    for rule in found:
         key = (rule.kind, rule.major, rule.minor)
         if key in merged:
             merged[key] = Rule(*key, merged[key].access | rule.access, rule.allow, merged[key].path)
         else:
             merged[key] = rule
-    return [(file, rule.line(), rule.path) for rule in merged.values()]
+    return list(merged.values())
+
+
+def v1_lines(wanted: Policy) -> list[tuple[str, str, str]]:
+    """(file, line, JSON path) in order: first the answer for everything, then the exceptions. Raises ConfigError."""
+    opposite = "devices.deny" if wanted.allow else "devices.allow"
+    default = "devices.allow" if wanted.allow else "devices.deny"
+    lines = [(opposite, rule.line(), rule.path) for rule in exceptions(wanted)]
+    return [(default, "a", wanted.path), *lines]
 
 
 # BPF: operation codes (class | source | operation) of the few instructions in use.

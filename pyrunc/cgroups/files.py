@@ -8,11 +8,11 @@ from __future__ import annotations
 import errno
 import os
 
-from pyrunc.errors import ConfigError, KernelError
+from pyrunc.errors import ConfigError, KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from pyrunc.cgroups.resources import Write
 
@@ -94,9 +94,6 @@ def _put(directory: str, item: Write) -> OSError | None:
 
 def put_all(items: Sequence[tuple[str, Write]]) -> None:
     """Write (directory, item) pairs in order, then once more what the kernel refused for the sake of a later one."""
-    for directory, item in items:
-        if item.below:
-            _check_below(directory, item)
     refused = [(directory, item) for directory, item in items if _put(directory, item)]
     for directory, item in refused:
         error = _put(directory, item)
@@ -137,49 +134,42 @@ def _saved(directory: str, item: Write) -> Write | None:
     return None
 
 
-def _restore(saved: Sequence[tuple[str, Write]], reason: BaseException) -> None:
+def saved(items: Sequence[tuple[str, Write]]) -> list[tuple[str, Write]]:
+    """(directory, item) pairs that undo `items`, in order, as things are now."""
+    found = []
+    for directory, item in reversed(items):
+        was = _saved(directory, item)
+        if was is not None:
+            found.append((directory, was))
+    return found
+
+
+def restore(items: Sequence[tuple[str, Write]], reason: BaseException) -> None:
+    """Write what saved() found; what cannot be written is noted on `reason`."""
     for _ in range(2):  # what the kernel refused for the sake of a later one is tried once more
         refused = []
-        for directory, item in saved:
+        for directory, item in items:
             try:
                 if _put(directory, item):
                     refused.append((directory, item))
             except (KernelError, ConfigError) as error:
                 reason.add_note(f"while going back: {error}")
-        saved = refused
-    for directory, item in saved:
+        items = refused
+    for directory, item in items:
         reason.add_note(f"while going back: '{directory}/{item.file}' does not take {item.value!r}")
 
 
-def replace_all(items: Sequence[tuple[str, Write]]) -> Callable[[BaseException], None]:
-    """put_all, but when one is refused the values from before are set again. Returns what does that later.
-
-    It takes the reason, for notes about what failed in it.
-    """
-    saved = []
-    for directory, item in reversed(items):
-        was = _saved(directory, item)
-        if was is not None:
-            saved.append((directory, was))
-
-    def undo(reason: BaseException) -> None:
-        _restore(saved, reason)
-
-    try:
-        put_all(items)
-    except BaseException as error:
-        undo(error)
-        raise
-    return undo
-
-
-def _check_below(directory: str, item: Write) -> None:
-    try:
-        used = int(read(f"{directory}/{item.below}"))
-    except OSError:
-        return  # not created yet: nothing is used
-    if used >= int(item.value):
-        raise ConfigError(f"rejecting memory limit {item.value} <= usage {used}", path=item.path)
+def check_all(items: Sequence[tuple[str, Write]]) -> None:
+    """Raises ConfigError for (directory, item) pairs that may not be written as things are."""
+    for directory, item in items:
+        if not item.below:
+            continue
+        try:
+            used = int(read(f"{directory}/{item.below}"))
+        except OSError:
+            continue  # not created yet: nothing is used
+        if used >= int(item.value):
+            raise ConfigError(f"rejecting memory limit {item.value} <= usage {used}", path=item.path)
 
 
 def read_pids(directory: str) -> list[int]:
@@ -249,3 +239,24 @@ def parse_stat(text: str) -> Stat | None:
             if number is not None:
                 table[" ".join(words[:-1])] = number
     return table
+
+
+def absent(path: str) -> list[str]:
+    """Which directories on the way to `path` are not there, parents first."""
+    missing: list[str] = []
+    while not os.access(path, os.F_OK):
+        missing.append(path)
+        path = os.path.dirname(path)
+    missing.reverse()
+    return missing
+
+
+def refuse_used(path: str) -> None:
+    """Raises StateError when a process is in the cgroup or below it."""
+    count = len(tree_pids(path))
+    if count:
+        raise StateError(
+            f"container's cgroup is not empty: {count} process(es) found",
+            path=CGROUPS_PATH,
+            hint=f"'{path}' belongs to something else; every container needs a cgroupsPath of its own",
+        )

@@ -270,9 +270,10 @@ def test_going_back(tmp_path: object, file: str, written: str, old: str, undoing
     with open(path, "w", encoding="ascii") as stream:
         stream.write(old)
     items = [(str(tmp_path), resources.Write("any", "$", (file, written)))]
-    undo = files.replace_all(items)
+    saved = files.saved(items)
+    files.put_all(items)
     # A plain file keeps the tail of a longer text, unlike a cgroup's.
     assert files.read(path).startswith(written.replace("\n", "")) or "\n" in written
     os.truncate(path, 0)
-    undo(ValueError())
+    files.restore(saved, ValueError())
     assert files.read(path) == ("" if undoing is None else undoing.replace("\n", "") or "\n")
