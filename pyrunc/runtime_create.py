@@ -291,6 +291,7 @@ def _bring_up(
         manager = cgroups.manager(
             spec, container_id, facts, systemd=ctx.systemd_cgroup, disabled=ctx.cgroup_manager == "disabled"
         )
+        manager.check_free()
         # Written before anything is made, so that a runtime killed at any point leaves what delete --force needs.
         record.cgroups = manager.paths
         record.made = manager.to_make

@@ -84,6 +84,15 @@ class Manager:
             self._missing = {path: files.absent(path) for _, path in self.paths}
         return [path for missing in self._missing.values() for path in missing]
 
+    def check_free(self) -> None:
+        """Raises StateError when processes are where the container is to live. For the time before the record.
+
+        Whoever is told by the record to clean up kills what is there.
+        """
+        for path, controllers in self._hierarchies().items():
+            if not self._absent_now(path) and not self._is_tracking(controllers):
+                _refuse_used(path)
+
     def create(self) -> None:
         """Make the directories and what processes in them need.
 
@@ -450,7 +459,7 @@ def delegated_to(spec: Mapping[str, object]) -> int | None:
         return None
     if not any(entry.get("type") == "cgroup" and not entry.get("path") for entry in namespaces):
         return None
-    for mount in mounts:
+    for mount in reversed(mounts):  # the last one is on top
         if mount.get("destination", "").rstrip("/") == "/sys/fs/cgroup" and mount.get("type") == "cgroup":
             break
     else:

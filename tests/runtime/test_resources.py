@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 MB = 1 << 20
-EPERM, EAGAIN = 1, 11
+EPERM, EAGAIN, EROFS = 1, 11, 30
 
 
 def limited(bundle: BundleFactory, resources: Spec, *probe: str) -> Bundle:
@@ -185,6 +185,27 @@ def test_unified(container: ContainerFactory, bundle: BundleFactory) -> None:
     wanted: Spec = {"cgroup.max.depth": "3", "cgroup.max.descendants": "7"}
     one = container(limited(bundle, {"unified": wanted}), view="v2").up()
     assert {name: limits.read(one, "", name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("option", ["rw", "ro"])
+def test_ownership(container: ContainerFactory, bundle: BundleFactory, option: str) -> None:
+    """config-linux.md "Cgroup ownership": a cgroup2 mount that can be written to belongs to the container's user."""
+    made = bundle("userns").probe("pause").namespace("cgroup")
+    made.mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", option)
+    mapping = made.at("linux", "uidMappings", 0)
+    assert isinstance(mapping, dict)
+    owner = mapping["hostID"] if option == "rw" else 0
+    one = container(made, view="v2").up()
+    where = limits.directory(one.pid, "")
+    with open("/sys/kernel/cgroup/delegate", encoding="ascii") as stream:
+        names = [name for name in stream.read().split() if os.path.exists(f"{where}/{name}")]
+    assert "cgroup.procs" in names
+    assert {os.stat(f"{where}/{name}").st_uid for name in ("", *names)} == {owner}
+    assert os.stat(f"{where}/cgroup.freeze").st_uid == 0
+    assert os.stat(os.path.dirname(where)).st_uid == 0
+    made_inside = one.exec("/bin/probe", "mkdir", "/sys/fs/cgroup/below")
+    assert made_inside.out == ("mkdir 0\n" if option == "rw" else f"mkdir -{EROFS}\n"), made_inside
+    assert os.path.isdir(f"{where}/below") == (option == "rw")
 
 
 # --- Devices ----------------------------------------------------------------------------------------------------------

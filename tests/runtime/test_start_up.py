@@ -87,13 +87,16 @@ def _root() -> None:
 
 
 def test_each_verb_of_a_life(container: ContainerFactory, bundle: BundleFactory) -> None:
-    """create, start, state, exec, kill and delete load their own chain and nothing that only explains."""
+    """create, start, state, exec, update, kill and delete load their own chain and nothing that only explains."""
     one = container(bundle("probe").probe("pause"), command=[*PYTHON, BOOT, "--"])
     check(one.create(), CREATE)
     check(one.pyrunc("state", one.id), LIGHT)
     check(one.start(), START)
     one.expect("ready")
     check(one.exec("/bin/probe", "exit", "0"), EXEC)
+    check(
+        one.pyrunc("update", "--pids-limit", "-1", one.id), START | {"mounts", "runtime_update", "updates"}
+    )
     check(one.kill("KILL"), LIGHT)
     one.wait()
     check(one.delete(), START)

@@ -527,6 +527,30 @@ def test_while_create_runs(container: ContainerFactory, bundle: BundleFactory) -
         assert process.wait(10) == 0
 
 
+PROGRAM = """
+import sys
+from pyrunc import runtime
+from pyrunc.errors import PyruncError
+from pyrunc.requests import Context
+ctx = Context(sys.argv[1])
+runtime.update(ctx, sys.argv[2], {"cpu": {"idle": 0}})
+for wrong in ({"pids": {"limit": "x"}}, {"cpu": {"cpus": "1000"}}):
+    try:
+        runtime.update(ctx, sys.argv[2], wrong)
+    except PyruncError as error:
+        print(type(error).__name__, error.path)
+"""
+
+
+def test_from_python(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """runtime.update takes the resources as they are in config.json; paths in errors begin there."""
+    support.needs(limits.version("host") == 1, "cgroup v1")
+    one = pausing(container, bundle)
+    result = support.run(support.PYTHON, "-c", PROGRAM, one.root, one.id).ok()
+    assert result.out.splitlines() == ["ConfigError $.pids.limit", "KernelError $.cpu.cpus"]
+    assert stored(one)["cpu"] == {"idle": 0}
+
+
 def test_rootless(container: ContainerFactory, bundle: BundleFactory, rootless: User) -> None:
     """Without a cgroup there is nothing to limit: the error says so, and an empty update is content."""
     one = container(bundle("probe", user=rootless).probe("pause"), user=rootless).up()
