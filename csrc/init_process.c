@@ -34,6 +34,7 @@
 #define KEYRING_PERMISSIONS 0x3f1b0000u
 #define IOPRIO_WHO_PROCESS 1
 #define CAPABILITY_MAX 63
+#define EVERY_CPU 8192 /* the most a kernel can be built for */
 /* where the plain numbers stand for calls with 16 bit ids */
 #ifdef SYS_setuid32
 #define SETGID_CALL SYS_setgid32
@@ -254,7 +255,14 @@ void op_mempolicy(struct init *in, struct cursor *fields)
 void op_affinity(struct init *in, struct cursor *fields)
 {
 	struct blob mask = take_aligned(fields);
+	uint8_t every[EVERY_CPU / 8];
 
+	if (mask.size == 0) {
+		memset(every, 0xff, sizeof(every));
+		if (syscall(SYS_sched_setaffinity, 0, sizeof(every), every) < 0)
+			warn(in, STEP_SCHED_SETAFFINITY, errno, 0, "");
+		return;
+	}
 	if (syscall(SYS_sched_setaffinity, 0, (size_t)((mask.size + 7u) & ~7u), mask.data) < 0)
 		fail(in, STEP_SCHED_SETAFFINITY, errno, "");
 }

@@ -106,7 +106,7 @@ struct plan_record {
 	X(29, IOPRIO, "u")                                                                                             \
 	/* mode with flags, node mask */                                                                                       \
 	X(30, MEMPOLICY, "ub")                                                                                         \
-	/* cpu mask */                                                                                                         \
+	/* cpu mask, empty for every CPU; only then is failure not one */                                                                                                         \
 	X(31, AFFINITY, "b")                                                                                           \
 	X(32, UMASK, "u")                                                                                              \
 	X(33, SETSID, "")                                                                                              \

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_SCHED_ISO, _SCHED_DEADLINE = 4, 6
 _ARGUMENT = {
     "ROOTFS": 0,
     "MOUNT_NEW": 0,
@@ -106,6 +107,22 @@ def _label_hint(op: wire.Op, message: wire.Message) -> str | None:
     return None
 
 
+def _scheduler_hint(op: wire.Op, message: wire.Message) -> str | None:
+    attributes = op.fields[0]
+    assert isinstance(attributes, bytes)
+    policy = int.from_bytes(attributes[4:8], wire.ORDER)
+    if policy == _SCHED_ISO:
+        return "Linux has reserved SCHED_ISO and never built it"
+    if message.errno != errno.EPERM:
+        return None
+    if policy == _SCHED_DEADLINE:
+        return (
+            "process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus):"
+            " SCHED_DEADLINE wants every CPU; and it needs CAP_SYS_NICE"
+        )
+    return "it needs CAP_SYS_NICE, and on cgroup v1 real-time policies a budget: linux.resources.cpu.realtimeRuntime"
+
+
 def _hint(op: wire.Op, message: wire.Message) -> str | None:
     if op.name == "PROC_SELF" and _text(op, 0).startswith("attr/"):
         return _label_hint(op, message)
@@ -118,6 +135,8 @@ def _hint(op: wire.Op, message: wire.Message) -> str | None:
             "in a user namespace the kernel mounts this only where the outer one is fully visible"
             " (and sysfs only with a network namespace of the container's own)"
         )
+    if op.name == "SCHEDULER":
+        return _scheduler_hint(op, message)
     if op.name == "RLIMIT" and message.errno == errno.EPERM:
         return "raising a hard limit needs CAP_SYS_RESOURCE in the initial user namespace"
     if message.step == "setgroups_denied":

@@ -101,7 +101,13 @@ def document() -> Json:
         "linux": _linux(),
         "annotations": annotations,
         # "bundle" came from older runcs, as a label of their own.
-        "potentiallyUnsafeConfigAnnotations": ["bundle", "org.systemd.property.", "org.criu.config"],
+        "potentiallyUnsafeConfigAnnotations": [
+            "bundle",
+            "org.systemd.property.",
+            "org.criu.config",
+            plan_process.KEEP_GROUPS,
+            mounts.CONTEXT_ANNOTATION,
+        ],
     }
 
 

@@ -273,6 +273,7 @@ def _user_namespace(job: Job) -> None:
     if "user" not in spaces:
         return
     clear = plan.setgroups == "allow" if spaces.makes("user") else job.host.euid == 0
+    clear = clear and not plan_process.keeps_groups(job)
     uid, gid = idmap.first(plan.uid_maps or ()), idmap.first(plan.gid_maps or ())
     why = "files and keyrings made from here on must belong to ids of the container"
     plan.add("USERNS_ROOT", uid, gid, int(clear), path=spaces.paths["user"], why=why)

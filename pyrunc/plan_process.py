@@ -72,9 +72,17 @@ MEMORY_FLAGS: dict[str, int] = {
     "MPOL_F_RELATIVE_NODES": 1 << 14,
     "MPOL_F_STATIC_NODES": 1 << 15,
 }
-_SCHED_ATTR_SIZE = 48  # SCHED_ATTR_SIZE_VER0: util clamp values are not in the spec
+_SCHED_ATTR_SIZE = (
+    56  # SCHED_ATTR_SIZE_VER1: flags of util clamp want it; the values, not in the spec, are 0
+)
 _ALL_CAPS = (1 << len(capabilities.NAMES)) - 1
 _FIRST_FD = 3
+KEEP_GROUPS = "run.oci.keep_original_groups"
+
+
+def keeps_groups(job: Job) -> bool:
+    """crun's annotation: the supplementary groups of the caller stay, and additionalGids are not looked at."""
+    return (job.spec.get("annotations") or {}).get(KEEP_GROUPS) == "1"
 
 
 def _mapped(job: Job, what: str, number: int, path: str) -> None:
@@ -103,7 +111,7 @@ def check_ids(job: Job, process: Process) -> None:
     user = process.get("user") or {}
     _mapped(job, "uid", user.get("uid") or 0, f"{job.at}.user.uid")
     _mapped(job, "gid", user.get("gid") or 0, f"{job.at}.user.gid")
-    groups = user.get("additionalGids") or ()
+    groups = () if keeps_groups(job) else user.get("additionalGids") or ()
     for index, gid in enumerate(groups):
         _mapped(job, "gid", gid, f"{job.at}.user.additionalGids[{index}]")
     if groups and job.plan.setgroups == "deny":
@@ -188,7 +196,20 @@ def scheduler_attributes(scheduler: Scheduler) -> bytes:
         + number(scheduler.get("runtime") or 0, 8)
         + number(scheduler.get("deadline") or 0, 8)
         + number(scheduler.get("period") or 0, 8)
+        + bytes(8)
     )
+
+
+def _affinity(job: Job, process: Process) -> None:
+    """Before the scheduling policy: SCHED_DEADLINE is only given to who may run on every CPU."""
+    add, at = job.plan.add, job.at
+    affinity = (process.get("execCPUAffinity") or {}) if job.options.init_pid else {}
+    if final := (affinity.get("final") or "").strip():
+        why = "config.md: after the process was moved to the container's cgroup"
+        add("AFFINITY", bit_list(final), path=f"{at}.execCPUAffinity.final", why=why)
+    elif not (affinity.get("initial") or "").strip():
+        why = "every CPU of its cgroup: what an engine's service is bound to is not meant for its containers"
+        add("AFFINITY", b"", path=at, why=why)
 
 
 def _kernel_attributes(job: Job, process: Process) -> None:
@@ -199,6 +220,7 @@ def _kernel_attributes(job: Job, process: Process) -> None:
         add(
             "PERSONALITY", domain, path="$.linux.personality.domain", why="inherited by the program's execve"
         )
+    _affinity(job, process)
     if scheduler := process.get("scheduler"):
         why = "sched_setattr(2): real-time policies need CAP_SYS_NICE"
         add("SCHEDULER", scheduler_attributes(scheduler), path=f"{at}.scheduler", why=why)
@@ -214,10 +236,6 @@ def _kernel_attributes(job: Job, process: Process) -> None:
         mode = MEMORY_MODES[policy["mode"]] | _flags(policy.get("flags") or (), MEMORY_FLAGS)
         nodes = bit_list(policy["nodes"]) if policy.get("nodes") else b""
         add("MEMPOLICY", mode, nodes, path="$.linux.memoryPolicy", why="inherited by the program's execve")
-    final = (process.get("execCPUAffinity") or {}).get("final")
-    if job.options.init_pid and final:
-        why = "config.md: after the process was moved to the container's cgroup"
-        add("AFFINITY", bit_list(final), path=f"{at}.execCPUAffinity.final", why=why)
 
 
 def _labels(job: Job, process: Process) -> None:
@@ -280,13 +298,14 @@ def _user(job: Job, process: Process) -> None:
     path = f"{at}.capabilities"
     add("CAPS_BOUNDING", sets.bounding, path=f"{path}.bounding", why="needs CAP_SETPCAP, so before CAPSET")
     user = process.get("user") or {}
-    groups = list(user.get("additionalGids") or [])
+    kept = keeps_groups(job)
+    groups = [] if kept else list(user.get("additionalGids") or [])
     denied = job.plan.setgroups == "deny" or (not job.spaces.makes("user") and job.host.setgroups_denied)
     # podman names the own group for images whose root is in the group root: it is no right more, so no error.
     if denied and any(gid != (user.get("gid") or 0) for gid in groups):
         _no_groups(job)
     # Nobody but root can know whether the namespace it joins allows setgroups: only asked for when it matters.
-    call = not denied and (bool(groups) or job.spaces.makes("user") or job.host.euid == 0)
+    call = not (denied or kept) and (bool(groups) or job.spaces.makes("user") or job.host.euid == 0)
     why = "needs CAP_SETUID and CAP_SETGID, so before CAPSET; groups of the caller are dropped"
     add("USER", user.get("uid") or 0, user.get("gid") or 0, groups, int(call), path=f"{at}.user", why=why)
     why = "setuid has cleared the effective and ambient sets: the exact ones last (CVE-2022-29162: inheritable too)"

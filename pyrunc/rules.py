@@ -92,6 +92,8 @@ def check_process(process: Process, path: str = "$.process") -> None:
     _rlimits(process, f"{path}.rlimits")
     if scheduler := process.get("scheduler"):
         _scheduler(scheduler, f"{path}.scheduler")
+    for key, cpus in (process.get("execCPUAffinity") or {}).items():
+        rules_linux.numbers(str(cpus), f"{path}.execCPUAffinity.{key}")
     if priority := process.get("ioPriority"):
         _io_priority(priority, f"{path}.ioPriority")
 

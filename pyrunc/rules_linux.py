@@ -37,6 +37,9 @@ _IPC_SYSCTLS = {
 }
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 _MAX_ERRNO = 4095
+# More CPUs or nodes than any kernel is built for; a mask of what a hostile list names would take all memory.
+_LIST_MAX = 65535
+_LIST_DIGITS = 40
 _NO_SELINUX = "selinux label is specified in config, but selinux is disabled or not supported"
 _NAME_MAX = 15  # IFNAMSIZ without the final NUL, netdevice(7)
 # Docker casts its -1 for "not set" to an unsigned number.
@@ -94,8 +97,7 @@ def check(spec: Spec, spaces: Spaces, host: HostFacts | None) -> None:
         _device(device, f"$.linux.devices[{index}]")
     _paths(linux, spaces)
     _net_devices(linux, spaces, host)
-    for key, value in (linux.get("sysctl") or {}).items():
-        _sysctl(key, value, spaces)
+    sysctls(linux, spaces)
     personality = linux.get("personality")
     if personality and personality.get("flags"):
         # config-linux.md defines no flag, so that any is an unsupported value.
@@ -220,6 +222,12 @@ def _is_interface(name: str) -> bool:
     return not any(char in "/:\0" or char.isspace() for char in name)
 
 
+def sysctls(linux: Linux, spaces: Spaces) -> None:
+    """Raises ConfigError for a sysctl that is of none of these namespaces."""
+    for key, value in (linux.get("sysctl") or {}).items():
+        _sysctl(key, value, spaces)
+
+
 def _sysctl(key: str, value: str, spaces: Spaces) -> None:
     path = member("$.linux.sysctl", key)
     shown = quote(key)
@@ -232,7 +240,6 @@ def _sysctl(key: str, value: str, spaces: Spaces) -> None:
         if "ipc" not in spaces:
             fail(f"sysctl {shown} is not allowed in the hosts ipc namespace", path)
     elif name.startswith("net."):
-        # A path may still lead to the host's network namespace: seen when it is opened.
         if "network" not in spaces:
             fail(f"sysctl {shown} not allowed in host network namespace", path)
     elif name.startswith("user."):
@@ -259,17 +266,30 @@ def dotted(key: str) -> str:
     return key.translate({ord("/"): ".", ord("."): "/"})
 
 
+def numbers(text: str, path: str) -> int:
+    """How many numbers a list such as "0-3,7" has. Raises ConfigError for a range that ends before it begins."""
+    seen: set[int] = set()
+    for part in text.replace(" ", "").split(","):
+        if part:
+            first, _, last = part.partition("-")
+            if len(part) > _LIST_DIGITS or int(last or first) > _LIST_MAX:
+                fail(f"{quote(part[:_LIST_DIGITS])} is beyond {_LIST_MAX}", path)
+            if last and int(last) < int(first):
+                fail(f"{quote(part)} ends before it begins", path)
+            seen.update(range(int(first), int(last or first) + 1))
+    return len(seen)
+
+
 def _memory_policy(policy: MemoryPolicy) -> None:
     mode = policy["mode"]
-    nodes = policy.get("nodes", "").replace(" ", "")
-    if mode in ("MPOL_DEFAULT", "MPOL_LOCAL") and nodes:
-        count = nodes.count(",") + 1
+    count = numbers(policy.get("nodes", ""), "$.linux.memoryPolicy.nodes")
+    if mode in ("MPOL_DEFAULT", "MPOL_LOCAL") and count:
         fail(
             f"memory policy mode requires 0 nodes but got {count}",
             "$.linux.memoryPolicy.nodes",
             f"mode is {mode}",
         )
-    if mode not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED") and not nodes:
+    if mode not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED") and not count:
         fail(
             "memory policy mode requires at least one node but got 0",
             "$.linux.memoryPolicy.nodes",

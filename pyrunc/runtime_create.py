@@ -8,7 +8,21 @@ from __future__ import annotations
 
 import os
 
-from pyrunc import bringup, cgroups, config, console, hooks, host, idmap, launch, plan, rules, runtime, state
+from pyrunc import (
+    bringup,
+    cgroups,
+    config,
+    console,
+    hooks,
+    host,
+    idmap,
+    launch,
+    plan,
+    rules,
+    rules_linux,
+    runtime,
+    state,
+)
 from pyrunc.errors import ConfigError, ContainerError, KernelError, PyruncError, StateError
 
 TYPE_CHECKING = False
@@ -157,6 +171,21 @@ def _check_joined_maps(spec: Spec) -> None:
                 )
 
 
+def _check_joined_sysctls(spec: Spec) -> None:
+    """A path may lead to the runtime's own namespace, whose values are the host's. Raises ConfigError."""
+    linux = spec.get("linux") or {}
+    if not linux.get("sysctl"):
+        return
+    spaces = rules_linux.namespaces(linux, None)
+    for kind, path in list(spaces.items()):
+        try:
+            if path and os.path.samefile(path, f"/proc/self/ns/{host.NAMESPACE_FILES[kind]}"):
+                del spaces[kind]
+        except OSError:
+            pass  # said with its path when it is opened
+    rules_linux.sysctls(linux, spaces)
+
+
 def _in_runtime_hooks(attempt: _Attempt, kinds: Sequence[str]) -> None:
     for kind in kinds:
         wanted = hooks.of(attempt.spec, kind)
@@ -276,6 +305,7 @@ def _bring_up(
     facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
     rules.check(spec, facts)
     _check_joined_maps(spec)
+    _check_joined_sysctls(spec)
     rootfs = rootfs_path(configuration)
 
     directory = state.create(ctx.root, container_id)

@@ -17,10 +17,12 @@ from pyrunc import (
     kernel,
     launch,
     plan,
+    plan_process,
     rules,
     rules_linux,
     runtime,
     state,
+    wire,
 )
 from pyrunc.errors import ContainerError, KernelError, StateError
 
@@ -89,6 +91,20 @@ def _inits_own_cgroup(pid: int, recorded: Sequence[tuple[str, str]]) -> str:
             mount = "/sys/fs/cgroup"
             return mount + line[3:]
     return recorded[0][1]
+
+
+def _initial_affinity(process: Process, json_path: str) -> None:
+    """config.md, execCPUAffinity: where the parent runs before it enters the cgroup; its child inherits that."""
+    initial = ((process.get("execCPUAffinity") or {}).get("initial") or "").strip()
+    if not initial:
+        return
+    mask = int.from_bytes(plan_process.bit_list(initial), wire.ORDER)
+    try:
+        os.sched_setaffinity(0, [cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1])
+    except OSError as error:
+        path = f"{json_path}.execCPUAffinity.initial"
+        hint = "none of these CPUs is there, or pyrunc itself may not use them"
+        raise KernelError("sched_setaffinity", error.errno or 0, initial, path=path, hint=hint) from error
 
 
 def _start(
@@ -176,6 +192,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: kernel.C
         ),
         path=json_path,
     )
+    _initial_affinity(process, json_path)
     attendance = None if options.detach else console.Attendance()
     try:
         init = _start(the_plan, manager, found.cgroups, found.pid, bool(options.cgroup))

@@ -248,7 +248,7 @@ def test_bit_lists() -> None:
 
 
 def test_scheduler_attributes() -> None:
-    """struct sched_attr, version 0."""
+    """struct sched_attr, version 1."""
     packed = plan_process.scheduler_attributes(
         {
             "policy": "SCHED_BATCH",
@@ -256,11 +256,11 @@ def test_scheduler_attributes() -> None:
             "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_KEEP_PARAMS"],
         }
     )
-    assert struct.unpack("=IIQiIQQQ", packed) == (48, 3, 0x11, -5, 0, 0, 0, 0)
+    assert struct.unpack("=IIQiIQQQQ", packed) == (56, 3, 0x11, -5, 0, 0, 0, 0, 0)
     packed = plan_process.scheduler_attributes(
         {"policy": "SCHED_DEADLINE", "runtime": 10, "deadline": 1 << 40, "period": 30}
     )
-    assert struct.unpack("=IIQiIQQQ", packed) == (48, 6, 0, 0, 0, 10, 1 << 40, 30)
+    assert struct.unpack("=IIQiIQQQQ", packed) == (56, 6, 0, 0, 0, 10, 1 << 40, 30, 0)
 
 
 def test_scheduler_attributes_are_the_kernels() -> None:
@@ -296,7 +296,22 @@ def test_kernel_attributes() -> None:
         assert specs.only(made, "IOPRIO").fields == (2 << 13 | 7,)
         assert specs.only(made, "MEMPOLICY").fields == (3 | 1 << 15, (1).to_bytes(8, wire.ORDER))
     assert specs.only(entered, "AFFINITY").fields == ((6).to_bytes(8, wire.ORDER),)
-    assert "AFFINITY" not in specs.names(created)
+    assert specs.only(created, "AFFINITY").fields == (b"",)
+    wanted["execCPUAffinity"] = {"initial": "0"}
+    assert "AFFINITY" not in specs.names(specs.enter(wanted, spec))
+    del wanted["execCPUAffinity"]
+    assert specs.only(specs.enter(wanted, spec), "AFFINITY").fields == (b"",)
+
+
+def test_groups_of_the_caller_are_kept_on_request() -> None:
+    """crun's annotation: no setgroups(2) at all, neither for a list nor to empty it; also at exec."""
+    for spec in (specs.docker_like(), specs.userns()):
+        spec["process"]["user"]["additionalGids"] = [5]
+        assert specs.only(specs.create(spec), "USER").fields[2:] == ([5], 1)
+        spec["annotations"] = {"run.oci.keep_original_groups": "1"}
+        for made in (specs.create(spec), specs.enter(spec["process"], spec)):
+            assert specs.only(made, "USER").fields[2:] == ([], 0)
+            assert [fields[2] for fields in specs.every(made, "USERNS_ROOT")] in ([], [0])
 
 
 @pytest.mark.parametrize(("umask", "expected"), [(None, 0o022), (0, 0), (0o077, 0o077)])
