@@ -91,7 +91,7 @@ class Manager:
         """
         for path, controllers in self._hierarchies().items():
             if not self._absent_now(path) and not self._is_tracking(controllers):
-                _refuse_used(path)
+                files.refuse_used(path)
 
     def create(self) -> None:
         """Make the directories and what processes in them need.
