@@ -183,6 +183,7 @@ int copy_up(struct init *in, int from, int to, const char *text);
 void proc_open_host(struct init *in);
 void proc_forget(struct init *in);
 void proc_prepare_wait(struct init *in);
+void proc_drop(struct init *in);
 int proc_chmod(struct init *in, int fd, uint32_t mode);
 
 /* init_rootfs.c */

@@ -228,6 +228,9 @@ void op_close_from(struct init *in, struct cursor *fields)
 
 	if (syscall(SYS_close_range, first, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		fail(in, STEP_CLOSE_RANGE, errno, "");
+	/* one that exec adds: others of the container run already, and may be able to open what it holds */
+	if (!in->waits)
+		proc_drop(in);
 }
 
 static void add_home(struct init *in, struct list *env)

@@ -143,6 +143,13 @@ static void close_kept(int *fd)
 	*fd = -1;
 }
 
+/* No op behind this one may need them. */
+void proc_drop(struct init *in)
+{
+	proc_forget(in);
+	close_kept(&in->proc_fd);
+}
+
 /* What only the ops before needed; with a proc of the container's own also the runtime's. */
 static void drop_descriptors(struct init *in)
 {
