@@ -1,20 +1,41 @@
-"""Fixtures, the order of tests, the skip policy and the search for leaks."""
+"""The order of tests, the skip policy and the time limit; the fixtures are those of fixtures.py."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-import containers
 import support
+from fixtures import (
+    bundle,
+    container,
+    host_unchanged,
+    init_binary,
+    probe_binary,
+    pyrunc,
+    rootless,
+    scratch,
+    view,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator
     from types import FrameType
+
+__all__ = [
+    "bundle",
+    "container",
+    "host_unchanged",
+    "init_binary",
+    "probe_binary",
+    "pyrunc",
+    "rootless",
+    "scratch",
+    "view",
+]
 
 TEST_SECONDS = 300
 _ORDER = ("test_lint", "test_imports", "unit", "init", "runtime")
@@ -61,133 +82,3 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _host_unchanged() -> Iterator[None]:
-    """At the end the host has no cgroup, mount, process or state directory that it did not have before."""
-    support.become_subreaper()
-    # `python -c` imports from the working directory first; the installation is what is tested.
-    before_that = os.getcwd()
-    os.chdir("/")
-    known = support.children()
-    before = _host_facts()
-    yield
-    os.chdir(before_that)
-    left = support.kill_children(known)
-    mine = support.find_cgroups(support.ID_PREFIX) if os.geteuid() == 0 else []
-    support.remove_cgroups(mine)
-    left += mine
-    # Somebody else may be at work on a developer's machine; on CI's nobody is.
-    if support.MUST_WORK:
-        left += sorted(_host_facts() - before)
-    assert not left, f"left behind: {left}"
-
-
-def _host_facts() -> set[str]:
-    facts = support.cgroup_directories() | set(support.mounts_below(""))
-    for directory in ("/run/pyrunc", "/run/user/0/pyrunc"):
-        if os.path.isdir(directory):
-            facts |= {os.path.join(directory, name) for name in os.listdir(directory)}
-    return facts
-
-
-@pytest.fixture
-def pyrunc() -> str:
-    """The path of the installed command."""
-    return support.PYRUNC
-
-
-@pytest.fixture
-def init_binary() -> str:
-    """The path of the in-container program: the installed one, or the one with sanitizers."""
-    sanitized = os.environ.get("PYRUNC_SANITIZED")
-    return os.path.join(sanitized, "init") if sanitized else os.path.join(support.PACKAGE, "init")
-
-
-@pytest.fixture
-def probe_binary() -> str:
-    """The path of the static test payload."""
-    path: str = containers.bundles.find_probe()
-    return path
-
-
-@pytest.fixture
-def scratch() -> Iterator[str]:
-    """A directory of this test that mapped users can pass through."""
-    path = support.make_scratch()
-    yield path
-    left = support.remove_scratch(path)
-    assert not left, f"mounts left behind: {left}"
-
-
-@pytest.fixture
-def bundle(scratch: str) -> containers.BundleFactory:
-    """A factory of bundles: bundle("probe"), or bundle("busybox", "sleep", "600") with another program."""
-    numbers = itertools.count(1)
-
-    def make(name: str = "probe", *argv: str, user: containers.User | None = None) -> containers.Bundle:
-        made = containers.make_bundle(name, os.path.join(scratch, f"bundle{next(numbers)}"), rootless=user)
-        return made.args(*argv).write() if argv else made
-
-    return make
-
-
-_numbers = itertools.count(1)
-
-
-@pytest.fixture
-def container(scratch: str, bundle: containers.BundleFactory) -> Iterator[containers.ContainerFactory]:
-    """A factory of containers: container(bundle("probe").probe("pause")); all are gone after the test.
-
-    `view` is a key of support.VIEWS, `user` an ordinary user, `command` what to call instead of the installed pyrunc.
-    """
-    made: list[containers.Container] = []
-    known = support.children()
-
-    def make(
-        what: containers.Bundle | None = None,
-        *,
-        name: str | None = None,
-        view: str = "host",
-        user: containers.User | None = None,
-        command: Sequence[str] | None = None,
-    ) -> containers.Container:
-        prefix = support.VIEWS[view] + (user.prefix if user else [])
-        program = list(command) if command else [user.pyrunc if user else support.PYRUNC]
-        where = user.runtime_dir if user else scratch
-        target = (what if what is not None else bundle("probe", user=user)).write()
-        one = containers.Container(
-            name or f"{support.ID_PREFIX}{next(_numbers)}", target, where, [*prefix, *program], user
-        )
-        made.append(one)
-        return one
-
-    yield make
-    for one in made:
-        one.clean_up()
-    left = support.kill_children(known)
-    if os.geteuid() == 0:
-        cgroups = support.find_cgroups(support.ID_PREFIX)
-        support.remove_cgroups(cgroups)
-        left += cgroups
-    left += [path for one in made if os.path.lexists(path := os.path.join(one.root, one.id))]
-    assert not left, f"left behind by delete --force: {left}"
-
-
-@pytest.fixture(params=["host", "v2"])
-def view(request: pytest.FixtureRequest) -> str:
-    """Run the test on the host as it is, and once more with nothing but cgroup2 at /sys/fs/cgroup."""
-    support.needs_root()
-    return str(request.param)
-
-
-@pytest.fixture
-def rootless() -> Iterator[containers.User]:
-    """An ordinary user with subordinate ids and a runtime directory of its own."""
-    support.needs_root()
-    support.needs_program("newuidmap")
-    directory = support.make_scratch()
-    yield containers.make_test_user(directory)
-    left = support.remove_scratch(directory)
-    assert not left, f"mounts left behind: {left}"

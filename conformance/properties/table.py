@@ -1,0 +1,123 @@
+"""Run every row against several runtimes, print the table and write PROPERTIES.md: ./dev properties [NAME=PATH...].
+
+Ends with status 1 when a row fails for pyrunc, or is skipped though the table of the repository has it as passed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+
+Verdicts = dict[str, tuple[str, str]]
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+DOCUMENT = os.path.join(os.path.dirname(HERE), "PROPERTIES.md")
+PYRUNC = "pyrunc"
+SIGNS = {"pass": "yes", "fail": "**no**", "skip": "skip"}
+HEAD = """# Every property and verb, row by row
+
+Written by `./dev properties`, which runs the tests of `conformance/properties` with one runtime after another. A row is a
+property of config.json, a rule of the specification about it, or a command with an option; it is as good as the worst
+of its tests. `skip` is what this host cannot show; for pyrunc the reason stands below the table.
+
+Against any other binary: `./dev properties NAME=PATH`. One row: `RUNTIME=PATH .venv/bin/pytest conformance/properties
+-k NAME`.
+"""
+
+
+def view_for(path: str) -> str:
+    """crun refuses a host that has v1 controllers and cgroup2 side by side."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as stream:
+        kinds = {line.partition(" - ")[2].split()[0] for line in stream}
+    return "v1" if "crun" in os.path.basename(path) and {"cgroup", "cgroup2"} <= kinds else "host"
+
+
+def version(path: str) -> str:
+    """The first number that the runtime calls its version."""
+    out = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    found = re.search(r"\d+\.\d+[\w.+~-]*", out)
+    return found.group() if found else "?"
+
+
+def verdicts(path: str, name: str) -> Verdicts:
+    """Run all rows with one runtime."""
+    with tempfile.TemporaryDirectory() as directory:
+        out = os.path.join(directory, "verdicts.json")
+        log = os.path.join("build", f"properties-{name}.log")
+        env = {**os.environ, "RUNTIME": path, "RUNTIME_VIEW": view_for(path), "PROPERTIES_OUT": out}
+        # Another runtime may leave things behind: that is its row's failure, not the end.
+        env.pop("PYRUNC_MUST_WORK", None)
+        argv = [os.path.join(sysconfig.get_path("scripts"), "pytest"), "-q", "-p", "no:cacheprovider", HERE]
+        with open(log, "wb") as stream:
+            done = subprocess.run(argv, env=env, stdout=stream, stderr=stream, timeout=1800, check=False)
+        if not os.path.exists(out):
+            raise SystemExit(f"properties: pytest ended with {done.returncode} and no verdicts, see {log}")
+        with open(out, encoding="utf-8") as result:
+            return {row: (verdict, reason) for row, (verdict, reason) in json.load(result).items()}
+
+
+def total(found: Verdicts) -> str:
+    """How many rows of each verdict."""
+    return " / ".join(str(sum(one[0] == kind for one in found.values())) for kind in SIGNS)
+
+
+def render(found: dict[str, Verdicts], versions: dict[str, str]) -> str:
+    """The document."""
+    names = list(found)
+    lines = [HEAD, "| row | " + " | ".join(f"{name} {versions[name]}" for name in names) + " |"]
+    lines.append("|---|" + "---|" * len(names))
+    for row in found[names[0]]:
+        cells = [SIGNS[found[name].get(row, ("skip", ""))[0]] for name in names]
+        lines.append(f"| `{row}` | " + " | ".join(cells) + " |")
+    lines.append("| yes / no / skip | " + " | ".join(total(found[name]) for name in names) + " |")
+    lines += ["", "## What pyrunc does not show here", ""]
+    for row, (verdict, reason) in found[names[0]].items():
+        if verdict != "pass":
+            lines.append(f"* `{row}`: {verdict}: the host lacks {reason}" if verdict == "skip" else f"* `{row}`: {reason}")
+    return "\n".join(lines) + "\n"
+
+
+def passed_before() -> set[str]:
+    """The rows that the table of the repository has as passed for its first column."""
+    if not os.path.exists(DOCUMENT):
+        return set()
+    with open(DOCUMENT, encoding="utf-8") as stream:
+        return set(re.findall(r"^\| `(.*)` \| yes \|", stream.read(), re.MULTILINE))
+
+
+def main(arguments: list[str]) -> int:
+    """Run, print, write; the exit status."""
+    runtimes = {PYRUNC: os.path.join(sysconfig.get_path("scripts"), PYRUNC)}
+    for name in ("runc", "crun"):
+        if path := shutil.which(name):
+            runtimes[name] = path
+    for argument in arguments:
+        name, equals, path = argument.partition("=")
+        if not equals or not os.access(path, os.X_OK):
+            raise SystemExit(f"properties: NAME=PATH of a program is wanted, not '{argument}'")
+        runtimes[name] = os.path.abspath(path)
+    before = passed_before()
+    found: dict[str, Verdicts] = {}
+    for name, path in runtimes.items():
+        found[name] = verdicts(path, name)
+        print(f"{name}: {total(found[name])} (yes / no / skip)", flush=True)
+    text = render(found, {name: version(path) for name, path in runtimes.items()})
+    print(text)
+    if os.environ.get("CI") != "true":
+        with open(DOCUMENT, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    bad = [row for row, (verdict, _) in found[PYRUNC].items() if verdict == "fail"]
+    bad += [row for row in before if found[PYRUNC].get(row, ("fail", ""))[0] == "skip"]
+    for row in bad:
+        print(f"properties: not as the table has it: {row}: {found[PYRUNC][row][1]}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

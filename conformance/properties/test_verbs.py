@@ -1,0 +1,640 @@
+"""Rows of the command line: every command and every option of runc's column, called as engines do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+import support
+from box import RUNTIME, lacks, row
+from terminals import FdSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from box import Box
+    from containers import Container
+
+
+def spawn(one: Container, *words: str) -> support.Result:
+    """A command that leaves a process behind, which must not hold a pipe of ours."""
+    return support.run("sh", "-c", 'exec "$@" </dev/null >/dev/null 2>&1', "sh", *one.command, *words)
+
+
+# --- Global options ---------------------------------------------------------------------------------------------------
+
+
+@row("--root")
+def test_root(box: Box) -> None:
+    one = box.up()
+    assert os.listdir(one.root) == [one.id]
+
+
+@row("--log", "--log-format")
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_log(box: Box, scratch: str, form: str) -> None:
+    path = os.path.join(scratch, "log")
+    one = box.set("root.path", "nowhere").container()
+    result = one.pyrunc("--log", path, "--log-format", form, "create", "--bundle", one.bundle.path, one.id)
+    assert result.status != 0
+    with open(path, encoding="utf-8") as stream:
+        lines = stream.read().splitlines()
+    if form == "json":
+        assert [json.loads(line)["level"] for line in lines] == ["error"]
+    else:
+        assert "level=error" in lines[-1]
+
+
+@row("--log-format")
+def test_unknown_log_format(box: Box) -> None:
+    assert box.container().pyrunc("--log-format", "xml", "list").status != 0
+
+
+@row("--debug", "--rootless", "--systemd-cgroup")
+@pytest.mark.parametrize("option", ["--debug", "--rootless=auto", "--rootless=false"])
+def test_global_switches(box: Box, option: str) -> None:
+    one = box.container()
+    one.bundle.probe("ids").write()
+    assert "uid 0 0 0" in one.pyrunc(option, "run", "--bundle", one.bundle.path, one.id).ok().out
+
+
+@row("--systemd-cgroup")
+def test_systemd_is_missing(box: Box) -> None:
+    if os.path.isdir("/run/systemd/system"):
+        lacks("a host without systemd; tests/runtime has those with it")
+    one = box.container()
+    one.bundle.write()
+    result = one.pyrunc("--systemd-cgroup", "run", "--bundle", one.bundle.path, one.id)
+    assert result.status != 0
+    assert "systemd" in result.err
+
+
+@row("--version", "-v")
+@pytest.mark.parametrize("option", ["--version", "-v"])
+def test_version(option: str) -> None:
+    out = support.run(RUNTIME, option).ok().out
+    assert " version " in out.splitlines()[0]
+    assert "spec: 1." in out
+
+
+@row("--help", "-h", "help")
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["create", "--help"], ["help"]])
+def test_help(words: list[str]) -> None:
+    result = support.run(RUNTIME, *words).ok()
+    assert "create" in result.out
+
+
+@row("an unknown command is an error")
+def test_unknown_command() -> None:
+    assert support.run(RUNTIME, "nonsense").status != 0
+
+
+@row("options: --x=v, --x v, -x v")
+@pytest.mark.parametrize("words", [["--bundle={}"], ["--bundle", "{}"], ["-bundle", "{}"], ["-b", "{}"]])
+def test_spellings(box: Box, words: list[str]) -> None:
+    one = box.container()
+    one.bundle.probe("ids").write()
+    one.pyrunc("run", *(word.format(one.bundle.path) for word in words), one.id).ok()
+
+
+# --- create and run ---------------------------------------------------------------------------------------------------
+
+
+@row("create", "create --bundle", "create --pid-file")
+def test_create(box: Box) -> None:
+    one = box.container()
+    one.create().ok()
+    with open(one.pid_file, "rb") as stream:
+        assert stream.read() == str(one.state()["pid"]).encode()
+    assert one.status() == "created"
+
+
+@row("create: the working directory is the default bundle")
+def test_bundle_default(box: Box) -> None:
+    one = box.container()
+    one.bundle.probe("ids").write()
+    result = support.run(*one.command, "run", one.id, cwd=one.bundle.path)
+    assert "uid 0 0 0" in result.ok().out
+
+
+@row("create --console-socket")
+def test_console_socket(box: Box, scratch: str) -> None:
+    receiver = FdSocket(os.path.join(scratch, "socket"))
+    box.set("process.terminal", True)
+    one = box.container()
+    one.create("--console-socket", receiver.path).ok()
+    payload, master = receiver.receive()
+    receiver.close()
+    assert payload
+    assert os.isatty(master)
+    os.close(master)
+
+
+@row("create: a terminal needs a console socket")
+def test_terminal_without_socket(box: Box) -> None:
+    box.set("process.terminal", True).refused()
+
+
+@row("create --pidfd-socket")
+def test_pidfd_socket(box: Box, scratch: str) -> None:
+    receiver = FdSocket(os.path.join(scratch, "socket"))
+    one = box.container()
+    one.create("--pidfd-socket", receiver.path).ok()
+    _, pidfd = receiver.receive()
+    receiver.close()
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
+    assert one.wait() == -signal.SIGKILL
+
+
+@row("create --no-pivot", "create --no-new-keyring")
+@pytest.mark.parametrize("option", ["--no-pivot", "--no-new-keyring"])
+def test_create_switches(box: Box, option: str) -> None:
+    box.bundle.probe("ids")
+    box.container().run(option).ok()
+
+
+@row("create --preserve-fds")
+def test_preserve_fds(box: Box) -> None:
+    one = box.container()
+    one.bundle.probe("fds").write()
+    words = ["sh", "-c", 'exec 3</dev/null; exec "$@"', "sh", *one.command]
+    words += ["run", "--preserve-fds", "1", "--bundle", one.bundle.path, one.id]
+    facts = support.run(*words).ok().facts()
+    assert [line.split()[0] for line in facts.all("fd")] == ["0", "1", "2", "3"]
+
+
+@row("create: an id that is taken or invalid is refused")
+def test_ids(box: Box) -> None:
+    one = box.up()
+    assert one.pyrunc("create", "--bundle", one.bundle.path, one.id).status != 0
+    for name in ("..", "a/b", "a b"):
+        assert one.pyrunc("create", "--bundle", one.bundle.path, name).status != 0
+
+
+@row("create: later edits of config.json do not matter")
+def test_private_copy(box: Box) -> None:
+    box.bundle.probe("pause")
+    one = box.container()
+    one.create().ok()
+    with open(os.path.join(one.bundle.path, "config.json"), "w", encoding="ascii") as stream:
+        stream.write("nonsense")
+    one.start().ok()
+    one.expect("ready")
+    assert one.status() == "running"
+
+
+@row("run", "run: the exit status is the program's")
+@pytest.mark.parametrize("status", [0, 7])
+def test_run(box: Box, status: int) -> None:
+    assert box.run("exit", str(status)).status == status
+
+
+@row("run: 128 + signal")
+def test_run_signal(box: Box) -> None:
+    box.bundle.probe("signal", "KILL")
+    # Signals from within do not end the init of a pid namespace.
+    box.bundle.without_namespace("pid")
+    assert box.run().status == 137
+
+
+@row("run --detach", "run --pid-file")
+def test_run_detached(box: Box) -> None:
+    one = box.container()
+    one.bundle.probe("pause").write()
+    spawn(one, "run", "--detach", "--pid-file", one.pid_file, "--bundle", one.bundle.path, one.id).ok()
+    assert one.status() == "running"
+
+
+@row("run --keep")
+def test_run_keep(box: Box) -> None:
+    one = box.container()
+    one.bundle.probe("exit", "0").write()
+    one.run("--keep").ok()
+    assert one.status() == "stopped"
+
+
+@row("run --no-subreaper")
+def test_run_no_subreaper(box: Box) -> None:
+    box.bundle.probe("exit", "0")
+    box.container().run("--no-subreaper").ok()
+
+
+# --- The other verbs --------------------------------------------------------------------------------------------------
+
+
+@row("start")
+def test_start(box: Box) -> None:
+    one = box.up()
+    assert one.status() == "running"
+    assert one.start().status != 0
+
+
+@row("state")
+def test_state(box: Box) -> None:
+    one = box.up()
+    state = one.state()
+    assert {"ociVersion", "id", "status", "pid", "bundle"} <= state.keys()
+    assert state["bundle"] == one.bundle.path
+    assert one.pyrunc("state", "no-such-container").status != 0
+
+
+@row("kill")
+@pytest.mark.parametrize("name", ["KILL", "SIGKILL", "9", "sigkill"])
+def test_kill(box: Box, name: str) -> None:
+    one = box.up()
+    one.kill(name).ok()
+    assert one.wait() == -signal.SIGKILL
+
+
+@row("kill")
+def test_kill_default(box: Box) -> None:
+    one = box.up()
+    one.pyrunc("kill", one.id).ok()
+    assert one.wait() == 0
+
+
+@row("kill --all")
+def test_kill_all(box: Box) -> None:
+    one = box.up()
+    one.pyrunc("kill", "--all", one.id, "9").ok()
+    assert one.wait() == -signal.SIGKILL
+    # CRI-O and containerd do it to a stopped one.
+    one.pyrunc("kill", "--all", one.id, "9").ok()
+
+
+@row("kill: a stopped container is an error")
+def test_kill_stopped(box: Box) -> None:
+    one = box.up()
+    one.kill().ok()
+    one.wait()
+    one.kill().fails("not running")
+
+
+@row("delete")
+def test_delete(box: Box) -> None:
+    one = box.up()
+    assert one.delete().status != 0
+    one.kill().ok()
+    one.wait()
+    one.delete().ok()
+    assert one.pyrunc("state", one.id).status != 0
+
+
+@row("delete: of a created container kills it")
+def test_delete_created(box: Box) -> None:
+    one = box.container()
+    one.create().ok()
+    one.delete().ok()
+
+
+@row("delete --force")
+def test_delete_force(box: Box) -> None:
+    one = box.up()
+    one.delete("--force").ok()
+    one.pyrunc("delete", "--force", "no-such-container").ok()
+
+
+@row("list", "list --format", "list --quiet")
+def test_list(box: Box) -> None:
+    one = box.up()
+    assert one.id in one.pyrunc("list").ok().out
+    assert one.pyrunc("list", "--quiet").ok().out.split() == [one.id]
+    (entry,) = one.pyrunc("list", "--format", "json").ok().json()  # type: ignore[misc, union-attr]
+    assert isinstance(entry, dict)
+    assert entry["id"] == one.id
+
+
+@row("ps", "ps --format")
+def test_ps(box: Box) -> None:
+    one = box.up()
+    assert one.pyrunc("ps", "--format", "json", one.id).ok().json() == [one.pid]
+    assert str(one.pid) in one.pyrunc("ps", one.id).ok().out
+
+
+@row("ps: options of ps(1)")
+def test_ps_options(box: Box) -> None:
+    one = box.up()
+    assert "probe" in one.pyrunc("ps", one.id, "-o", "pid,comm").ok().out
+
+
+@row("pause", "resume")
+def test_pause(box: Box) -> None:
+    one = box.up()
+    one.pyrunc("pause", one.id).ok()
+    assert one.status() == "paused"
+    one.pyrunc("resume", one.id).ok()
+    assert one.status() == "running"
+    assert one.pyrunc("resume", one.id).status != 0
+
+
+@row("spec", "spec --bundle", "spec --rootless")
+@pytest.mark.parametrize("options", [[], ["--rootless"]])
+def test_spec(scratch: str, options: list[str]) -> None:
+    support.run(RUNTIME, "spec", *options, "--bundle", scratch).ok()
+    with open(os.path.join(scratch, "config.json"), encoding="utf-8") as stream:
+        assert "ociVersion" in json.load(stream)
+    assert support.run(RUNTIME, "spec", "--bundle", scratch).status != 0
+
+
+@row("explain")
+def test_explain(box: Box) -> None:
+    """pyrunc's own: what create would do, without doing it."""
+    box.bundle.probe("ids").write()
+    assert "pivot_root" in support.run(RUNTIME, "explain", "--bundle", box.bundle.path).ok().out
+
+
+@row("version")
+def test_version_command() -> None:
+    """pyrunc's own: the same as the option."""
+    assert support.run(RUNTIME, "version").ok().out == support.run(RUNTIME, "--version").ok().out
+
+
+@row("features")
+def test_features() -> None:
+    found = support.run(RUNTIME, "features").ok().json()
+    assert isinstance(found, dict)
+    assert found["ociVersionMin"]
+    assert "rro" in str(found["mountOptions"])
+
+
+# --- exec -------------------------------------------------------------------------------------------------------------
+
+
+@row("exec", "exec: the exit status is the program's")
+def test_exec(box: Box) -> None:
+    one = box.up()
+    assert one.exec("/bin/probe", "exit", "9").status == 9
+    assert one.exec("/bin/nowhere").status == 255
+
+
+EXEC_OPTIONS: list[tuple[str, list[str], list[str], str]] = [
+    ("--cwd", ["--cwd", "/dev"], ["cwd"], "cwd /dev"),
+    ("--env", ["--env", "A=1"], ["env"], "env A=1"),
+    ("--user", ["--user", "5:6"], ["ids"], "uid 5 5 5\ngid 6 6 6"),
+    ("--additional-gids", ["--additional-gids", "7", "-g", "8"], ["ids"], "groups 7 8"),
+    ("--no-new-privs", ["--no-new-privs"], ["process"], "no_new_privs 1"),
+    ("--cap", ["--cap", "CAP_NET_ADMIN"], ["caps"], "effective 00000000a80435fb"),
+    ("--ignore-paused", ["--ignore-paused"], ["ids"], "uid 0"),
+    ("--cgroup", ["--cgroup", "/"], ["ids"], "uid 0"),
+]
+
+
+@row("exec {option}")
+@pytest.mark.parametrize(("option", "words", "command", "shown"), EXEC_OPTIONS)
+def test_exec_option(box: Box, option: str, words: list[str], command: list[str], shown: str) -> None:
+    one = box.up()
+    assert shown in one.exec("/bin/probe", *command, options=words).ok().out
+
+
+@row("exec --process", "exec --detach", "exec --pid-file")
+def test_exec_process(box: Box, scratch: str) -> None:
+    one = box.up()
+    path, pid_file = os.path.join(scratch, "process.json"), os.path.join(scratch, "exec.pid")
+    with open(path, "w", encoding="ascii") as stream:
+        json.dump({**box.bundle.mapping("process"), "args": ["/bin/probe", "pause"]}, stream)
+    spawn(one, "exec", "--process", path, "--detach", "--pid-file", pid_file, one.id).ok()
+    with open(pid_file, encoding="ascii") as stream:
+        pid = int(stream.read())
+    os.kill(pid, signal.SIGKILL)
+    assert support.wait_for_exit(pid) == -signal.SIGKILL
+
+
+@row("exec --tty", "exec --console-socket")
+def test_exec_tty(box: Box, scratch: str) -> None:
+    receiver = FdSocket(os.path.join(scratch, "socket"))
+    one = box.up()
+    words = ["exec", "--detach", "--tty", "--console-socket", receiver.path, one.id, "/bin/probe", "tty"]
+    spawn(one, *words).ok()
+    _, master = receiver.receive()
+    receiver.close()
+    assert os.isatty(master)
+    os.close(master)
+
+
+@row("exec --preserve-fds")
+def test_exec_preserve_fds(box: Box) -> None:
+    one = box.up()
+    words = ["sh", "-c", 'exec 3</dev/null; exec "$@"', "sh", *one.command, "exec", "--preserve-fds", "1"]
+    facts = support.run(*words, one.id, "/bin/probe", "fds").ok().facts()
+    assert [line.split()[0] for line in facts.all("fd")] == ["0", "1", "2", "3"]
+
+
+@row("exec --pidfd-socket")
+def test_exec_pidfd_socket(box: Box, scratch: str) -> None:
+    receiver = FdSocket(os.path.join(scratch, "socket"))
+    one = box.up()
+    argv = [*one.command, "exec", "--pidfd-socket", receiver.path, one.id, "/bin/probe", "exit", "3"]
+    process = subprocess.Popen(argv, cwd="/")
+    _, pidfd = receiver.receive()
+    os.close(pidfd)
+    receiver.close()
+    assert process.wait(timeout=10) == 3
+
+
+@row("exec --apparmor", "exec --process-label")
+@pytest.mark.parametrize(("option", "path"), [("--apparmor", "apparmor"), ("--process-label", "selinux")])
+def test_exec_labels(box: Box, option: str, path: str) -> None:
+    one = box.up()
+    result = one.exec("/bin/probe", "ids", options=[option, "nonexistent"])
+    assert result.status != 0
+    if not os.path.exists(f"/sys/kernel/security/{path}") and not os.path.exists("/sys/fs/selinux/enforce"):
+        lacks(f"{path}; that it is refused then was seen")
+
+
+@row("exec: a paused or stopped container is an error")
+def test_exec_states(box: Box) -> None:
+    one = box.up()
+    one.pyrunc("pause", one.id).ok()
+    assert one.exec("/bin/probe", "ids").status == 255
+    one.pyrunc("resume", one.id).ok()
+    one.kill().ok()
+    one.wait()
+    assert one.exec("/bin/probe", "ids").status == 255
+
+
+# --- update, events, wait, mounts, checkpoint -------------------------------------------------------------------------
+
+UPDATES: list[tuple[str, str, tuple[str, str], str, str]] = [
+    ("--memory", "33554432", ("memory", "memory.limit_in_bytes"), "memory.max", "33554432"),
+    ("--memory-reservation", "16M", ("memory", "memory.soft_limit_in_bytes"), "memory.low", "16777216"),
+    ("--cpu-share", "300", ("cpu", "cpu.shares"), "cpu.weight", "300"),
+    ("--cpu-quota", "20000", ("cpu", "cpu.cfs_quota_us"), "cpu.max", "20000"),
+    ("--cpu-period", "50000", ("cpu", "cpu.cfs_period_us"), "cpu.max", "50000"),
+    ("--cpu-burst", "1000", ("cpu", "cpu.cfs_burst_us"), "cpu.max.burst", "1000"),
+    ("--cpu-idle", "1", ("cpu", "cpu.idle"), "cpu.idle", "1"),
+    ("--cpu-rt-period", "500000", ("cpu", "cpu.rt_period_us"), "", "500000"),
+    ("--cpu-rt-runtime", "500", ("cpu", "cpu.rt_runtime_us"), "", "500"),
+    ("--cpuset-cpus", "0", ("cpuset", "cpuset.cpus"), "cpuset.cpus", "0"),
+    ("--cpuset-mems", "0", ("cpuset", "cpuset.mems"), "cpuset.mems", "0"),
+    ("--pids-limit", "44", ("pids", "pids.max"), "pids.max", "44"),
+    ("--memory-swap", "134217728", ("memory", "memory.memsw.limit_in_bytes"), "memory.swap.max", "134217728"),
+    ("--blkio-weight", "200", ("blkio", "blkio.bfq.weight"), "io.bfq.weight", "200"),
+]
+
+
+@row("update {option}")
+@pytest.mark.parametrize(("option", "value", "v1", "v2", "shown"), UPDATES)
+def test_update(box: Box, option: str, value: str, v1: tuple[str, str], v2: str, shown: str) -> None:
+    box.set("linux.resources.memory", {"limit": 64 << 20})
+    box.set("linux.resources.cpu", {"quota": 50000, "period": 100000})
+    one = box.up()
+    box.cgroup_value(one, v1, v2 or None)
+    one.pyrunc("update", option, value, one.id).ok()
+    found = box.cgroup_value(one, v1, v2 or None)
+    assert shown in found.split() or v2 == "cpu.weight", found
+
+
+@row("update --resources")
+@pytest.mark.parametrize("source", ["-", "file"])
+def test_update_resources(box: Box, scratch: str, source: str) -> None:
+    one = box.up()
+    text = json.dumps({"pids": {"limit": 55}})
+    path = os.path.join(scratch, "resources.json")
+    with open(path, "w", encoding="ascii") as stream:
+        stream.write(text)
+    one.pyrunc("update", "--resources", "-" if source == "-" else path, one.id, stdin=text).ok()
+    assert box.cgroup_value(one, ("pids", "pids.max"), "pids.max") == "55"
+
+
+@row("update --kernel-memory", "update --kernel-memory-tcp")
+@pytest.mark.parametrize("option", ["--kernel-memory", "--kernel-memory-tcp"])
+def test_update_kernel_memory(box: Box, option: str) -> None:
+    """Gone from the kernel: accepted, without effect."""
+    one = box.up()
+    one.pyrunc("update", option, "16777216", one.id).ok()
+
+
+@row("update --l3-cache-schema", "update --mem-bw-schema")
+@pytest.mark.parametrize(("option", "value"), [("--l3-cache-schema", "L3:0=f"), ("--mem-bw-schema", "MB:0=50")])
+def test_update_rdt(box: Box, option: str, value: str) -> None:
+    """Without intelRdt in the configuration it is an error."""
+    one = box.up()
+    assert one.pyrunc("update", option, value, one.id).status != 0
+
+
+@row("events --stats")
+def test_events(box: Box) -> None:
+    one = box.up()
+    found = one.pyrunc("events", "--stats", one.id).ok().json()
+    assert isinstance(found, dict)
+    assert found["type"] == "stats"
+    assert found["id"] == one.id
+
+
+@row("events --interval")
+def test_events_interval(box: Box) -> None:
+    one = box.up()
+    argv = [*one.command, "events", "--interval", "50ms", one.id]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd="/") as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.kill()
+    assert [json.loads(line)["type"] for line in lines] == ["stats", "stats"]
+
+
+@row("wait")
+def test_wait(box: Box) -> None:
+    one = box.up()
+    with subprocess.Popen([*one.command, "wait", one.id], stdout=subprocess.PIPE, text=True, cwd="/") as process:
+        support.wait_until(lambda: process.poll() is not None or _sleeps(process.pid), "wait has begun")
+        one.kill().ok()
+        one.wait()
+        assert process.stdout is not None
+        assert process.stdout.read().strip() == "137"
+
+
+def _sleeps(pid: int) -> bool:
+    with open(f"/proc/{pid}/wchan", encoding="ascii") as stream:
+        return "poll" in stream.read()
+
+
+@row("mounts add", "mounts remove")
+def test_mounts(box: Box, scratch: str) -> None:
+    one = box.up()
+    path = os.path.join(scratch, "mounts.json")
+    with open(path, "w", encoding="ascii") as stream:
+        json.dump([{"destination": "/added", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]}], stream)
+    one.pyrunc("mounts", "add", one.id, path).ok()
+    assert " /added " in one.exec("/bin/probe", "mounts").ok().out
+    one.pyrunc("mounts", "remove", one.id, path).ok()
+    assert " /added " not in one.exec("/bin/probe", "mounts").ok().out
+
+
+@row("checkpoint", "restore")
+@pytest.mark.parametrize("verb", ["checkpoint", "restore"])
+def test_checkpoint_help(verb: str) -> None:
+    """podman and CRI-O ask so whether it is there."""
+    support.run(RUNTIME, verb, "--help").ok()
+
+
+@row("restore --lsm-mount-context")
+def test_probe_of_podman() -> None:
+    result = support.run(RUNTIME, "restore", "--lsm-mount-context")
+    assert result.status != 0
+    assert "needs an argument" in result.err + result.out or "requires an argument" in result.err + result.out
+
+
+@row("checkpoint", "restore")
+def test_checkpoint(box: Box, scratch: str, make_box: Callable[[], Box]) -> None:
+    if support.run("criu", "check").status != 0:
+        lacks("a CRIU that works with this kernel")
+    one = box.up()
+    image, work = os.path.join(scratch, "image"), os.path.join(scratch, "work")
+    one.pyrunc("checkpoint", "--image-path", image, "--work-path", work, one.id).ok()
+    assert one.status() == "stopped"
+    again = make_box().container()
+    words = ["restore", "--detach", "--image-path", image, "--work-path", work, "--bundle", one.bundle.path]
+    spawn(again, *words, again.id).ok()
+    assert again.status() == "running"
+
+
+# --- Environment and descriptors --------------------------------------------------------------------------------------
+
+
+@row("LISTEN_FDS")
+def test_listen_fds(box: Box) -> None:
+    one = box.container()
+    one.bundle.probe("listen", "--", "fds").write()
+    words = ["sh", "-c", 'exec 3</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "sh", *one.command]
+    facts = support.run(*words, "run", "--bundle", one.bundle.path, one.id).ok().facts()
+    assert facts["LISTEN_FDS"] == "1"
+    assert [line.split()[0] for line in facts.all("fd")[-4:]] == ["0", "1", "2", "3"]
+
+
+@row("NOTIFY_SOCKET")
+def test_notify_socket(box: Box, scratch: str) -> None:
+    path = os.path.join(scratch, "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(10)
+        one = box.container()
+        one.bundle.probe("notify", "READY=1").write()
+        env = {**os.environ, "NOTIFY_SOCKET": path}
+        support.run(*one.command, "run", "--bundle", one.bundle.path, one.id, env=env).ok()
+        assert b"READY=1" in manager.recv(4096)
+
+
+@row("HOME is set from the container's /etc/passwd")
+def test_home(box: Box) -> None:
+    assert any(line.startswith("HOME=/") for line in box.facts("env").all("env"))
+
+
+@row("attached run forwards signals")
+def test_forwarded_signals(box: Box) -> None:
+    one = box.container()
+    one.bundle.probe("sigwait").write()
+    argv = [*one.command, "run", "--bundle", one.bundle.path, one.id]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd="/") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout.readline() == f"signal {signal.SIGUSR1:d}\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
