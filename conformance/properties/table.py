@@ -22,8 +22,8 @@ PYRUNC = "pyrunc"
 SIGNS = {"pass": "yes", "fail": "**no**", "skip": "skip"}
 HEAD = """# Every property and verb, row by row
 
-Written by `./dev properties`, which runs the tests of `conformance/properties` with one runtime after another. A row is a
-property of config.json, a rule of the specification about it, or a command with an option; it is as good as the worst
+Written by `./dev properties`, which runs the tests of `conformance/properties` with one runtime after another. A row is
+a property of config.json, a rule of the specification about it, or a command with an option; it is as good as the worst
 of its tests. `skip` is what this host cannot show; for pyrunc the reason stands below the table.
 
 Against any other binary: `./dev properties NAME=PATH`. One row: `RUNTIME=PATH .venv/bin/pytest conformance/properties
@@ -79,7 +79,11 @@ def render(found: dict[str, Verdicts], versions: dict[str, str]) -> str:
     lines += ["", "## What pyrunc does not show here", ""]
     for row, (verdict, reason) in found[names[0]].items():
         if verdict != "pass":
-            lines.append(f"* `{row}`: {verdict}: the host lacks {reason}" if verdict == "skip" else f"* `{row}`: {reason}")
+            lines.append(
+                f"* `{row}`: {verdict}: the host lacks {reason}"
+                if verdict == "skip"
+                else f"* `{row}`: {reason}"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -60,7 +60,9 @@ def test_hook_runs(box: Box, kind: str) -> None:
 def test_hook_environment(box: Box, kind: str) -> None:
     log = hook(box, kind, "/bin/busybox env >LOG/out", env=["A=1", "B=2"])
     box.facts("ids")
-    lines = {line for line in read(log, "out").splitlines() if line.split("=")[0] not in ("PWD", "SHLVL", "_")}
+    lines = {
+        line for line in read(log, "out").splitlines() if line.split("=")[0] not in ("PWD", "SHLVL", "_")
+    }
     assert {"A=1", "B=2"} <= lines
 
 

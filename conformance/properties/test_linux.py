@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from box import Box
-    from support import Json
+    from support import Json, Spec
 
 IDS: list[Json] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
@@ -54,7 +54,19 @@ def test_inherited_namespace(box: Box, kind: str) -> None:
 @pytest.fixture
 def holder() -> Iterator[int]:
     """A process in namespaces of its own."""
-    argv = ["unshare", "-u", "-i", "-n", "-p", "-C", "-T", "--fork", "sh", "-c", "echo $$; echo ready; read x"]
+    argv = [
+        "unshare",
+        "-u",
+        "-i",
+        "-n",
+        "-p",
+        "-C",
+        "-T",
+        "--fork",
+        "sh",
+        "-c",
+        "echo $$; echo ready; read x",
+    ]
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
@@ -129,7 +141,15 @@ def test_time_offsets_without_namespace(box: Box) -> None:
 
 # --- Devices ----------------------------------------------------------------------------------------------------------
 
-DEVICE = {"path": "/dev/more", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 3, "gid": 4}
+DEVICE: Spec = {
+    "path": "/dev/more",
+    "type": "c",
+    "major": 1,
+    "minor": 5,
+    "fileMode": 0o640,
+    "uid": 3,
+    "gid": 4,
+}
 
 
 @row(
@@ -281,7 +301,8 @@ def test_sysctl(box: Box, name: str) -> None:
 
 @row("linux.sysctl: of the host is an error")
 @pytest.mark.parametrize(
-    ("name", "without"), [("kernel.msgmax", "ipc"), ("net.ipv4.ip_forward", "network"), ("vm.swappiness", None)]
+    ("name", "without"),
+    [("kernel.msgmax", "ipc"), ("net.ipv4.ip_forward", "network"), ("vm.swappiness", None)],
 )
 def test_host_sysctl(box: Box, name: str, without: str | None) -> None:
     if without:
@@ -343,7 +364,7 @@ def test_memory_policy_errors(box: Box, policy: dict[str, Json]) -> None:
     box.set("linux.memoryPolicy", policy).refused()
 
 
-RDT = {
+RDT: Spec = {
     "closID": "group",
     "l3CacheSchema": "L3:0=f",
     "memBwSchema": "MB:0=50",

@@ -1,4 +1,4 @@
-"""Rows of the top level, `root` and `mounts`: config.md, "Root" and "Mounts"; config-linux.md, "Default Filesystems"."""
+"""Rows of the top level, `root` and `mounts`: config.md, "Root" and "Mounts"; config-linux.md."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from box import Box
+    from support import Json, Spec
 
 # statfs(2) f_flags.
 RDONLY, NOSUID, NODEV, NOEXEC, SYNC, MANDLOCK = 1, 2, 4, 8, 16, 64
@@ -333,8 +334,10 @@ def test_propagation(box: Box, prefix: str, option: str) -> None:
     line = next(line for line in box.facts("mounts").text.splitlines() if line.split()[4] == "/m")
     fields = line.split(" - ")[0].split()[6:]
     expected = PROPAGATION[option]
-    assert any(field.startswith(expected) for field in fields) if expected else not any(
-        field.startswith(("shared", "unbindable")) for field in fields
+    assert (
+        any(field.startswith(expected) for field in fields)
+        if expected
+        else not any(field.startswith(("shared", "unbindable")) for field in fields)
     )
 
 
@@ -350,7 +353,7 @@ def idmapped(make_box: Callable[[], Box], *options: str, explicit: bool) -> str:
     source = os.path.join(box.bundle.path, "source")
     os.mkdir(source)
     box.bundle.namespace("user")
-    ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    ids: list[Json] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     for name in ("uidMappings", "gidMappings"):
         box.set(f"linux.{name}", ids)
     for directory, _, names in os.walk(box.bundle.rootfs):
@@ -358,7 +361,7 @@ def idmapped(make_box: Callable[[], Box], *options: str, explicit: bool) -> str:
             os.lchown(name, 100000, 100000)
     os.chmod(os.path.dirname(box.bundle.path), 0o755)
     os.chmod(box.bundle.path, 0o755)
-    mount = {"destination": "/m", "type": "none", "source": source, "options": ["rbind", *options]}
+    mount: Spec = {"destination": "/m", "type": "none", "source": source, "options": ["rbind", *options]}
     if explicit:
         mount |= {"uidMappings": ids, "gidMappings": ids}
     box.add("mounts", mount)
@@ -386,6 +389,8 @@ def test_idmap_needs_a_mapping(box: Box, option: str) -> None:
 @row("mounts[].uidMappings", "mounts[].gidMappings")
 @pytest.mark.parametrize("name", ["uidMappings", "gidMappings"])
 def test_mount_mappings_come_together(box: Box, name: str) -> None:
-    ids = [{"containerID": 0, "hostID": 100000, "size": 1}]
-    box.add("mounts", {"destination": "/m", "type": "none", "source": "/tmp", "options": ["bind"], name: ids})
+    ids: list[Json] = [{"containerID": 0, "hostID": 100000, "size": 1}]
+    box.add(
+        "mounts", {"destination": "/m", "type": "none", "source": "/tmp", "options": ["bind"], name: ids}
+    )
     box.refused()

@@ -13,7 +13,7 @@ from terminals import FdSocket, Screen, read_until
 
 if TYPE_CHECKING:
     from box import Box
-    from support import Json
+    from support import Json, Spec
 
 CAP_CHOWN, CAP_KILL, CAP_NET_ADMIN = 0, 5, 12
 
@@ -33,7 +33,7 @@ def test_args_are_required(box: Box, args: list[Json] | None) -> None:
 @row("process.args")
 def test_program_is_looked_up_at_create(box: Box) -> None:
     box.bundle.args("nonexistent")
-    box.refused('executable file')
+    box.refused("executable file")
 
 
 @row("process.cwd")
@@ -129,10 +129,15 @@ def test_additional_gids(box: Box) -> None:
 @pytest.mark.parametrize("kind", ["bounding", "effective", "permitted", "inheritable", "ambient"])
 def test_capabilities(box: Box, kind: str) -> None:
     more: list[Json] = ["CAP_CHOWN", "CAP_KILL"]
-    sets = {name: ["CAP_CHOWN"] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
-    wanted: dict[str, Json] = dict(sets)
+    wanted: Spec = {
+        name: ["CAP_CHOWN"] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
+    }
     # A set must stand within those that the kernel derives it from.
-    within = {"effective": ("permitted",), "ambient": ("permitted", "inheritable"), "permitted": ("bounding",)}
+    within = {
+        "effective": ("permitted",),
+        "ambient": ("permitted", "inheritable"),
+        "permitted": ("bounding",),
+    }
     wanted[kind] = more
     for name in (*within.get(kind, ()), "bounding"):
         wanted[name] = more
@@ -150,7 +155,7 @@ def test_capability_that_does_not_exist(box: Box) -> None:
 @row("process.rlimits[].type", "process.rlimits[].soft", "process.rlimits[].hard")
 @pytest.mark.parametrize("name", ["AS", "CORE", "CPU", "FSIZE", "LOCKS", "NOFILE", "NPROC", "STACK"])
 def test_rlimits(box: Box, name: str) -> None:
-    limit = {"type": f"RLIMIT_{name}", "soft": 1 << 12, "hard": 1 << 13}
+    limit: Spec = {"type": f"RLIMIT_{name}", "soft": 1 << 12, "hard": 1 << 13}
     if name in ("AS", "FSIZE", "STACK"):
         limit |= {"soft": 1 << 28, "hard": 1 << 29}
     box.set("process.rlimits", [limit])

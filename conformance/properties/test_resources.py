@@ -12,7 +12,7 @@ from box import cgroup_mount, lacks, row
 
 if TYPE_CHECKING:
     from box import Box
-    from support import Json
+    from support import Json, Spec
 
 R = "linux.resources"
 MIB = 1 << 20
@@ -20,29 +20,89 @@ MIB = 1 << 20
 # Row, property, value, (v1 controller, file, content), (v2 file, content).
 Case = tuple[str, str, "Json", "tuple[str, str, str] | None", "tuple[str, str] | None"]
 CASES: list[Case] = [
-    ("memory.limit", "memory", {"limit": 64 * MIB}, ("memory", "memory.limit_in_bytes", str(64 * MIB)), ("memory.max", str(64 * MIB))),
-    ("memory.reservation", "memory", {"reservation": 32 * MIB}, ("memory", "memory.soft_limit_in_bytes", str(32 * MIB)), ("memory.low", str(32 * MIB))),
-    ("memory.swap", "memory", {"limit": 64 * MIB, "swap": 96 * MIB}, ("memory", "memory.memsw.limit_in_bytes", str(96 * MIB)), ("memory.swap.max", str(32 * MIB))),
+    (
+        "memory.limit",
+        "memory",
+        {"limit": 64 * MIB},
+        ("memory", "memory.limit_in_bytes", str(64 * MIB)),
+        ("memory.max", str(64 * MIB)),
+    ),
+    (
+        "memory.reservation",
+        "memory",
+        {"reservation": 32 * MIB},
+        ("memory", "memory.soft_limit_in_bytes", str(32 * MIB)),
+        ("memory.low", str(32 * MIB)),
+    ),
+    (
+        "memory.swap",
+        "memory",
+        {"limit": 64 * MIB, "swap": 96 * MIB},
+        ("memory", "memory.memsw.limit_in_bytes", str(96 * MIB)),
+        ("memory.swap.max", str(32 * MIB)),
+    ),
     ("memory.swappiness", "memory", {"swappiness": 33}, ("memory", "memory.swappiness", "33"), None),
     ("memory.kernel", "memory", {"kernel": 64 * MIB}, None, None),
     ("memory.kernelTCP", "memory", {"kernelTCP": 64 * MIB}, None, None),
     ("memory.useHierarchy", "memory", {"useHierarchy": True}, ("memory", "memory.use_hierarchy", "1"), None),
     ("cpu.shares", "cpu", {"shares": 512}, ("cpu", "cpu.shares", "512"), ("cpu.weight", "59")),
-    ("cpu.quota", "cpu", {"quota": 50000, "period": 100000}, ("cpu", "cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000")),
-    ("cpu.period", "cpu", {"quota": 20000, "period": 50000}, ("cpu", "cpu.cfs_period_us", "50000"), ("cpu.max", "20000 50000")),
-    ("cpu.burst", "cpu", {"quota": 50000, "period": 100000, "burst": 10000}, ("cpu", "cpu.cfs_burst_us", "10000"), ("cpu.max.burst", "10000")),
+    (
+        "cpu.quota",
+        "cpu",
+        {"quota": 50000, "period": 100000},
+        ("cpu", "cpu.cfs_quota_us", "50000"),
+        ("cpu.max", "50000 100000"),
+    ),
+    (
+        "cpu.period",
+        "cpu",
+        {"quota": 20000, "period": 50000},
+        ("cpu", "cpu.cfs_period_us", "50000"),
+        ("cpu.max", "20000 50000"),
+    ),
+    (
+        "cpu.burst",
+        "cpu",
+        {"quota": 50000, "period": 100000, "burst": 10000},
+        ("cpu", "cpu.cfs_burst_us", "10000"),
+        ("cpu.max.burst", "10000"),
+    ),
     ("cpu.idle", "cpu", {"idle": 1}, ("cpu", "cpu.idle", "1"), ("cpu.idle", "1")),
-    ("cpu.realtimeRuntime", "cpu", {"realtimePeriod": 1000000, "realtimeRuntime": 1000}, ("cpu", "cpu.rt_runtime_us", "1000"), None),
-    ("cpu.realtimePeriod", "cpu", {"realtimePeriod": 500000, "realtimeRuntime": 0}, ("cpu", "cpu.rt_period_us", "500000"), None),
+    (
+        "cpu.realtimeRuntime",
+        "cpu",
+        {"realtimePeriod": 1000000, "realtimeRuntime": 1000},
+        ("cpu", "cpu.rt_runtime_us", "1000"),
+        None,
+    ),
+    (
+        "cpu.realtimePeriod",
+        "cpu",
+        {"realtimePeriod": 500000, "realtimeRuntime": 0},
+        ("cpu", "cpu.rt_period_us", "500000"),
+        None,
+    ),
     ("cpu.cpus", "cpu", {"cpus": "0"}, ("cpuset", "cpuset.cpus", "0"), ("cpuset.cpus", "0")),
     ("cpu.mems", "cpu", {"mems": "0"}, ("cpuset", "cpuset.mems", "0"), ("cpuset.mems", "0")),
     ("pids.limit", "pids", {"limit": 33}, ("pids", "pids.max", "33"), ("pids.max", "33")),
     ("pids.limit", "pids", {"limit": -1}, ("pids", "pids.max", "max"), ("pids.max", "max")),
     ("network.classID", "network", {"classID": 1048577}, ("net_cls", "net_cls.classid", "1048577"), None),
-    ("network.priorities[]", "network", {"priorities": [{"name": "lo", "priority": 5}]}, ("net_prio", "net_prio.ifpriomap", "lo 5"), None),
-    ("blockIO.weight", "blockIO", {"weight": 300}, ("blkio", "blkio.bfq.weight", "300"), ("io.bfq.weight", "default 300")),
+    (
+        "network.priorities[]",
+        "network",
+        {"priorities": [{"name": "lo", "priority": 5}]},
+        ("net_prio", "net_prio.ifpriomap", "lo 5"),
+        None,
+    ),
+    (
+        "blockIO.weight",
+        "blockIO",
+        {"weight": 300},
+        ("blkio", "blkio.bfq.weight", "300"),
+        ("io.bfq.weight", "default 300"),
+    ),
     ("blockIO.leafWeight", "blockIO", {"leafWeight": 300}, ("blkio", "blkio.leaf_weight", "300"), None),
-]  # fmt: skip
+]
 
 
 def needs_file(case: tuple[str, str, str] | None, v2: tuple[str, str] | None) -> None:
@@ -190,8 +250,8 @@ def test_weight_device_without_weight(box: Box) -> None:
 def huge_page() -> tuple[str, int]:
     """A size of huge pages that the kernel knows: as the specification writes it, and in bytes."""
     try:
-        name = sorted(os.listdir("/sys/kernel/mm/hugepages"))[0]
-    except (OSError, IndexError):
+        name = min(os.listdir("/sys/kernel/mm/hugepages"))
+    except (OSError, ValueError):
         lacks("huge pages")
         raise
     size = int(name.removeprefix("hugepages-").removesuffix("kB"))
@@ -284,7 +344,7 @@ def test_device_rules(box: Box, view: str, allow: bool) -> None:
     """A device of no default rule opens only where a rule says so, or says that it has no driver."""
     box.view = view or box.view
     box.add("linux.devices", {"path": PATH, "type": "c", "major": 10, "minor": 237})
-    rule = {"allow": allow, "type": "c", "major": 10, "minor": 237, "access": "rwm"}
+    rule: Spec = {"allow": allow, "type": "c", "major": 10, "minor": 237, "access": "rwm"}
     box.set(f"{R}.devices", [{"allow": False, "access": "rwm"}, rule])
     result = box.run("open", PATH, "rw").ok()
     assert (f"open {PATH} -{errno.EPERM}\n" not in result.out) is allow, result

@@ -15,7 +15,7 @@ from box import lacks, row
 
 if TYPE_CHECKING:
     from box import Box
-    from support import Json
+    from support import Json, Spec
 
 # A system call that nothing else in the probe makes.
 GETPGID = 121 if os.uname().machine == "x86_64" else 155
@@ -49,12 +49,62 @@ def test_errno_ret(box: Box) -> None:
 def test_default_errno_ret(box: Box) -> None:
     names: list[Json] = [
         *("read", "write", "writev", "exit", "exit_group", "execve", "brk", "mmap", "munmap", "arch_prctl"),
-        *("set_tid_address", "ioctl", "fstat", "newfstatat", "rt_sigprocmask", "rt_sigaction", "close", "fcntl"),
+        *(
+            "set_tid_address",
+            "ioctl",
+            "fstat",
+            "newfstatat",
+            "rt_sigprocmask",
+            "rt_sigaction",
+            "close",
+            "fcntl",
+        ),
         *("openat", "futex", "prctl", "capset", "capget", "setgroups", "setgid", "setuid", "setresuid"),
-        *("setresgid", "getpid", "chdir", "getcwd", "close_range", "getdents64", "lseek", "openat2", "epoll_pwait"),
-        *("nanosleep", "clock_nanosleep", "sigaltstack", "madvise", "gettid", "tgkill", "rt_sigreturn", "poll"),
-        *("ppoll", "stat", "statx", "lstat", "access", "faccessat", "faccessat2", "readlinkat", "umask", "dup"),
-        *("statfs", "fstatfs", "getuid", "getgid", "geteuid", "getegid", "open", "sendmsg", "recvmsg", "unlinkat"),
+        *(
+            "setresgid",
+            "getpid",
+            "chdir",
+            "getcwd",
+            "close_range",
+            "getdents64",
+            "lseek",
+            "openat2",
+            "epoll_pwait",
+        ),
+        *(
+            "nanosleep",
+            "clock_nanosleep",
+            "sigaltstack",
+            "madvise",
+            "gettid",
+            "tgkill",
+            "rt_sigreturn",
+            "poll",
+        ),
+        *(
+            "ppoll",
+            "stat",
+            "statx",
+            "lstat",
+            "access",
+            "faccessat",
+            "faccessat2",
+            "readlinkat",
+            "umask",
+            "dup",
+        ),
+        *(
+            "statfs",
+            "fstatfs",
+            "getuid",
+            "getgid",
+            "geteuid",
+            "getegid",
+            "open",
+            "sendmsg",
+            "recvmsg",
+            "unlinkat",
+        ),
         *("fchdir", "execveat", "dup2", "dup3", "sched_yield", "epoll_create1", "epoll_ctl", "epoll_wait"),
     ]
     box.set(
@@ -75,7 +125,9 @@ def test_errno_ret_without_errno(box: Box, action: str) -> None:
 
 
 @row("linux.seccomp.syscalls[].action: {action}")
-@pytest.mark.parametrize("action", ["SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP"])
+@pytest.mark.parametrize(
+    "action", ["SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP"]
+)
 def test_kill(box: Box, action: str) -> None:
     assert rules(box, action).run("seccomp", str(GETPGID)).status == 128 + signal.SIGSYS
 
@@ -149,13 +201,17 @@ OPERATORS = [
 )
 @pytest.mark.parametrize(("name", "value", "second", "hit", "miss"), OPERATORS)
 def test_arguments(box: Box, name: str, value: int, second: int, hit: str, miss: str) -> None:
-    argument = {"index": 1, "value": value, "valueTwo": second, "op": f"SCMP_CMP_{name}"}
+    argument: Spec = {"index": 1, "value": value, "valueTwo": second, "op": f"SCMP_CMP_{name}"}
     rules(box, "SCMP_ACT_ERRNO", errnoRet=errno.ENOTBLK, args=[argument])
     assert f"-{errno.ENOTBLK}" in answer(box, "0", hit)
     assert f"-{errno.ENOTBLK}" not in answer(box, "0", miss)
 
 
-@row("linux.seccomp.listenerPath", "linux.seccomp.listenerMetadata", "linux.seccomp.syscalls[].action: SCMP_ACT_NOTIFY")
+@row(
+    "linux.seccomp.listenerPath",
+    "linux.seccomp.listenerMetadata",
+    "linux.seccomp.syscalls[].action: SCMP_ACT_NOTIFY",
+)
 def test_listener(box: Box, scratch: str) -> None:
     path = os.path.join(scratch, "listener")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:

@@ -306,7 +306,9 @@ def test_list(box: Box) -> None:
     one = box.up()
     assert one.id in one.pyrunc("list").ok().out
     assert one.pyrunc("list", "--quiet").ok().out.split() == [one.id]
-    (entry,) = one.pyrunc("list", "--format", "json").ok().json()  # type: ignore[misc, union-attr]
+    entries = one.pyrunc("list", "--format", "json").ok().json()
+    assert isinstance(entries, list)
+    (entry,) = entries
     assert isinstance(entry, dict)
     assert entry["id"] == one.id
 
@@ -474,7 +476,13 @@ UPDATES: list[tuple[str, str, tuple[str, str], str, str]] = [
     ("--cpuset-cpus", "0", ("cpuset", "cpuset.cpus"), "cpuset.cpus", "0"),
     ("--cpuset-mems", "0", ("cpuset", "cpuset.mems"), "cpuset.mems", "0"),
     ("--pids-limit", "44", ("pids", "pids.max"), "pids.max", "44"),
-    ("--memory-swap", "134217728", ("memory", "memory.memsw.limit_in_bytes"), "memory.swap.max", "134217728"),
+    (
+        "--memory-swap",
+        "134217728",
+        ("memory", "memory.memsw.limit_in_bytes"),
+        "memory.swap.max",
+        "134217728",
+    ),
     ("--blkio-weight", "200", ("blkio", "blkio.bfq.weight"), "io.bfq.weight", "200"),
 ]
 
@@ -512,7 +520,9 @@ def test_update_kernel_memory(box: Box, option: str) -> None:
 
 
 @row("update --l3-cache-schema", "update --mem-bw-schema")
-@pytest.mark.parametrize(("option", "value"), [("--l3-cache-schema", "L3:0=f"), ("--mem-bw-schema", "MB:0=50")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--l3-cache-schema", "L3:0=f"), ("--mem-bw-schema", "MB:0=50")]
+)
 def test_update_rdt(box: Box, option: str, value: str) -> None:
     """Without intelRdt in the configuration it is an error."""
     one = box.up()
@@ -542,7 +552,9 @@ def test_events_interval(box: Box) -> None:
 @row("wait")
 def test_wait(box: Box) -> None:
     one = box.up()
-    with subprocess.Popen([*one.command, "wait", one.id], stdout=subprocess.PIPE, text=True, cwd="/") as process:
+    with subprocess.Popen(
+        [*one.command, "wait", one.id], stdout=subprocess.PIPE, text=True, cwd="/"
+    ) as process:
         support.wait_until(lambda: process.poll() is not None or _sleeps(process.pid), "wait has begun")
         one.kill().ok()
         one.wait()
@@ -560,7 +572,9 @@ def test_mounts(box: Box, scratch: str) -> None:
     one = box.up()
     path = os.path.join(scratch, "mounts.json")
     with open(path, "w", encoding="ascii") as stream:
-        json.dump([{"destination": "/added", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]}], stream)
+        json.dump(
+            [{"destination": "/added", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]}], stream
+        )
     one.pyrunc("mounts", "add", one.id, path).ok()
     assert " /added " in one.exec("/bin/probe", "mounts").ok().out
     one.pyrunc("mounts", "remove", one.id, path).ok()
@@ -578,7 +592,9 @@ def test_checkpoint_help(verb: str) -> None:
 def test_probe_of_podman() -> None:
     result = support.run(RUNTIME, "restore", "--lsm-mount-context")
     assert result.status != 0
-    assert "needs an argument" in result.err + result.out or "requires an argument" in result.err + result.out
+    assert (
+        "needs an argument" in result.err + result.out or "requires an argument" in result.err + result.out
+    )
 
 
 @row("checkpoint", "restore")
