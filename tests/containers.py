@@ -225,6 +225,10 @@ class Container:
         """Run the command with any arguments."""
         return run(*self.command, *args, stdin=stdin, timeout=timeout, pass_fds=pass_fds)
 
+    def detached(self, *args: str) -> Result:
+        """Run a command that leaves a process behind, which must not hold a pipe of ours."""
+        return run("sh", "-c", 'exec "$@" </dev/null >/dev/null 2>&1', "sh", *self.command, *args)
+
     def create(self, *options: str, pass_fds: Sequence[int] = (), stdin: int = subprocess.DEVNULL) -> Result:
         """`create`; what it prints to stderr is in the result, what the program prints comes by `expect`."""
         self.close()
