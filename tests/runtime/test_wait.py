@@ -116,6 +116,19 @@ def test_unknown(created: Container) -> None:
     created.pyrunc("wait", "other").fails("container does not exist")
 
 
+def test_while_it_is_created(container: ContainerFactory, bundle: BundleFactory, scratch: str) -> None:
+    """From a hook, say: what will be its process need not be there yet."""
+    what = bundle("probe").probe("exit", "0")
+    errors = os.path.join(scratch, "errors")
+    one = container(what)
+    command = " ".join([*one.command, "wait", one.id, "2>", errors, "|| true"])
+    what.mapping("hooks")["createRuntime"] = [{"path": "/bin/sh", "args": ["sh", "-c", command]}]
+    what.write()
+    one.run().ok()
+    with open(errors, encoding="utf-8") as stream:
+        assert stream.read() == "pyrunc: wait: cannot wait for a container that is still being created\n"
+
+
 @pytest.mark.parametrize("error", [errno.ENOTTY, errno.EINVAL])
 def test_an_older_kernel(created: Container, tmp_path: Path, error: int) -> None:
     """Without the call it is an error with the kernel's version in it, not a number made up."""
