@@ -123,6 +123,10 @@ def complete(wanted: Mapping[str, object], stored: Mapping[str, object]) -> tupl
     if cpu.get("period") and not cpu.get("quota") and before.get("quota"):
         full["cpu"] = {**cpu, "quota": before["quota"]}
         stands_for["$.cpu.quota"] = "$.cpu.period"
+    elif cpu.get("quota") and not cpu.get("period") and before.get("period"):
+        # systemd puts its own default beside a quota of -1.
+        full["cpu"] = {**cpu, "period": before["period"]}
+        stands_for["$.cpu.period"] = "$.cpu.quota"
     memory, before = _section(wanted, "memory"), _section(stored, "memory")
     if memory.get("swap") not in (None, 0, -1) and not memory.get("limit") and before.get("limit"):
         full["memory"] = {**memory, "limit": before["limit"]}

@@ -59,7 +59,9 @@ def _explained(
     hint = f"the value was '{value}'"
     if file in ("cpuset.cpus", "cpuset.mems"):
         try:
-            hint += f"; the parent cgroup has '{read(f'{os.path.dirname(directory)}/{file}').strip()}'"
+            # On v2 an empty file means what the next one above has.
+            inherited = read(f"{os.path.dirname(directory)}/{file}").strip()
+            hint += f"; the parent cgroup has '{inherited}'" if inherited else ""
         except OSError:
             pass
     if number == errno.EINVAL and file == "memory.limit_in_bytes":

@@ -124,7 +124,13 @@ def test_options_that_are_no_number(option: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("wanted", "stored", "full", "stands_for"),
     [
-        ({"cpu": {"quota": 5}}, {"cpu": {"period": 7, "quota": 6}}, {"cpu": {"quota": 5}}, {}),
+        (
+            {"cpu": {"quota": 5}},
+            {"cpu": {"period": 7, "quota": 6}},
+            {"cpu": {"quota": 5, "period": 7}},
+            {"$.cpu.period": "$.cpu.quota"},
+        ),
+        ({"cpu": {"quota": 5}}, {"cpu": {"quota": 6}}, {"cpu": {"quota": 5}}, {}),
         (
             {"cpu": {"period": 5}},
             {"cpu": {"quota": 6, "shares": 9}},
