@@ -191,6 +191,30 @@ def _wait(ctx: Context, parsed: Parsed) -> Result:
     return f"{runtime.wait(ctx, parsed.arguments[0])}\n"
 
 
+def _events(ctx: Context, parsed: Parsed) -> Result:
+    import json
+
+    from pyrunc import runtime, runtime_events
+
+    container_id = parsed.arguments[0]
+    interval = runtime_events.duration(
+        parsed.text("interval") if "interval" in parsed.given else runtime_events.DEFAULT_INTERVAL
+    )
+    if parsed.switch("stats"):
+        shown: dict[str, object] = {
+            "type": "stats",
+            "id": container_id,
+            "data": runtime.stats(ctx, container_id),
+        }
+        return json.dumps(shown, separators=(",", ":")) + "\n"
+    for event in runtime.events(ctx, container_id, interval, reader=1):
+        # Not through a buffer: whoever reads waits for the line.
+        line = memoryview(json.dumps(event, separators=(",", ":")).encode() + b"\n")
+        while line:
+            line = line[os.write(1, line) :]
+    return 0
+
+
 def _version(_ctx: Context, _parsed: Parsed) -> Result:
     from pyrunc import render
 
@@ -219,6 +243,7 @@ def _explain(ctx: Context, parsed: Parsed) -> Result:
 HANDLERS: dict[str, Handler] = {
     "create": _create,
     "delete": _delete,
+    "events": _events,
     "exec": _exec,
     "explain": _explain,
     "features": _features,

@@ -253,7 +253,7 @@ COMMANDS: dict[str, Command] = {
     "wait": Command("wait for a container to end and show its exit status", "<container-id>", 1, 1),
 }
 
-NOT_YET = frozenset(("events", "checkpoint", "restore", "mounts"))
+NOT_YET = frozenset(("checkpoint", "restore", "mounts"))
 
 # strconv.ParseBool
 _BOOLS = {

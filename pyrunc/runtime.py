@@ -13,7 +13,7 @@ from pyrunc.errors import BusError, ContainerError, PyruncError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pyrunc.config import Config
     from pyrunc.kernel import Container
@@ -307,3 +307,19 @@ def resume(ctx: Context, container_id: str) -> None:
     if found.status == "stopped" or not kernel.cgroup_frozen(found.cgroups):
         raise StateError(f"container not paused: {found.status}")
     kernel.cgroup_thaw(_freezer(found))
+
+
+def stats(ctx: Context, container_id: str) -> dict[str, object]:
+    """What a container uses now: the `data` of runc's stats event, times in ns. Raises StateError unless it runs."""
+    from pyrunc import runtime_events
+
+    return runtime_events.once(ctx, container_id)
+
+
+def events(
+    ctx: Context, container_id: str, interval: float = 5.0, reader: int = -1
+) -> Iterator[dict[str, object]]:
+    """Stats every `interval` seconds, and when memory ran out, until the container ends: runtime_events.follow."""
+    from pyrunc import runtime_events
+
+    return runtime_events.follow(ctx, container_id, interval, reader)

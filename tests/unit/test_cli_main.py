@@ -351,7 +351,6 @@ def test_log_of_bytes_that_are_no_text(tmp_path: pathlib.Path) -> None:
         ("--root /nonexistent list", "pyrunc: list: open '/nonexistent': no such file or directory\n"),
         ("--root /r create --preserve-fds -1 c1", 'pyrunc: create: invalid value "-1" for flag'),
         ("checkpoint --help", "pyrunc: checkpoint: not supported yet: checkpoint\n"),
-        ("events c1", "pyrunc: events: not supported yet: events\n"),
         ("restore --bundle /b c1", "pyrunc: restore: not supported yet: restore\n"),
         ("mounts add c1 f", "pyrunc: mounts: not supported yet: mounts\n"),
     ],
