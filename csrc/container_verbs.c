@@ -280,9 +280,11 @@ static int end_processes(const struct container *container, struct container_err
 	thaw(container);
 	if (result == CONTAINER_OK && !wait_death(pidfd, DEATH_MS)) {
 		container_fail(error, CONTAINER_BAD_STATE, "container init still running");
-		container_hint(error,
-			       "process %d does not end %d s after SIGKILL: it may hang in a device or file system",
-			       container->pid, DEATH_MS / 1000);
+		container_hint(
+			error,
+			"process %d does not end %d s after SIGKILL: it hangs in a device or file system, or a process "
+			"that was executed in its pid namespace is dead and its parent does not collect it",
+			container->pid, DEATH_MS / 1000);
 		result = CONTAINER_BAD_STATE;
 	}
 	close(pidfd);

@@ -420,3 +420,13 @@ def test_many_at_once(running: Container) -> None:
         for number in range(20)
     ]
     assert [process.wait(timeout=30) for process in started] == list(range(20))
+
+
+@pytest.mark.slow
+def test_one_that_nobody_collects_holds_up_the_end(running: Container) -> None:
+    """pid_namespaces(7): init waits for all in its namespace, be they dead; delete tells that after its 10 s."""
+    pid = detach(running, running.id, "/bin/probe", "pause")
+    running.delete("--force").fails("container init still running", "its parent does not collect it")
+    assert support.wait_for_exit(pid) == -9
+    assert running.wait() == -9
+    running.delete().ok()
