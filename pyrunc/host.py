@@ -44,6 +44,7 @@ class HostFacts:
         "namespaces",
         "oom_score_adj",
         "own_cgroups",
+        "resctrl",
         "rlimits",
         "rootless",
         "selinux",
@@ -69,6 +70,7 @@ class HostFacts:
         namespaces: frozenset[str] = frozenset(NAMESPACE_FILES),
         apparmor: bool = False,
         selinux: bool = False,
+        resctrl: bool = False,
         rlimits: dict[int, tuple[int, int]] | None = None,
         setgroups_denied: bool = False,
         oom_score_adj: int = -1000,
@@ -87,6 +89,7 @@ class HostFacts:
         self.namespaces = namespaces
         self.apparmor = apparmor
         self.selinux = selinux
+        self.resctrl = resctrl
         self.rlimits = rlimits or {}
         self.setgroups_denied = setgroups_denied
         self.oom_score_adj = oom_score_adj
@@ -211,6 +214,7 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None) -> HostFacts:
             kind for kind, name in NAMESPACE_FILES.items() if os.access(f"/proc/self/ns/{name}", os.F_OK)
         ),
         apparmor=read_file("/sys/module/apparmor/parameters/enabled").startswith("Y"),
+        resctrl=kernel.fs_type("/sys/fs/resctrl") == kernel.RDTGROUP_SUPER_MAGIC,
         selinux=_selinux(),
         rlimits=_rlimits() if rlimits else None,
         oom_score_adj=int(read_file("/proc/self/oom_score_adj", "0")) if is_rootless else -1000,

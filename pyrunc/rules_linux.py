@@ -104,7 +104,7 @@ def check(spec: Spec, spaces: Spaces, host: HostFacts | None) -> None:
         fail("there are no personality flags", "$.linux.personality.flags", "leave them out")
     if policy := linux.get("memoryPolicy"):
         _memory_policy(policy)
-    _rdt(linux)
+    _rdt(linux, host)
     _security_modules(spec, host)
     if seccomp := linux.get("seccomp"):
         _seccomp(seccomp)
@@ -297,7 +297,7 @@ def _memory_policy(policy: MemoryPolicy) -> None:
         )
 
 
-def _rdt(linux: Linux) -> None:
+def _rdt(linux: Linux, host: HostFacts | None) -> None:
     rdt = linux.get("intelRdt") or {}
     name = rdt.get("closID", "")
     # "/" is resctrl's root group; anything else names a directory in it.
@@ -305,6 +305,12 @@ def _rdt(linux: Linux) -> None:
         fail(f"invalid intelRdt.ClosID {quote(name)}", "$.linux.intelRdt.closID")
     if "\n" in rdt.get("l3CacheSchema", ""):
         fail("must be one line", "$.linux.intelRdt.l3CacheSchema")
+    if linux.get("intelRdt") is not None and host and not host.resctrl:
+        fail(
+            "intelRdt is specified in config, but Intel RDT is not enabled",
+            "$.linux.intelRdt",
+            "no resctrl file system is mounted on /sys/fs/resctrl",
+        )
 
 
 def _security_modules(spec: Spec, host: HostFacts | None) -> None:

@@ -113,6 +113,13 @@ def test_labels_need_their_security_module() -> None:
     rules.check(document, HostFacts())
 
 
+def test_resctrl_must_be_mounted() -> None:
+    """config-linux.md: without a mounted resctrl the runtime MUST generate an error."""
+    error = refused(spec({"intelRdt": {}}), HostFacts())
+    text = "intelRdt is specified in config, but Intel RDT is not enabled"
+    assert (error.path, error.message) == ("$.linux.intelRdt", text)
+
+
 @pytest.mark.parametrize(
     ("memory", "partial"), [({"swap": 5}, True), ({"swap": -1}, False), ({"swap": 0}, False)]
 )
