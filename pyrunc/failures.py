@@ -118,9 +118,12 @@ def _scheduler_hint(op: wire.Op, message: wire.Message) -> str | None:
     if policy == _SCHED_DEADLINE:
         return (
             "process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus):"
-            " SCHED_DEADLINE wants every CPU; and it needs CAP_SYS_NICE"
+            " SCHED_DEADLINE wants every CPU; and CAP_SYS_NICE, not that of a user namespace"
         )
-    return "it needs CAP_SYS_NICE, and on cgroup v1 real-time policies a budget: linux.resources.cpu.realtimeRuntime"
+    return (
+        "it needs CAP_SYS_NICE, not that of a user namespace; and on cgroup v1 real-time policies need a budget"
+        " (linux.resources.cpu.realtimeRuntime)"
+    )
 
 
 def _hint(op: wire.Op, message: wire.Message) -> str | None:
