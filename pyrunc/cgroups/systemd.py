@@ -81,12 +81,13 @@ def _addresses(*, user: bool) -> list[tuple[str, bool]]:
 class Systemd:
     """One connection to a service manager, the system's or the user's. All raise BusError, always in time."""
 
-    __slots__ = ("_bus", "_silent", "_version")
+    __slots__ = ("_bus", "_silent", "_version", "accepted")
 
     def __init__(self, *, user: bool) -> None:
         seconds = _seconds(_OPEN_SECONDS)
         self._silent = False
         self._version = 0
+        self.accepted = False  # whether systemd has begun a job for us, whatever became of it
         first: BusError | None = None
         for address, is_bus in _addresses(user=user):
             try:
@@ -136,6 +137,7 @@ class Systemd:
     def run_job(self, member: str, *arguments: tuple[str, object]) -> str:
         """A method that makes a job; the job's result once it is over, "" when nobody waits any more."""
         job = self.call(member, *arguments)
+        self.accepted = True
         if self._silent:
             return ""
         try:
@@ -194,10 +196,11 @@ def remove(recorded: str) -> None:
 class UnitManager(Manager):
     """The cgroups of one container in a systemd unit; see Manager for the face.
 
-    A new one has `started` unset until attach() has made the unit; a recorded one is attached to like any cgroup.
+    A new one is made by attach(); before that there is nothing to kill or destroy. A recorded one is attached to like
+    any cgroup.
     """
 
-    __slots__ = ("_annotated", "_new", "_place", "_systemd", "started")
+    __slots__ = ("_annotated", "_new", "_place", "_systemd")
 
     def __init__(self, paths: list[tuple[str, str]], recorded: str) -> None:
         super().__init__(paths)
@@ -206,7 +209,6 @@ class UnitManager(Manager):
         self._new = False
         self._place = ""
         self._systemd: Systemd | None = None
-        self.started = False
 
     @property
     def name(self) -> str:
@@ -266,20 +268,24 @@ class UnitManager(Manager):
         try:
             self._connect().start(self.name, properties + self._annotated)
         except BusError as error:
-            # A unit that runs is not ours, and neither is what is in it.
+            # A unit that ran before is not ours, and neither is what is in it.
+            if self._connect().accepted:
+                self._become_ours()
             hint = error.hint
             if error.name == _EXISTS:
                 hint = "every container needs a cgroupsPath of its own"
             raise BusError(error.message, name=error.name, path=files.CGROUPS_PATH, hint=hint) from error
-        self.started = True
-        self._new = False
-        self.made = self.to_make
+        self._become_ours()
         try:
             self._settle(pid)
         except OSError as error:
             raise KernelError(
                 "mkdir", error.errno or 0, error.filename or self.paths[0][1], path=files.CGROUPS_PATH
             ) from error
+
+    def _become_ours(self) -> None:
+        self._new = False
+        self.made = self.to_make
 
     def _version_for(self, file: str) -> int:
         """systemd's version, asked for only when a value may depend on it."""
