@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import json
 import os
 import select
@@ -285,6 +286,9 @@ def kill_children(known: Sequence[int]) -> list[str]:
     found: list[str] = []
     mine = [pid for pid in children() if pid not in known]
     for pid in mine:
+        # Whoever has given up its memory is on its way out: that may take long where processors are few.
+        if not _command_line(pid):
+            wait_until(functools.partial(process_gone, pid), f"the end of process {pid}")
         if not process_gone(pid):
             found.append(f"process {pid} {_command_line(pid)}")
             os.kill(pid, signal.SIGKILL)
