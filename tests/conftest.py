@@ -39,15 +39,29 @@ __all__ = [
 
 TEST_SECONDS = 300
 _ORDER = ("test_lint", "test_imports", "unit", "init", "runtime")
+_ENGINES = "engines"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Engines are started on request only."""
+    parser.addoption(
+        "--engines", action="store_true", help="also run the tests that start containerd, podman and docker"
+    )
+
+
+def _room(item: pytest.Item) -> str:
+    return os.path.relpath(item.path, os.path.dirname(__file__)).split(os.sep)[0].removesuffix(".py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Quick and close to the cause first: a broken unit explains a broken container."""
 
     def rank(item: pytest.Item) -> int:
-        first = os.path.relpath(item.path, os.path.dirname(__file__)).split(os.sep)[0].removesuffix(".py")
-        return _ORDER.index(first) if first in _ORDER else len(_ORDER)
+        return _ORDER.index(_room(item)) if _room(item) in _ORDER else len(_ORDER)
 
+    if not config.getoption("--engines"):
+        config.hook.pytest_deselected(items=[item for item in items if _room(item) == _ENGINES])
+        items[:] = [item for item in items if _room(item) != _ENGINES]
     items.sort(key=rank)
     for item in items:
         if item.get_closest_marker("root") is not None and os.geteuid() != 0:

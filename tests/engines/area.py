@@ -1,0 +1,206 @@
+"""A private place for an engine: namespaces, directories and a runtime of its own, all gone when it is closed.
+
+/run and /var/lib are empty file systems inside, so an engine finds nothing of the host's and leaves nothing there.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import support
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import IO
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# "/" is shared as systemd would have it: docker refuses `rshared` volumes on a private one.
+_SCRIPT = """
+set -e
+mount --make-rshared /
+for directory in /run /var/lib; do mount -t tmpfs -o mode=755 tmpfs $directory; done
+ip link set lo up
+echo ready
+exec sleep infinity
+"""
+# The runtime itself with every descriptor, signal and variable that the engine gave; only the call is written down.
+_RECORDER = """#!/bin/sh
+printf '%s\\n' "$*" >>'{log}'
+exec '{runtime}' "$@"
+"""
+# Whatever the test run dies of, daemons go with it.
+DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
+
+
+class Area:
+    """Where one engine lives with one runtime.
+
+    `name` is unique to this run and belongs into the path of every cgroup that the engine makes: it is how leaks are
+    found. `directory` is on a real file system (overlay works on it), `runtime` what the engine has to call.
+    """
+
+    def __init__(self, engine: str, runtime: str, path: str) -> None:
+        self.name = f"{support.ID_PREFIX}{engine}-{runtime}"
+        self.runtime_name = runtime
+        self.directory = support.make_scratch()
+        self.log = os.path.join(self.directory, "calls")
+        self.runtime = os.path.join(self.directory, "bin", runtime)
+        self._daemons: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
+        self._cgroups = support.cgroup_directories()
+        os.mkdir(os.path.dirname(self.runtime))
+        with open(self.runtime, "w", encoding="utf-8") as stream:
+            stream.write(_RECORDER.format(log=self.log, runtime=path))
+        os.chmod(self.runtime, 0o755)
+        with open(self.log, "w", encoding="utf-8"):
+            os.chmod(self.log, 0o666)
+        unshare = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", _SCRIPT]
+        self._holder = subprocess.Popen([*DIES_WITH_US, *unshare], stdout=subprocess.PIPE, cwd="/")
+        assert self._holder.stdout is not None
+        ready, _, _ = select.select([self._holder.stdout], [], [], 10)
+        assert ready and self._holder.stdout.readline() == b"ready\n", "no namespaces"
+        self._mounts = self.mounts()
+        self._namespaces = {self._namespace(self._holder.pid, kind) for kind in ("mnt", "net")}
+        self.prefix = ["nsenter", "--target", str(self._holder.pid), "--mount", "--net", "--"]
+
+    @staticmethod
+    def _namespace(pid: int, kind: str) -> str:
+        try:
+            return os.readlink(f"/proc/{pid}/ns/{kind}")
+        except OSError:
+            return ""
+
+    def path(self, *names: str) -> str:
+        """A path below the area's directory."""
+        return os.path.join(self.directory, *names)
+
+    def run(
+        self, *argv: str, stdin: str = "", timeout: float = 60, env: Mapping[str, str] | None = None
+    ) -> support.Result:
+        """Run a command inside to its end; `env` comes on top of nothing but PATH and HOME."""
+        return support.run(*self.prefix, *argv, stdin=stdin, timeout=timeout, env=self.environment(env))
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What programs inside get as environment."""
+        return {"PATH": PATH, "HOME": "/root", **(more or {})}
+
+    def daemon(self, *argv: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start a program inside that stays; its output goes into the file `daemon.log`."""
+        log = open(self.path("daemon.log"), "ab")  # noqa: SIM115 - closed by close()
+        process = subprocess.Popen(
+            [*DIES_WITH_US, *self.prefix, *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=self.environment(env),
+            cwd="/",
+            # A Ctrl-C on the test run is not for the daemon: the fixture ends it in order.
+            start_new_session=True,
+        )
+        self._daemons.append((process, log))
+        return process
+
+    def calls(self) -> list[str]:
+        """The arguments of every call of the runtime so far, one string each."""
+        with open(self.log, encoding="utf-8") as stream:
+            return stream.read().splitlines()
+
+    def mounts(self) -> set[str]:
+        """The mount points inside."""
+        with open(f"/proc/{self._holder.pid}/mountinfo", encoding="utf-8") as stream:
+            return {line.split()[4] for line in stream}
+
+    def new_mounts(self) -> set[str]:
+        """The mount points inside that were not there when the area was made."""
+        return self.mounts() - self._mounts
+
+    def processes(self) -> list[int]:
+        """Whoever lives in a namespace or a cgroup of the area, its holder aside."""
+        found: list[int] = []
+        for word in os.listdir("/proc"):
+            if not word.isdigit() or int(word) == self._holder.pid:
+                continue
+            pid = int(word)
+            if {self._namespace(pid, kind) for kind in ("mnt", "net")} & self._namespaces or self._in_cgroup(
+                pid
+            ):
+                found.append(pid)
+        return found
+
+    def _in_cgroup(self, pid: int) -> bool:
+        try:
+            with open(f"/proc/{pid}/cgroup", encoding="utf-8") as stream:
+                return self.name in stream.read()
+        except OSError:
+            return False
+
+    def cgroups(self) -> list[str]:
+        """The cgroups of the area, deepest first."""
+        return support.find_cgroups(self.name)
+
+    def _stop_daemons(self) -> None:
+        for process, log in reversed(self._daemons):
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(timeout=10)
+            log.close()
+
+    def close(self, parents: Sequence[str] = ()) -> list[str]:
+        """End everything; what was still there after the daemons had stopped.
+
+        `parents` are names of top cgroups that engines leave behind with any runtime; they go if they are empty and
+        were not there before.
+        """
+        self._stop_daemons()
+        left = [f"process {pid} {_command_line(pid)}" for pid in self.processes() if not _going(pid)]
+        for pid in self.processes():
+            _kill(pid)
+        for pid in self.processes():
+            support.wait_until(lambda pid=pid: support.process_gone(pid), f"the end of process {pid}")  # type: ignore[misc]
+        # The engine's own directory for all of its containers is nobody's leak, theirs in it would be.
+        cgroups = self.cgroups()
+        left += [f"cgroup {path}" for path in cgroups if not path.endswith(self.name)]
+        support.remove_cgroups(cgroups)
+        support.remove_cgroups(
+            sorted(
+                (
+                    path
+                    for path in support.cgroup_directories() - self._cgroups
+                    if any(f"/{name}" in path for name in parents)
+                ),
+                key=len,
+                reverse=True,
+            )
+        )
+        self._holder.kill()
+        self._holder.wait(timeout=10)
+        assert self._holder.stdout is not None
+        self._holder.stdout.close()
+        left += [f"mount {point}" for point in support.remove_scratch(self.directory)]
+        return left
+
+
+def _going(pid: int) -> bool:
+    """Whether the process has given up its memory already, or is one of the kernel's moments in between."""
+    return support.process_gone(pid) or not _command_line(pid)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _command_line(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            return stream.read().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
