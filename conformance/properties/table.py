@@ -1,8 +1,8 @@
 """Run every row against several runtimes, print the table and write PROPERTIES.md: ./dev properties [WHICH...].
 
 WHICH is pyrunc, runc or crun for these columns alone (then nothing is written), or NAME=PATH for one column more.
-Ends with status 1 when a row of pyrunc fails that is not EXPECTED to, or passes and is; when one is skipped for a reason
-that is not one of the LACKS, or though the table of the repository has it as passed.
+Ends with status 1 when a row of pyrunc fails that is not EXPECTED to, or passes and is; when one is skipped for a
+reason that is not one of the LACKS, or though the table of the repository has it as passed.
 """
 
 from __future__ import annotations
