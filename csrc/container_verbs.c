@@ -21,8 +21,8 @@ static const struct {
 	const char *word;
 	unsigned int verbs;
 } needs_table[] = {
-	{"startContainer", VERB_START}, {"poststart", VERB_START}, {"process", VERB_START}, {"notify", VERB_START},
-	{"poststop", VERB_DELETE},      {"intelRdt", VERB_DELETE}, {"rdt", VERB_DELETE},    {"systemd", VERB_DELETE},
+	{"startContainer", VERB_START}, {"poststart", VERB_START}, {"process", VERB_START},  {"notify", VERB_START},
+	{"poststop", VERB_DELETE},      {"intelRdt", VERB_DELETE}, {"systemd", VERB_DELETE},
 };
 
 /* CONTAINER_NEEDS_PYTHON if a word concerns the verb; an unknown one concerns all. */

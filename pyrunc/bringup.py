@@ -1,22 +1,33 @@
 """What create and exec share: descriptors for the program, the pid file, answering init, seccomp and the console.
 
-Imported by runtime_create and runtime_exec; imports console, launch and errors.
+Imported by runtime_create, runtime_exec and explain; imports console, host, launch and errors.
 """
 
 from __future__ import annotations
 
 import os
 
-from pyrunc import console, launch, log
+from pyrunc import console, host, launch, log
 from pyrunc.errors import KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyrunc.requests import ProcessOptions
+    from pyrunc.host import HostFacts
+    from pyrunc.requests import Context, ProcessOptions
     from pyrunc.seccomp_profile import Filter
     from pyrunc.spec_types import Spec
+
+
+def facts(ctx: Context, spec: Spec) -> HostFacts:
+    """What the host offers, as far as this configuration asks for it."""
+    wants_rdt = (spec.get("linux") or {}).get("intelRdt") is not None
+    return host.gather(
+        rlimits=bool((spec.get("process") or {}).get("rlimits")),
+        rootless=ctx.rootless,
+        resctrl=ctx.resctrl if wants_rdt else None,
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -270,11 +270,11 @@ def bundle(ctx: Context, directory: str, *, as_json: bool = False) -> str:
     An ordinary user sees what root's create would do where the configuration makes no user namespace, as only root
     could run it. Raises ConfigError for a configuration that create would refuse too.
     """
-    from pyrunc import bringup, cgroups, config, host, plan, rules
+    from pyrunc import bringup, cgroups, config, plan, rules
 
     configuration = config.load(directory)
     spec = configuration.spec
-    facts = host.gather(rlimits=bool((spec.get("process") or {}).get("rlimits")), rootless=ctx.rootless)
+    facts = bringup.facts(ctx, spec)
     namespaces = (spec.get("linux") or {}).get("namespaces") or ()
     if facts.euid != 0 and ctx.rootless is None and not any(item["type"] == "user" for item in namespaces):
         facts.as_root()

@@ -73,7 +73,7 @@ def _linux() -> Json:
         "seccomp": _seccomp(),
         "apparmor": {"enabled": True},
         "selinux": {"enabled": True},
-        "intelRdt": {"enabled": _built("linux", "intelRdt")},
+        "intelRdt": dict.fromkeys(("enabled", "schemata", "monitoring"), _built("linux", "intelRdt")),
         "memoryPolicy": {
             "modes": sorted(plan_process.MEMORY_MODES),
             "flags": sorted(plan_process.MEMORY_FLAGS),

@@ -21,6 +21,7 @@ NAMESPACE_FILES = {
     "uts": "uts",
 }
 _CGROUP_ROOT = "/sys/fs/cgroup"
+_RESCTRL = "/sys/fs/resctrl"
 
 
 class HostFacts:
@@ -29,7 +30,8 @@ class HostFacts:
     `cgroup_mounts` maps a v1 controller ("memory", "name=systemd") to (mount point, root of that mount);
     `unified_mount` is where cgroup2 is mounted, or None; `own_cgroups` maps a controller ("" for v2) to the path in
     /proc/self/cgroup; `rlimits` maps a resource number to (soft, hard); `bounding_caps` is a bit set; a
-    rootless process may not go below `oom_score_adj`.
+    rootless process may not go below `oom_score_adj`. `resctrl` is where that is mounted ("": nowhere, or not asked
+    for), `resctrl_info` what its directory `info` lists.
     """
 
     __slots__ = (
@@ -45,6 +47,7 @@ class HostFacts:
         "oom_score_adj",
         "own_cgroups",
         "resctrl",
+        "resctrl_info",
         "rlimits",
         "rootless",
         "selinux",
@@ -70,7 +73,8 @@ class HostFacts:
         namespaces: frozenset[str] = frozenset(NAMESPACE_FILES),
         apparmor: bool = False,
         selinux: bool = False,
-        resctrl: bool = False,
+        resctrl: str = "",
+        resctrl_info: frozenset[str] = frozenset(),
         rlimits: dict[int, tuple[int, int]] | None = None,
         setgroups_denied: bool = False,
         oom_score_adj: int = -1000,
@@ -90,6 +94,7 @@ class HostFacts:
         self.apparmor = apparmor
         self.selinux = selinux
         self.resctrl = resctrl
+        self.resctrl_info = resctrl_info
         self.rlimits = rlimits or {}
         self.setgroups_denied = setgroups_denied
         self.oom_score_adj = oom_score_adj
@@ -191,8 +196,30 @@ def _selinux() -> bool:
     return read_file("/proc/self/attr/current", "kernel").rstrip("\0\n") != "kernel"
 
 
-def gather(*, rlimits: bool = False, rootless: bool | None = None) -> HostFacts:
-    """Read the facts. `rlimits` adds the limits (slower); `rootless` overrides what euid and user namespace say."""
+def _resctrl() -> str:
+    """Where resctrl is mounted: at the place the kernel makes for it, or the first other one; "" for nowhere."""
+    if kernel.fs_type(_RESCTRL) == kernel.RDTGROUP_SUPER_MAGIC:
+        return _RESCTRL
+    for line in read_file("/proc/self/mountinfo").split("\n"):
+        left, _, right = line.partition(" - ")
+        if right.startswith("resctrl "):
+            return _unescape(left.split(" ")[4])
+    return ""
+
+
+def _listed(directory: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(directory))
+    except OSError:
+        return frozenset()
+
+
+def gather(*, rlimits: bool = False, rootless: bool | None = None, resctrl: str | None = None) -> HostFacts:
+    """Read the facts. `rlimits` adds the limits (slower); `rootless` overrides what euid and user namespace say.
+
+    `resctrl` asks for what is said of that: "" looks for its mount point, anything else is the mount point.
+    """
+    mount_point = resctrl or _resctrl() if resctrl is not None else ""
     mode, mounts, unified = _cgroups()
     status = read_file("/proc/self/status")
     userns = in_user_namespace()
@@ -214,7 +241,8 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None) -> HostFacts:
             kind for kind, name in NAMESPACE_FILES.items() if os.access(f"/proc/self/ns/{name}", os.F_OK)
         ),
         apparmor=read_file("/sys/module/apparmor/parameters/enabled").startswith("Y"),
-        resctrl=kernel.fs_type("/sys/fs/resctrl") == kernel.RDTGROUP_SUPER_MAGIC,
+        resctrl=mount_point,
+        resctrl_info=_listed(f"{mount_point}/info") if mount_point else frozenset(),
         selinux=_selinux(),
         rlimits=_rlimits() if rlimits else None,
         oom_score_adj=int(read_file("/proc/self/oom_score_adj", "0")) if is_rootless else -1000,

@@ -377,8 +377,8 @@ class Container:
     """One look at a container, csrc/container.h has the meaning of each field.
 
     `status` is creating, created, running, paused or stopped, `pid` 0 when stopped, `init_pid` what it was before,
-    `cgroups` (controllers, directory) pairs, `unit` what systemd knows the container by ("" when not at all),
-    `document` the state as JSON text with pid and status filled in.
+    `cgroups` (controllers, directory) pairs, `unit` what systemd knows the container by ("" when not at all), `rdt`
+    rdt.py's places, `document` the state as JSON text with pid and status filled in.
     """
 
     __slots__ = (
@@ -390,6 +390,7 @@ class Container:
         "new_keyring",
         "pid",
         "pidns_private",
+        "rdt",
         "start_time",
         "status",
         "unit",
@@ -407,6 +408,7 @@ class Container:
         self.cgroups: list[tuple[str, str]] = []
         self.made: list[str] = []
         self.unit = ""
+        self.rdt: list[tuple[str, str]] = []
         for line in header.split("\n"):
             key, _, value = line.partition(" ")
             if key == "pid":
@@ -424,6 +426,9 @@ class Container:
                 self.made.append(value)
             elif key == "unit":
                 self.unit = value
+            elif key == "rdt":
+                role, _, path = value.partition(":")
+                self.rdt.append((role, path))
 
     @property
     def bundle(self) -> str:

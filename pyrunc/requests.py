@@ -26,10 +26,19 @@ class Context:
 
     `root` is absolute; `root_explicit` tells that the caller chose it. `cgroup_manager` is "cgroupfs", "systemd" or
     "disabled" and agrees with `systemd_cgroup`. `rootless` is None for "find out". `log` is the path of the log file,
-    "" for stderr, already set up in `log.py`.
+    "" for stderr, already set up in `log.py`. `resctrl` is where that file system is mounted, "" for "find out".
     """
 
-    __slots__ = ("cgroup_manager", "debug", "log", "root", "root_explicit", "rootless", "systemd_cgroup")
+    __slots__ = (
+        "cgroup_manager",
+        "debug",
+        "log",
+        "resctrl",
+        "root",
+        "root_explicit",
+        "rootless",
+        "systemd_cgroup",
+    )
 
     def __init__(
         self,
@@ -41,6 +50,7 @@ class Context:
         rootless: bool | None = None,
         debug: bool = False,
         log: str = "",
+        resctrl: str = "",
     ) -> None:
         self.root = root
         self.root_explicit = root_explicit
@@ -49,6 +59,7 @@ class Context:
         self.rootless = rootless
         self.debug = debug
         self.log = log
+        self.resctrl = resctrl
 
 
 @dataclass_transform(kw_only_default=True)

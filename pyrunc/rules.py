@@ -24,7 +24,6 @@ EACH = "[]"
 
 # What is known but not built yet: the way to it, and what to call it. A last step "=text" asks for that value.
 NOT_YET: dict[tuple[str, ...], str] = {
-    ("linux", "intelRdt"): "Intel RDT",
     ("mounts", EACH, "uidMappings"): "id-mapped mounts",
     ("mounts", EACH, "gidMappings"): "id-mapped mounts",
     ("mounts", EACH, "options", EACH, "=idmap"): "id-mapped mounts",
@@ -276,8 +275,7 @@ def _not_yet(spec: Spec) -> None:
 def _present(value: object, steps: tuple[str, ...], path: str) -> str | None:
     """The JSON path at which `steps` lead to something, None when they do not: "" and [] say nothing."""
     if not steps:
-        # Even an empty intelRdt asks for a group of its own.
-        return path if value or path == "$.linux.intelRdt" else None
+        return path if value else None
     step = steps[0]
     if step == EACH:
         assert isinstance(value, list)

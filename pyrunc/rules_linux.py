@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         BlockIO,
         Device,
         IDMapping,
+        IntelRdt,
         Linux,
         Memory,
         MemoryPolicy,
@@ -40,6 +41,10 @@ _MAX_ERRNO = 4095
 # More CPUs or nodes than any kernel is built for; a mask of what a hostile list names would take all memory.
 _LIST_MAX = 65535
 _LIST_DIGITS = 40
+# What info/ lists where resctrl can divide the L3 cache: with code and data apart there are two resources.
+CAT = frozenset(("L3", "L3CODE", "L3DATA"))
+# Directories of resctrl that are no groups.
+RESCTRL_OWN = ("info", "mon_data", "mon_groups")
 _NO_SELINUX = "selinux label is specified in config, but selinux is disabled or not supported"
 _NAME_MAX = 15  # IFNAMSIZ without the final NUL, netdevice(7)
 # Docker casts its -1 for "not set" to an unsigned number.
@@ -301,16 +306,32 @@ def _rdt(linux: Linux, host: HostFacts | None) -> None:
     rdt = linux.get("intelRdt") or {}
     name = rdt.get("closID", "")
     # "/" is resctrl's root group; anything else names a directory in it.
-    if name in (".", "..") or ("/" in name and name != "/") or "\0" in name or "\n" in name:
+    if name in (".", "..", *RESCTRL_OWN) or ("/" in name and name != "/") or "\0" in name or "\n" in name:
         fail(f"invalid intelRdt.ClosID {quote(name)}", "$.linux.intelRdt.closID")
     if "\n" in rdt.get("l3CacheSchema", ""):
         fail("must be one line", "$.linux.intelRdt.l3CacheSchema")
-    if linux.get("intelRdt") is not None and host and not host.resctrl:
+    for index, line in enumerate(rdt.get("schemata") or ()):
+        if "\n" in line or not line:
+            fail("must be one line", f"$.linux.intelRdt.schemata[{index}]")
+    if linux.get("intelRdt") is not None and host:
+        _rdt_offered(rdt, host)
+
+
+def _rdt_offered(rdt: IntelRdt, host: HostFacts) -> None:
+    if not host.resctrl:
         fail(
             "intelRdt is specified in config, but Intel RDT is not enabled",
             "$.linux.intelRdt",
             "no resctrl file system is mounted on /sys/fs/resctrl",
         )
+    for key, offered, what in (
+        ("l3CacheSchema", not CAT.isdisjoint(host.resctrl_info), "RDT/CAT"),
+        ("memBwSchema", "MB" in host.resctrl_info, "RDT/MBA"),
+        ("enableMonitoring", "L3_MON" in host.resctrl_info, "RDT monitoring"),
+    ):
+        if rdt.get(key) and not offered:
+            text = f"intelRdt.{key} is specified in config, but Intel {what} is not enabled"
+            fail(text, f"$.linux.intelRdt.{key}", f"there is no such entry in '{host.resctrl}/info'")
 
 
 def _security_modules(spec: Spec, host: HostFacts | None) -> None:

@@ -168,25 +168,36 @@ def kill(ctx: Context, container_id: str, signal: int, all: bool = False) -> Non
     kernel.container_kill(ctx.root, container_id, signal, all_processes=all)
 
 
-def _delete_with_unit(ctx: Context, container_id: str, force: bool) -> None:
-    """Delete a container in a systemd unit; the state goes last, so that a failure can be tried again."""
-    from pyrunc import log, state
+def _remove_unit(unit: str, force: bool) -> None:
+    from pyrunc import log
     from pyrunc.cgroups import systemd
+
+    try:
+        systemd.remove(unit)
+    except BusError as error:
+        # Its processes and cgroup are gone, and an empty scope is taken away by systemd itself.
+        if not force:
+            raise
+        log.warning(f"the unit may be left: {error}")
+
+
+def _delete_in_parts(ctx: Context, container_id: str, force: bool) -> None:
+    """Delete a container in a systemd unit or a group of resctrl; the state goes last: a failure can be tried again."""
+    from pyrunc import state
 
     # Held open from here on: it shows whether this very container is still the one of that name.
     directory = state.look(ctx.root, container_id)
     try:
-        unit = load(ctx, container_id).unit
+        found = load(ctx, container_id)
         kernel.container_delete(ctx.root, container_id, force=force, keep=True)
         if not directory.lock():
             return  # somebody else was quicker
-        try:
-            systemd.remove(unit)
-        except BusError as error:
-            # Its processes and cgroup are gone, and an empty scope is taken away by systemd itself.
-            if not force:
-                raise
-            log.warning(f"the unit may be left: {error}")
+        if found.unit:
+            _remove_unit(found.unit, force)
+        if found.rdt:
+            from pyrunc import rdt
+
+            rdt.remove(found.rdt)
         directory.remove()
     finally:
         directory.close()
@@ -201,8 +212,8 @@ def delete(ctx: Context, container_id: str, force: bool = False) -> None:
     except PyruncError:
         # container_delete words what is wrong, or, with force, removes what is left.
         found, configuration = None, None
-    if found is not None and found.unit:
-        _delete_with_unit(ctx, container_id, force)
+    if found is not None and (found.unit or found.rdt):
+        _delete_in_parts(ctx, container_id, force)
     else:
         kernel.container_delete(ctx.root, container_id, force=force)
     if found is None or configuration is None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyrunc.cgroups import Manager
     from pyrunc.host import HostFacts
     from pyrunc.network import Devices
+    from pyrunc.rdt import Group
     from pyrunc.requests import Context, CreateOptions, RunOptions
     from pyrunc.spec_types import Spec
 
@@ -39,7 +40,17 @@ if TYPE_CHECKING:
 class _Attempt:
     """A create under way: what there is to undo, in the order of making."""
 
-    __slots__ = ("devices", "directory", "hooks_failed", "init", "manager", "pid_file", "record", "spec")
+    __slots__ = (
+        "devices",
+        "directory",
+        "hooks_failed",
+        "init",
+        "manager",
+        "pid_file",
+        "rdt",
+        "record",
+        "spec",
+    )
 
     def __init__(self, directory: state.StateDir, record: state.Record, spec: Spec) -> None:
         self.directory = directory
@@ -48,6 +59,7 @@ class _Attempt:
         self.manager: Manager | None = None
         self.init: launch.Init | None = None
         self.devices: Devices | None = None
+        self.rdt: Group | None = None
         self.hooks_failed = False
         self.pid_file = ""
 
@@ -61,6 +73,8 @@ class _Attempt:
             steps.append(self.init.abort)
         if self.manager is not None:
             steps += [self.manager.kill, self.manager.destroy]
+        if self.rdt is not None:
+            steps.append(self.rdt.undo)
         if self.pid_file:
             steps.append(lambda: os.unlink(self.pid_file))
         steps += [self.directory.remove, self.directory.close]
@@ -200,6 +214,10 @@ def _in_runtime_hooks(attempt: _Attempt, kinds: Sequence[str]) -> None:
 def _environment_ready(attempt: _Attempt, manager: Manager, init: launch.Init) -> None:
     record = attempt.record
     record.pid, record.start_time = init.pid, state.start_time(init.pid)
+    if attempt.rdt is not None:
+        # Before the first hook in the container: what it starts is to be in the group as well.
+        attempt.rdt.attach(init.pid)
+        record.rdt = attempt.rdt.places
     attempt.directory.write(state.CREATING, record.render())
     wanted = (attempt.spec.get("linux") or {}).get("netDevices")
     if wanted:
@@ -286,6 +304,20 @@ def _publish(attempt: _Attempt, init: launch.Init, options: CreateOptions) -> No
     init.go()
 
 
+def _resctrl_group(attempt: _Attempt, facts: HostFacts) -> None:
+    """Decide on the group that linux.intelRdt asks for; the record is told, nothing is made yet."""
+    wanted = (attempt.spec.get("linux") or {}).get("intelRdt")
+    if wanted is None:
+        return
+    from pyrunc import rdt
+
+    record = attempt.record
+    attempt.rdt = rdt.Group(wanted, str(record.document["id"]), facts.resctrl)
+    record.rdt = attempt.rdt.places
+    if attempt.rdt.made:
+        record.needs.append("intelRdt")
+
+
 def _bring_up(
     ctx: Context,
     container_id: str,
@@ -302,7 +334,7 @@ def _bring_up(
     console.check(
         terminal=bool(process.get("terminal")), detached=detached, console_socket=options.console_socket
     )
-    facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
+    facts = bringup.facts(ctx, spec)
     rules.check(spec, facts)
     _check_joined_maps(spec)
     _check_joined_sysctls(spec)
@@ -328,10 +360,13 @@ def _bring_up(
         record.unit = manager.unit
         if manager.unit:
             record.needs.append("systemd")
+        _resctrl_group(attempt, facts)
         directory.write(state.CREATING, record.render())
         manager.create()
         # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.
         attempt.manager = manager
+        if attempt.rdt is not None:
+            attempt.rdt.create()
         # Behind create: an ordinary user may have been refused some cgroups, and the plan mounts those that are left.
         the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
         record.cgroups = manager.paths

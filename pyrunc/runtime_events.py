@@ -102,7 +102,12 @@ def _net_dev(pid: int) -> str:
 
 
 def _look(found: Container) -> dict[str, object]:
-    return stats.document(_texts(found), _version(found), _net_dev(found.pid))
+    document = stats.document(_texts(found), _version(found), _net_dev(found.pid))
+    if found.rdt:
+        from pyrunc import rdt
+
+        document["intel_rdt"] = rdt.stats(found.rdt)
+    return document
 
 
 def once(ctx: Context, container_id: str) -> dict[str, object]:

@@ -229,6 +229,10 @@ def _serve(
         init,
         {"CGROUP": attach, "CONSOLE": bringup.console_answer(options, attendance), "SECCOMP": listener},
     )
+    if found.rdt:
+        from pyrunc import rdt
+
+        rdt.attach(found.rdt, init.pid)
     if options.pidfd_socket:
         console.send_fd(options.pidfd_socket, init.pidfd, b"setns", "--pidfd-socket")
     if options.pid_file:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pyrunc.spec_types import Resources, Spec
 
 
+_SCHEMA_OPTIONS = {"l3CacheSchema": "--l3-cache-schema", "memBwSchema": "--mem-bw-schema"}
+
+
 def _alive(ctx: Context, container_id: str) -> Container:
     found = kernel.container_state(ctx.root, container_id)
     if found.status not in ("created", "running", "paused"):
@@ -25,14 +28,23 @@ def _alive(ctx: Context, container_id: str) -> Container:
     return found
 
 
-def _check_schemas(spec: Spec, schemas: Mapping[str, str]) -> None:
-    for option, text in schemas.items():
-        if text and "intelRdt" not in (spec.get("linux") or {}):
+def _set_schemas(found: Container, spec: Spec, schemas: Mapping[str, str]) -> cgroups.Undo:
+    """Set resctrl's schemas; what undoes it. `schemas`: l3CacheSchema and memBwSchema, "" to leave it."""
+    rdt_spec = (spec.get("linux") or {}).get("intelRdt")
+    for key, text in schemas.items():
+        if text and (rdt_spec is None or not found.rdt):
             raise ConfigError(
                 "Intel RDT is not enabled for the container",
-                path=option,
+                path=_SCHEMA_OPTIONS[key],
                 hint="only a container created with linux.intelRdt has a schema",
             )
+    if rdt_spec is None or not any(schemas.values()):
+        return lambda _reason: None
+    from pyrunc import rdt
+
+    undo = rdt.update(found.rdt, schemas["l3CacheSchema"], schemas["memBwSchema"])
+    rdt_spec.update({key: text for key, text in schemas.items() if text})  # type: ignore[typeddict-item]  # its keys
+    return undo
 
 
 def _apply(found: Container, stored: Mapping[str, object], resources: Resources) -> cgroups.Undo:
@@ -70,16 +82,19 @@ def update(
         # Again, as it may have ended while another update had the lock.
         found = _alive(ctx, container_id)
         spec = config.load(directory.path).spec
-        _check_schemas(spec, {"--l3-cache-schema": l3_cache_schema, "--mem-bw-schema": mem_bw_schema})
+        schemas = {"l3CacheSchema": l3_cache_schema, "memBwSchema": mem_bw_schema}
+        undo_schemas = _set_schemas(found, spec, schemas)
         linux = spec.setdefault("linux", {})
         stored: Mapping[str, object] = linux.get("resources") or {}
-        undo = _apply(found, stored, resources)
-        linux["resources"] = updates.merge(stored, resources)  # type: ignore[typeddict-item]  # of checked parts
+        undos = [undo_schemas]
         try:
+            undos.append(_apply(found, stored, resources))
+            linux["resources"] = updates.merge(stored, resources)  # type: ignore[typeddict-item]  # of checked parts
             text = jsonfast.dumps(spec).encode("utf-8", "surrogateescape")
             directory.write(state.CONFIG, text)
         except BaseException as error:
-            undo(error)
+            for undo in reversed(undos):
+                undo(error)
             raise
     finally:
         directory.close()

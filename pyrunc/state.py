@@ -109,7 +109,8 @@ def exit_code(pid: int, started: int) -> int | None:
 
 class Record:
     """What the `state` file says besides the document. `cgroups` are (controller, directory), in order of creation;
-    `made` every directory that create made; `unit` is the cgroup manager's; `needs` why a verb needs Python."""
+    `made` every directory that create made; `unit` is the cgroup manager's; `rdt` are rdt.py's places; `needs` why
+    a verb needs Python."""
 
     __slots__ = (
         "bundle",
@@ -121,6 +122,7 @@ class Record:
         "new_keyring",
         "pid",
         "pidns_private",
+        "rdt",
         "start_time",
         "unit",
     )
@@ -136,6 +138,7 @@ class Record:
         self.cgroups: Sequence[tuple[str, str]] = ()
         self.made: Sequence[str] = ()
         self.unit = ""
+        self.rdt: Sequence[tuple[str, str]] = ()
         self.created = now()
         self.bundle = bundle
         self.document: dict[str, object] = {
@@ -165,6 +168,7 @@ class Record:
         lines += [f"cgmade {path}" for path in self.made]
         if self.unit:
             lines.append(f"unit {self.unit}")
+        lines += [f"rdt {role}:{path}" for role, path in self.rdt]
         text = "\n".join(lines) + "\n\n" + jsonfast.dumps(self.document, indent=2) + "\n"
         return text.encode("utf-8", "surrogateescape")
 

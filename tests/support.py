@@ -46,6 +46,7 @@ ID_PREFIX = f"t{os.getpid()}-"
 ALLOWED_LACKS = {
     "AppArmor",
     "CAP_SYS_RESOURCE",
+    "FUSE",
     "SELinux",
     "a cgroup2 controller for cpu, memory or pids",
     "systemd",

@@ -69,6 +69,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.log",
             "pyrunc.network",
             "pyrunc.notify",
+            "pyrunc.rdt",
             "pyrunc.seccomp",
             "pyrunc.state",
             "pyrunc.usermaps",
