@@ -88,6 +88,9 @@ def _texts(found: Container) -> dict[str, str]:
                     texts[name] = files.read(f"{path}/{name}")
                 except OSError:
                     continue  # for writing only, or without an answer at this moment
+        if version == 2 and "pids.current" not in texts:
+            # Without the controller; processes in cgroups below are not its own.
+            texts["pids.current"] = str(len(files.read_pids(path)))
     return texts
 
 

@@ -167,11 +167,9 @@ def _memory(files: Files, version: int) -> Json:
             "swap": _memory_entry_v2(files, "memory.swap"),
         }
         swap = entries["swap"]
-        # As on v1: memory and swap together, of which nobody knows the peak.
-        swap["usage"] += entries["usage"]["usage"] if "memory.swap.current" in files else 0
-        swap["limit"] = min(swap["limit"] + entries["usage"]["limit"], UNLIMITED) if swap["limit"] else 0
-        if "memory.swap.current" in files and not _number(files, "memory.swap.max"):
-            swap["limit"] = entries["usage"]["limit"]
+        # As on v1: memory and swap together, of which nobody knows the peak. So it is where swap is not counted at all.
+        swap["usage"] += entries["usage"]["usage"]
+        swap["limit"] = min(swap["limit"] + entries["usage"]["limit"], UNLIMITED)
         swap["max"] = 0
         none = {"limit": 0, "usage": 0, "max": 0, "failcnt": 0}
         entries.update(kernel=none, kernelTCP=none)
@@ -181,7 +179,7 @@ def _memory(files: Files, version: int) -> Json:
     document: Json = {"cache": raw.get("file" if version == 2 else "cache", 0)}
     for key, entry in entries.items():
         document[key] = _without_zeros(dict(entry), "limit", "failcnt")
-    document["raw"] = raw
+    document["raw"] = dict(sorted(raw.items()))
     document = _without_zeros(document)
     _psi(document, files, "memory.pressure")
     return document

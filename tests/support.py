@@ -94,7 +94,7 @@ _V2 = (
 )
 _V1 = (
     "d=$(mktemp -d /run/pyrunc-v1.XXXXXX) && mount -t tmpfs -o mode=755 tmpfs $d || exit 99; "
-    "for c in cpu cpuacct cpuset memory devices freezer blkio pids; do "
+    "for c in cpu cpuacct cpuset memory devices freezer blkio pids EXTRA; do "
     "mkdir $d/$c && mount -t cgroup -o $c cgroup $d/$c || exit 99; done; "
     "mkdir $d/systemd && mount -t cgroup -o none,name=systemd cgroup $d/systemd || exit 99; "
     "umount -R /sys/fs/cgroup && mount --move $d /sys/fs/cgroup && rmdir $d && mount --make-rshared / && exec "
@@ -107,8 +107,14 @@ def _view(script: str) -> list[str]:
 
 
 # Put before a command: nothing; a mount namespace with cgroup2 alone at /sys/fs/cgroup; one with v1 controllers alone.
+# and one with the controllers of v1 that systemd mounts and others do not.
 # The process stays the same one, so whatever the command starts is still our child.
-VIEWS: dict[str, list[str]] = {"host": [], "v2": _view(_V2), "v1": _view(_V1)}
+VIEWS: dict[str, list[str]] = {
+    "host": [],
+    "v2": _view(_V2),
+    "v1": _view(_V1.replace(" EXTRA", "")),
+    "v1-net": _view(_V1.replace("EXTRA", "net_cls net_prio")),
+}
 
 
 def cgroup_mounts() -> list[str]:

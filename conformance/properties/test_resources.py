@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import support
 from box import cgroup_mount, lacks, row
 
 if TYPE_CHECKING:
@@ -86,14 +87,6 @@ CASES: list[Case] = [
     ("cpu.mems", "cpu", {"mems": "0"}, ("cpuset", "cpuset.mems", "0"), ("cpuset.mems", "0")),
     ("pids.limit", "pids", {"limit": 33}, ("pids", "pids.max", "33"), ("pids.max", "33")),
     ("pids.limit", "pids", {"limit": -1}, ("pids", "pids.max", "max"), ("pids.max", "max")),
-    ("network.classID", "network", {"classID": 1048577}, ("net_cls", "net_cls.classid", "1048577"), None),
-    (
-        "network.priorities[]",
-        "network",
-        {"priorities": [{"name": "lo", "priority": 5}]},
-        ("net_prio", "net_prio.ifpriomap", "lo 5"),
-        None,
-    ),
     (
         "blockIO.weight",
         "blockIO",
@@ -126,6 +119,24 @@ def needs_file(case: tuple[str, str, str] | None, v2: tuple[str, str] | None) ->
             listed = stream.read()
     if v2 is None or controller not in listed.split():
         lacks(f"the controller {controller}")
+
+
+@row("linux.resources.network.{name}")
+@pytest.mark.parametrize(
+    ("name", "value", "file", "text"),
+    [
+        ("classID", 1048577, "net_cls.classid", "1048577"),
+        ("priorities[]", [{"name": "lo", "priority": 5}], "net_prio.ifpriomap", "lo 5"),
+    ],
+)
+def test_network(box: Box, name: str, value: Json, file: str, text: str) -> None:
+    view = support.VIEWS["v1-net"]
+    if support.run(*view, "true").status != 0:
+        lacks(f"the controller {file.partition('.')[0]}")
+    box.view = "v1-net"
+    one = box.set(f"{R}.network", {name.removesuffix("[]"): value}).up()
+    path = f"/sys/fs/cgroup/{file.partition('.')[0]}/{one.id}/{file}"
+    assert text in support.run(*view, "cat", path).ok().out.splitlines()
 
 
 @row("linux.resources.{name}")

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import support
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from containers import BundleFactory, Container, ContainerFactory
-    from support import Spec
+    from support import Json, Spec
 
 pytestmark = pytest.mark.root
 
@@ -151,3 +153,45 @@ def test_bad_intervals(container: ContainerFactory, bundle: BundleFactory) -> No
     one = container(bundle("probe", "/bin/probe", "ids"))
     one.pyrunc("events", "--interval", "5", "nobody").fails('invalid value "5" for flag -interval')
     one.pyrunc("events", "--interval=0s", "nobody").fails("duration interval must be greater than 0")
+
+
+def same_words(ours: Json, theirs: Json, path: str = "") -> None:
+    """Every word of runc's document that is in ours is of the same kind, in the same order."""
+    assert type(ours) is type(theirs), path
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        assert [key for key in ours if key in theirs] == [key for key in theirs if key in ours], path
+        # What is 0 is left out, by both; of these runc is alone with none.
+        alone = (
+            set(theirs)
+            - set(ours)
+            - {"cache", "usage", "max"}
+            - {key for key in theirs if "Recursive" in key}
+        )
+        assert not alone, f"{path}: {alone}"
+        for key in set(ours) & set(theirs):
+            same_words(ours[key], theirs[key], f"{path}.{key}")
+
+
+def test_as_runc_says_it(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """The same container under both: the same words in the same order, and the same limits."""
+    runc = support.needs_program("runc")
+    documents = []
+    for command in ([support.PYRUNC], [runc]):
+        what = bundle("probe", "/bin/probe", "pause")
+        what.mapping("linux", "resources")["memory"] = {"limit": LIMIT, "swap": LIMIT + (1 << 20)}
+        what.mapping("linux", "resources")["pids"] = {"limit": 17}
+        what.mapping("linux", "resources")["cpu"] = {"quota": 50000, "period": 100000}
+        one = container(what, command=command).up()
+        event = one.pyrunc("events", "--stats", one.id).ok().json()
+        assert isinstance(event, dict)
+        assert isinstance(event["data"], dict)
+        documents.append(event["data"])
+        one.delete("--force").ok()
+    ours, theirs = documents
+    same_words(ours, theirs)
+    for key in ("cpuset", "hugetlb", "intel_rdt", "network_interfaces"):
+        assert ours[key] == theirs[key]
+    for kind in ("usage", "swap", "kernel", "kernelTCP"):
+        memory = [document["memory"] for document in documents]
+        limits = [entry[kind]["limit"] for entry in memory]  # type: ignore[call-overload, index]  # objects all
+        assert limits[0] == limits[1], kind
