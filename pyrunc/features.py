@@ -8,6 +8,7 @@ answer (features.md: it is not about the host).
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 from pyrunc import (
@@ -24,6 +25,7 @@ from pyrunc import (
     seccomp,
     wire,
 )
+from pyrunc.cgroups import unit
 from pyrunc.cgroups.resources import TABLE as RESOURCES
 
 TYPE_CHECKING = False
@@ -31,11 +33,23 @@ if TYPE_CHECKING:
     Json = dict[str, object]
 
 _OLDEST_SPEC = "1.0.0"
+_CRIU_ANNOTATION = "org.criu.config"
 
 
 def _built(*steps: str) -> bool:
     """Whether the rules let this property of the configuration through."""
     return steps not in rules.NOT_YET
+
+
+def _part(name: str) -> bool:
+    """Whether there is code for this kind of control groups."""
+    return importlib.util.find_spec(f"pyrunc.cgroups.{name}") is not None
+
+
+def _unsafe_annotations() -> list[str]:
+    """Prefixes of the annotations that change what is done, and not only what is said."""
+    known = [unit.ANNOTATION, plan_process.KEEP_GROUPS, mounts.CONTEXT_ANNOTATION]
+    return known if "checkpoint" in options.NOT_YET else [*known, _CRIU_ANNOTATION]
 
 
 def _mount_options() -> list[str]:
@@ -64,10 +78,10 @@ def _linux() -> Json:
         "namespaces": sorted(host.NAMESPACE_FILES),
         "capabilities": list(capabilities.NAMES),
         "cgroup": {
-            "v1": True,
-            "v2": True,
-            "systemd": True,
-            "systemdUser": True,
+            "v1": _part("v1"),
+            "v2": _part("v2"),
+            "systemd": _part("systemd"),
+            "systemdUser": _part("systemd"),
             "rdma": "rdma{}" in resources,
         },
         "seccomp": _seccomp(),
@@ -100,14 +114,7 @@ def document() -> Json:
         "mountOptions": _mount_options(),
         "linux": _linux(),
         "annotations": annotations,
-        # "bundle" came from older runcs, as a label of their own.
-        "potentiallyUnsafeConfigAnnotations": [
-            "bundle",
-            "org.systemd.property.",
-            "org.criu.config",
-            plan_process.KEEP_GROUPS,
-            mounts.CONTEXT_ANNOTATION,
-        ],
+        "potentiallyUnsafeConfigAnnotations": _unsafe_annotations(),
     }
 
 

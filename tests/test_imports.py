@@ -154,7 +154,7 @@ ALLOWED_AT_TOP = {
 # Off the path of create, start, state, kill, delete, run and exec: these may load what they like.
 OFF_THE_HOT_PATH = {
     "pyrunc.explain": {"json"},
-    "pyrunc.features": {"json"},
+    "pyrunc.features": {"importlib.util", "json"},
     "pyrunc.jsonslow": {"json"},
     "pyrunc.network": {
         *("contextlib", "functools", "socket", "struct"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Property = tuple[str, str, object]  # name, D-Bus signature, value
 
 _PATH = "$.linux.cgroupsPath"
-_ANNOTATION = "org.systemd.property."
+ANNOTATION = "org.systemd.property."
 _UNLIMITED = (1 << 64) - 1
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _UNIT_CHARACTERS = frozenset(_LETTERS + "0123456789:-_.\\@")
@@ -121,9 +121,9 @@ def from_annotations(annotations: Mapping[str, str]) -> list[Property]:
     """
     found: list[Property] = []
     for key, text in annotations.items():
-        if not key.startswith(_ANNOTATION):
+        if not key.startswith(ANNOTATION):
             continue
-        name, path = key.removeprefix(_ANNOTATION), f"$.annotations['{key}']"
+        name, path = key.removeprefix(ANNOTATION), f"$.annotations['{key}']"
         if len(name) < 3 or not _PROPERTY_CHARACTERS.issuperset(name):
             raise ConfigError(f"'{name}' is no name of a property", path=path)
         signature, value = variants.parse(text, path)
