@@ -53,7 +53,9 @@ def lookup(program: str, error: int) -> str:
             if "/" in program
             else f'exec: "{program}": executable file not found in $PATH'
         )
-    return f'exec: "{program}": {strerror(error)}'
+    # Engines know execve's own word for it, not all of them the better one.
+    reason = "permission denied (is a directory)" if error == errno.EISDIR else strerror(error)
+    return f'exec: "{program}": {reason}'
 
 
 def hook(kind: str, index: int, path: str, status: int, output: str) -> str:

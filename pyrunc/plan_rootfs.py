@@ -339,9 +339,13 @@ def _devices(job: Job) -> None:
     """config-linux.md "Devices" and "Default Devices"; runtime-linux.md "Dev symbolic links"."""
     add = job.plan.add
     bind = DEVICE_FLAG_BIND if job.in_userns else 0
+    link, ptmx = devices.PTMX
     listed = set()
     for index, device in enumerate(job.linux.get("devices") or ()):
         listed.add(_target(device["path"]))
+        if _target(device["path"]) == ptmx:
+            # Privileged containers list all of the host's devices, and the host's is the one that this must not be.
+            continue
         mode = devices.mode(device["type"], device.get("fileMode"))
         major, minor = device.get("major") or 0, device.get("minor") or 0
         owner = device.get("uid") or 0, device.get("gid") or 0
@@ -366,10 +370,8 @@ def _devices(job: Job) -> None:
                 path="$.linux.devices",
                 why=why,
             )
-    text, path = devices.PTMX
-    if path not in listed:
-        why = 'config-linux.md, Default Devices: "a bind-mount or symlink of the container\'s /dev/pts/ptmx"'
-        add("SYMLINK", text, path, 0, path="$.linux.devices", why=why)
+    why = 'config-linux.md, Default Devices: "a bind-mount or symlink of the container\'s /dev/pts/ptmx"'
+    add("SYMLINK", link, ptmx, 0, path="$.linux.devices", why=why)
     for text, path in devices.LINKS:
         why = 'runtime-linux.md: "MUST ... if the source file exists after processing mounts"'
         add("SYMLINK", text, path, 1, path="$.mounts", why=why)

@@ -12,6 +12,7 @@ import pytest
 
 import support
 from engines.area import Area
+from engines.containerd import Containerd
 from engines.scenario import BASE, OURS, RUNTIMES, Row, Seen, store
 
 if TYPE_CHECKING:
@@ -65,6 +66,20 @@ def seen(area: Area, request: pytest.FixtureRequest) -> Iterator[Seen]:
     replacements = {area.runtime: "RUNTIME", area.directory: "AREA", area.name: "ENGINE"}
     yield Seen(area.runtime_name, replacements)
     assert len(area.calls()) > before, f"{area.runtime_name} was never called"
+
+
+@pytest.fixture(scope="module")
+def containerd_daemon(area: Area) -> Containerd:
+    """One containerd for the tests of a module; it ends with the area."""
+    return Containerd(area)
+
+
+@pytest.fixture
+def ctd(containerd_daemon: Containerd) -> Iterator[Containerd]:
+    """That containerd, without containers of earlier tests."""
+    yield containerd_daemon
+    left = list(containerd_daemon.forget())
+    assert not left, f"containerd cannot remove {left}"
 
 
 def _title(item: pytest.Function) -> str:

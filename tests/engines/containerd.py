@@ -122,6 +122,23 @@ class Containerd:
             lambda: self.status(identity) == status, f"container {identity} {status}", timeout=timeout
         )
 
+    def exec(self, identity: str, *argv: str, options: tuple[str, ...] = ()) -> support.Result:
+        """`ctr task exec` of a program to its end."""
+        name = f"e{next(self._numbers)}"
+        return self.ctr("task", "exec", "--exec-id", name, *options, identity, *argv)
+
+    def pid(self, identity: str) -> int:
+        """The pid of a container's first process, as `ctr task ls` has it."""
+        for line in self.ctr("task", "ls").ok().out.splitlines():
+            words = line.split()
+            if words[0] == identity:
+                return int(words[1])
+        raise AssertionError(f"no task {identity}")
+
+    def left(self) -> list[str]:
+        """Cgroups that containers of this containerd have left behind."""
+        return [path for path in self.area.cgroups() if not path.endswith(self.area.name)]
+
     def forget(self) -> Iterator[str]:
         """Remove whatever is still there; what a test should have removed but did not comes out."""
         for identity in self._ids:
@@ -130,3 +147,5 @@ class Containerd:
             if self.status(identity):
                 yield f"task {identity}"
         self._ids.clear()
+        # The same test then has the same names with every runtime.
+        self._numbers = itertools.count(1)

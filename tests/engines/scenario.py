@@ -7,10 +7,13 @@ improvement: `@pytest.mark.improvement("run.err", "names the line of the configu
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
 from typing import TYPE_CHECKING
+
+import pytest
 
 import support
 
@@ -23,6 +26,13 @@ RUNTIMES = (BASE, OURS)
 ROWS = os.path.join(support.PROJECT, "build/engines")
 SAME = "same"
 DIFFERENT = "not explained"
+
+
+# For scenarios that end in a refusal noted as "run" or "exec".
+WORDS = pytest.mark.improvement(
+    "run.message", "the message names the property of the configuration, not the runtime's own steps"
+)
+EXEC_WORDS = pytest.mark.improvement("exec.message", WORDS.args[1])
 
 
 class Seen:
@@ -43,6 +53,7 @@ class Seen:
         for old, new in self._replacements.items():
             text = text.replace(old, new)
         text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", "TIME", text)
+        text = re.sub(r"/snapshots/\d+/", "/snapshots/N/", text)
         return re.sub(r"\b[0-9a-f]{64}\b", "HEX", text)
 
     def value(self, name: str, value: support.Json) -> None:
@@ -70,6 +81,19 @@ class Seen:
             self.value(f"{name}.err", result.err)
         return result
 
+    def refusal(self, name: str, result: support.Result, *reasons: str) -> support.Result:
+        """Note a command that must fail: the reasons must be in its message, whose other words may be explained.
+
+        `name.message` may be an improvement (see WORDS), `name.reasons` cannot.
+        """
+        assert result.status != 0, result
+        for reason in reasons:
+            assert reason in result.err, result
+        self.command(name, result, err=False)
+        self.value(f"{name}.reasons", list(reasons))
+        self.value(f"{name}.message", result.err)
+        return result
+
 
 class Row:
     """One scenario in the table: a title, what either runtime showed, and the verdict."""
@@ -86,16 +110,19 @@ class Row:
 
     def unexplained(self, improvements: Mapping[str, str]) -> list[str]:
         """What is wrong: differences without an explanation, explanations without a difference."""
-        found = [
-            f"{name}: {BASE} {self.base.get(name)!r}, {OURS} {self.ours.get(name)!r}"
-            for name in self.different
-            if name not in improvements
-        ]
+        found = [self._difference(name) for name in self.different if name not in improvements]
         found += [
             f"{name}: said to be an improvement, but the same"
             for name in set(improvements) - set(self.different)
         ]
         return found
+
+    def _difference(self, name: str) -> str:
+        base, ours = self.base.get(name), self.ours.get(name)
+        if isinstance(base, str) and isinstance(ours, str) and base.count("\n") > 1:
+            lines = difflib.unified_diff(base.splitlines(), ours.splitlines(), BASE, OURS, n=0, lineterm="")
+            return "\n".join([f"{name}:", *lines])
+        return f"{name}: {BASE} {base!r}, {OURS} {ours!r}"
 
     def document(self, improvements: Mapping[str, str]) -> support.Spec:
         """The row as it is stored."""

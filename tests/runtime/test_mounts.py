@@ -213,6 +213,13 @@ def test_terminals_of_the_container_are_its_own(container: ContainerFactory, bun
     assert (found.all("entry"), found["readlink"]) == (["ptmx"], "pts/ptmx")
 
 
+def test_ptmx_is_never_a_node_of_its_own(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """Engines list all of the host's devices for a privileged container; /dev/ptmx stays a link to the container's."""
+    what = bundle("probe")
+    what.list_of("linux", "devices").append({"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2})
+    assert facts(container, what, "readlink", "/dev/ptmx")["readlink"] == "pts/ptmx"
+
+
 @pytest.mark.parametrize("target", ["/m", "/dev"])
 def test_a_read_only_tmpfs(container: ContainerFactory, bundle: BundleFactory, target: str) -> None:
     """Read-only in the end: devices and mount points of later entries were made in it all the same."""

@@ -1,0 +1,62 @@
+"""What a program can see of the container around it, told by a shell of busybox, for any engine."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import support
+    from engines.scenario import Seen
+
+SCRIPT = """
+cd /proc/self
+echo == identity; grep -E '^(Uid|Gid|Groups|Umask)' status
+echo == privileges; grep -E '^(Cap|NoNew|Seccomp:)' status; cat attr/current 2>/dev/null
+echo == signals; grep -E '^(SigPnd|ShdPnd|SigBlk|SigIgn|SigCgt)' status
+echo == cgroup; cat cgroup
+echo == limits; cat limits oom_score_adj
+echo == maps; cat uid_map gid_map
+echo == mounts; mount
+echo == environment; env | sort
+echo == names; hostname; cat /proc/sys/kernel/domainname; pwd
+echo == devices; find /dev ! -type d -exec ls -ld '{}' ';' | sed 's/  *[A-Z][a-z][a-z]  *[0-9]* .*:[0-9][0-9]//' | sort
+echo == descriptors; for f in fd/*; do readlink $f; done
+echo == process; echo pid $$
+echo == network; ip -o link | wc -l
+echo == resources; cd /sys/fs/cgroup
+cat memory/memory.limit_in_bytes cpu/cpu.shares cpu/cpu.cfs_quota_us pids/pids.max
+cat memory.max cpu.max cpu.weight pids.max
+echo == writable; touch /new && echo root; touch /tmp/new && echo tmp
+echo x >/proc/sys/kernel/domainname && echo sysctl
+touch /sys/new && echo sys
+echo == masked; head -c 1 /proc/kcore | wc -c; head -c 1 /proc/keys | wc -c; ls /sys/firmware | wc -l
+echo == leaves; unshare -m true && echo unshare; mkdir /tmp/m && mount -t tmpfs none /tmp/m && echo mount
+true
+"""
+COMMAND = ("sh", "-c", f"({SCRIPT}) 2>&1")
+# What hides a path is no file system of the configuration's.
+_COVER = re.compile(
+    r" on (/proc/(acpi|asound|kcore|keys|latency_stats|sched_debug|scsi|timer\w+)|/sys/[\w/]+) type (dev)?tmpfs "
+)
+COVERS = pytest.mark.improvement(
+    "run.covers",
+    "masked directories are also nosuid, nodev and noexec; masked files are the host's /dev/null, not one of the image",
+)
+
+
+def note(seen: Seen, result: support.Result, name: str = "run") -> dict[str, str]:
+    """Note every section of what a program said, each under its name; the sections."""
+    found: dict[str, str] = {}
+    for part in seen.command(name, result, out=False).out.split("== ")[1:]:
+        title, _, text = part.partition("\n")
+        found[title] = re.sub(r"(pipe|socket):\[\d+\]", r"\1", text)
+    # The default devices come in any order.
+    lines = sorted(found["mounts"].splitlines())
+    found["mounts"] = "".join(f"{line}\n" for line in lines if not _COVER.search(line))
+    found["covers"] = "".join(f"{line}\n" for line in lines if _COVER.search(line))
+    for title, text in found.items():
+        seen.value(f"{name}.{title}", text)
+    return found
