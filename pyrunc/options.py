@@ -79,7 +79,8 @@ class Command:
         self.stops = stops
 
 
-_CREATE = (_BUNDLE, _CONSOLE, _PIDFD, _PID_FILE, _NO_PIVOT, _KEYRING, _FDS)
+_RECORD: Option = ("record-exit", "", "switch", "let a small process keep the exit status for a later wait")
+_CREATE = (_BUNDLE, _CONSOLE, _PIDFD, _PID_FILE, _NO_PIVOT, _KEYRING, _FDS, _RECORD)
 _CRIU: tuple[Option, ...] = (
     ("image-path", "", "text", "directory of the image files"),
     ("work-path", "", "text", "directory of work files and logs"),

@@ -87,10 +87,11 @@ class ProcessOptions(_Request):
 
 
 class CreateOptions(ProcessOptions):
-    """Options of create."""
+    """Options of create. `record_exit`: a small process stays and keeps the exit status for a later wait."""
 
     no_pivot: bool = False
     no_new_keyring: bool = False
+    record_exit: bool = False
 
 
 class RunOptions(CreateOptions):

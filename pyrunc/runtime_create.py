@@ -294,6 +294,10 @@ def _start_init(attempt: _Attempt, manager: Manager, the_plan: plan.Plan) -> lau
 def _publish(attempt: _Attempt, init: launch.Init, options: CreateOptions) -> None:
     """The container is created: tell whoever wants to know, and let init wait for start."""
     directory = attempt.directory
+    if options.record_exit:
+        from pyrunc import recorder
+
+        recorder.start(directory, init.pidfd)
     if options.pidfd_socket:
         console.send_fd(options.pidfd_socket, init.pidfd, b"standard", "--pidfd-socket")
     if options.pid_file:

@@ -1,8 +1,8 @@
 """wait: the exit status of a container that another process than its parent asks for. pidfd_open(2), ioctl_pidfd(2).
 
 Who has a pidfd from before the end learns the status from it once the parent has collected init (Linux 6.15). Until
-then, and on older kernels, /proc tells it of a process that is dead and not collected. Imported by runtime for this
-verb only; raises PyruncError.
+then, and on older kernels, /proc tells it of a process that is dead and not collected. Of one that is gone the
+recorder has kept it, where create was asked for one. Imported by runtime for this verb only; raises PyruncError.
 """
 
 from __future__ import annotations
@@ -33,15 +33,25 @@ def wait(ctx: Context, container_id: str) -> int:
         raise StateError("cannot wait for a container that is still being created")
     pidfd = _open(found)
     if pidfd < 0:
+        status = _recorded(ctx, container_id)
+    else:
+        try:
+            status = _status(found, pidfd)
+        finally:
+            os.close(pidfd)
+    return 128 + (status & 0x7F) if status & 0x7F else status >> 8
+
+
+def _recorded(ctx: Context, container_id: str) -> int:
+    from pyrunc import recorder
+
+    status = recorder.recorded(f"{ctx.root}/{container_id}")
+    if status is None:
         raise StateError(
             f"the exit status of container '{container_id}' is not known: it ended before",
-            hint="call wait while the container is created or running",
+            hint="call wait while the container is created or running, or create it with --record-exit",
         )
-    try:
-        status = _status(found, pidfd)
-    finally:
-        os.close(pidfd)
-    return 128 + (status & 0x7F) if status & 0x7F else status >> 8
+    return status
 
 
 def _open(found: Container) -> int:

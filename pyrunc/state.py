@@ -22,8 +22,10 @@ CONFIG = "config.json"
 STATE = "state"
 CREATING = "state.creating"
 FIFO = "exec.fifo"
+EXIT = "exit"
 LOCK_SECONDS = 10.0
 _MAKE_TRIES = 100
+_REMOVE_TRIES = 5
 # Stands for the pid of whoever feeds a hook: init replaces this byte, which no JSON text holds, by its own pid.
 OWN_PID = -1
 _OWN_PID_MARK = b"\x01"
@@ -241,12 +243,22 @@ class StateDir:
 
     def remove(self) -> None:
         """Remove the directory, the plain files in it and the empty directory of notify (nothing else is there)."""
-        for name in os.listdir(self.fd):
+        for attempt in range(_REMOVE_TRIES):
+            for name in os.listdir(self.fd):
+                try:
+                    os.unlink(name, dir_fd=self.fd)
+                except IsADirectoryError:
+                    os.rmdir(name, dir_fd=self.fd)
+                except FileNotFoundError:
+                    continue  # the recorder has renamed it
             try:
-                os.unlink(name, dir_fd=self.fd)
-            except IsADirectoryError:
-                os.rmdir(name, dir_fd=self.fd)
-        os.rmdir(self.path)
+                os.rmdir(self.path)
+            except OSError as error:
+                # A recorder may have put its note in just now.
+                if error.errno != errno.ENOTEMPTY or attempt == _REMOVE_TRIES - 1:
+                    raise
+            else:
+                return
 
     def lock(self) -> bool:
         """Take the lock of a directory that look() opened; False when it is not the one of its name any more.

@@ -70,6 +70,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.network",
             "pyrunc.notify",
             "pyrunc.rdt",
+            "pyrunc.recorder",
             "pyrunc.seccomp",
             "pyrunc.state",
             "pyrunc.usermaps",
@@ -120,6 +121,7 @@ SAME_ROOM = {
     ("pyrunc.cgroups.v1", "pyrunc.cgroups.files"),
     ("pyrunc.cgroups.v2", "pyrunc.cgroups.files"),
     ("pyrunc.cgroups.v2", "pyrunc.cgroups.v1"),
+    ("pyrunc.recorder", "pyrunc.state"),
 }
 
 # Outside libraries: the one module that owns each, and whether it may load it with itself.

@@ -30,7 +30,8 @@ def test_one_version_everywhere() -> None:
 
 def test_programs_are_static() -> None:
     """init runs where no library is, the command must be up in half a millisecond: neither names a loader."""
-    for path in (os.path.join(support.PACKAGE, "init"), support.PYRUNC):
+    installed = (os.path.join(support.PACKAGE, name) for name in ("init", "recorder"))
+    for path in (*installed, support.PYRUNC):
         with open(path, "rb") as stream:
             content = stream.read()
         assert content[:4] == b"\x7fELF"
@@ -90,7 +91,7 @@ def test_sdist_builds_the_wheel(scratch: str) -> None:
     assert {name for name in inside if name.endswith(".py")} == {
         name for name in tracked if name.startswith("pyrunc/") and name.endswith(".py")
     }
-    programs = {"pyrunc/init", f"pyrunc-{__version__}.data/scripts/pyrunc"}
+    programs = {"pyrunc/init", "pyrunc/recorder", f"pyrunc-{__version__}.data/scripts/pyrunc"}
     assert programs | {"pyrunc/_shim.abi3.so"} <= set(inside)
     assert all(inside[name] == 0o755 for name in programs)
 

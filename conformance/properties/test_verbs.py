@@ -152,6 +152,16 @@ def test_create_switches(box: Box, option: str) -> None:
     box.container().run(option).ok()
 
 
+@row("create --record-exit")
+def test_record_exit(box: Box) -> None:
+    one = box.container()
+    one.bundle.probe("exit", "7").write()
+    one.create("--record-exit").ok()
+    one.start().ok()
+    assert one.wait() == 7
+    assert one.pyrunc("wait", one.id).ok().out == "7\n"
+
+
 @row("create --preserve-fds")
 def test_preserve_fds(box: Box) -> None:
     one = box.container()

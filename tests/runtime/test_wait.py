@@ -112,6 +112,78 @@ def test_after_its_end(created: Container) -> None:
     )
 
 
+def recorders() -> list[int]:
+    """Those that run now: children of ours, as we adopt orphans."""
+    found = []
+    for pid in support.children():
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            if file.read().startswith(b"pyrunc-recorder"):
+                found.append(pid)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "signal_name", "status"), [(["exit", "7"], "", 7), (["pause"], "KILL", 137)]
+)
+def test_a_recorded_status(
+    container: ContainerFactory, bundle: BundleFactory, words: list[str], signal_name: str, status: int
+) -> None:
+    """Known for as long as the container is there, though the process is long gone."""
+    one = container(bundle("probe").probe(*words))
+    one.create("--record-exit").ok()
+    (recorder,) = recorders()
+    one.start().ok()
+    if signal_name:
+        one.kill(signal_name).ok()
+    one.wait()
+    for _ in range(2):
+        assert one.pyrunc("wait", one.id).ok().out == f"{status}\n"
+    assert support.wait_for_exit(recorder) == 0
+    assert one.pyrunc("wait", one.id).ok().out == f"{status}\n"
+    one.delete().ok()
+    assert not os.path.lexists(os.path.join(one.root, one.id))
+
+
+def test_a_recorder_holds_nothing(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """Neither the lock nor the standard output of its caller; a session of its own keeps terminals' signals away."""
+    one = container(bundle("probe").probe("pause"))
+    one.create("--record-exit").ok()
+    (recorder,) = recorders()
+    there = {os.readlink(f"/proc/{recorder}/fd/{fd}") for fd in os.listdir(f"/proc/{recorder}/fd")}
+    assert there - {"anon_inode:[pidfd]"} == {"/dev/null", os.path.join(one.root, one.id)}
+    assert os.getsid(recorder) == recorder
+    assert os.readlink(f"/proc/{recorder}/cwd") == "/"
+    one.start().ok()
+    one.delete("--force").ok()
+    one.wait()
+    # Its container is deleted: there is nowhere left to write to.
+    assert support.wait_for_exit(recorder) in (0, 1)
+
+
+def test_a_recorder_that_was_killed(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """Then the status is not known, and wait says so in the end."""
+    one = container(bundle("probe").probe("pause"))
+    one.create("--record-exit").ok()
+    (recorder,) = recorders()
+    os.kill(recorder, signal.SIGKILL)
+    support.wait_for_exit(recorder)
+    one.start().ok()
+    one.kill("KILL").ok()
+    one.wait()
+    one.pyrunc("wait", one.id).fails("is not known: it ended before", "--record-exit")
+
+
+def test_a_recorder_of_what_is_never_created(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str
+) -> None:
+    """A create that fails behind it leaves neither it nor its file."""
+    one = container(bundle("probe").probe("pause"))
+    one.pid_file = os.path.join(scratch, "no", "such", "directory")
+    one.create("--record-exit").fails("no such file or directory")
+    support.wait_until(lambda: recorders() == [], "the end of the recorder")
+    assert not os.path.lexists(os.path.join(one.root, one.id))
+
+
 def test_unknown(created: Container) -> None:
     created.pyrunc("wait", "other").fails("container does not exist")
 

@@ -175,7 +175,7 @@ def test_every_option_of_run_reaches_the_request(runtime: _FakeRuntime) -> None:
     """No option is parsed and forgotten."""
     main(
         "--root /r run -b /b --console-socket c --pidfd-socket p --pid-file /f --no-pivot --no-new-keyring "
-        "--preserve-fds 3 -d --keep --no-subreaper c1"
+        "--preserve-fds 3 -d --keep --no-subreaper --record-exit c1"
     )
     assert values(runtime.request) == {
         "console_socket": "c",
@@ -187,6 +187,7 @@ def test_every_option_of_run_reaches_the_request(runtime: _FakeRuntime) -> None:
         "detach": True,
         "keep": True,
         "no_subreaper": True,
+        "record_exit": True,
     }
 
 
