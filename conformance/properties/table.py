@@ -19,7 +19,7 @@ import tempfile
 # What other hosts have, and this table may do without. A reason begins with one of these.
 LACKS = (
     *("AppArmor", "SELinux", "apparmor", "selinux"),
-    *("a disk with the scheduler bfq", "an RDMA device", "dummy network interfaces", "resctrl"),
+    *("a disk with the scheduler bfq", "an RDMA device", "veth network interfaces", "resctrl"),
     *("the controller net_cls", "the controller net_prio", "the kernel's blkio.leaf_weight"),
 )
 # Rows that pyrunc is known to fail, and why. One that passes nevertheless is to be taken out.

@@ -216,21 +216,21 @@ def test_default_devices(box: Box, name: str) -> None:
 
 
 @pytest.fixture
-def dummy() -> Iterator[str]:
-    """A dummy interface with an address, taken away again wherever it is by then."""
-    name = f"pd{os.getpid()}"
-    if support.run("ip", "link", "add", name, "type", "dummy").status != 0:
-        lacks("dummy network interfaces")
+def device() -> Iterator[str]:
+    """One end of a veth pair, with an address; it goes with the other end, wherever it is by then."""
+    name, other = f"pd{os.getpid()}", f"po{os.getpid()}"
+    if support.run("ip", "link", "add", name, "type", "veth", "peer", "name", other).status != 0:
+        lacks("veth network interfaces")
     support.run("ip", "addr", "add", "192.0.2.7/24", "dev", name).ok()
     yield name
-    support.run("ip", "link", "del", name)
+    support.run("ip", "link", "del", other)
 
 
 @row("linux.netDevices{}.name")
 @pytest.mark.parametrize("name", [None, "moved0"])
-def test_net_device(box: Box, dummy: str, name: str | None) -> None:
-    box.set("linux.netDevices", {dummy: {} if name is None else {"name": name}})
-    assert f"net {name or dummy} up" in box.facts("net").text.splitlines()
+def test_net_device(box: Box, device: str, name: str | None) -> None:
+    box.set("linux.netDevices", {device: {} if name is None else {"name": name}})
+    assert f"net {name or device} up" in box.facts("net").text.splitlines()
 
 
 @row("linux.netDevices{}: a missing one is an error")
@@ -239,9 +239,9 @@ def test_missing_net_device(box: Box) -> None:
 
 
 @row("linux.netDevices{}: need a network namespace")
-def test_net_device_without_namespace(box: Box, dummy: str) -> None:
+def test_net_device_without_namespace(box: Box, device: str) -> None:
     box.bundle.without_namespace("network")
-    box.set("linux.netDevices", {dummy: {}}).refused()
+    box.set("linux.netDevices", {device: {}}).refused()
 
 
 # --- Paths, sysctls and the rest --------------------------------------------------------------------------------------
