@@ -47,7 +47,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """A row is as good as the worst of its tests, set-up and clean-up included."""
     report = yield
     verdict = {"passed": "pass", "skipped": "skip", "failed": "fail"}[report.outcome]
-    for name in _rows(item):
+    names = _rows(item)
+    if not names and verdict == "fail":
+        # What watches over the table belongs to no row, but must not fail unseen.
+        names = [f"the table itself: {item.name}"]
+    for name in names:
         before, reason = _verdicts.get(name, ("pass", ""))
         if _ORDER.index(verdict) > _ORDER.index(before):
             before, reason = verdict, _reason(report)
