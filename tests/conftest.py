@@ -22,6 +22,7 @@ from fixtures import (
 )
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Generator
     from types import FrameType
 
@@ -47,6 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--engines", action="store_true", help="also run the tests that start containerd, podman and docker"
     )
+
+
+def pytest_ignore_collect(collection_path: pathlib.Path, config: pytest.Config) -> bool | None:
+    """Without the option, what the tests under engines import need not be there."""
+    return True if collection_path.name == _ENGINES and not config.getoption("--engines") else None
 
 
 def _room(item: pytest.Item) -> str:

@@ -24,6 +24,14 @@ set -e
 mount --make-rshared /
 for directory in /run /var/lib; do mount -t tmpfs -o mode=755 tmpfs $directory; done
 ip link set lo up
+mkdir /run/idle
+# A hierarchy that nobody has mounted any more but that did not end with its last mount, as happens when cgroups in it
+# end later: engines look for its mount and give up. One more mount and unmount ends it.
+while IFS=: read -r _ names _; do
+  [ -z "$names" ] || grep -q "cgroup rw.*,$names\\b" /proc/self/mountinfo ||
+    { mount -t cgroup -o "$names" none /run/idle && umount /run/idle; } || true
+done </proc/self/cgroup
+rmdir /run/idle
 echo ready
 exec sleep infinity
 """
@@ -62,6 +70,8 @@ class Area:
         assert self._holder.stdout is not None
         ready, _, _ = select.select([self._holder.stdout], [], [], 10)
         assert ready and self._holder.stdout.readline() == b"ready\n", "no namespaces"
+        # How the area's file systems are reached from outside.
+        self.root = f"/proc/{self._holder.pid}/root"
         self._mounts = self.mounts()
         self._namespaces = {self._namespace(self._holder.pid, kind) for kind in ("mnt", "net")}
         self.prefix = ["nsenter", "--target", str(self._holder.pid), "--mount", "--net", "--"]
@@ -137,6 +147,16 @@ class Area:
         except OSError:
             return False
 
+    def needs_mounted_cgroups(self) -> None:
+        """Skip where somebody else has v1 hierarchies that are not mounted here: engines then give up on figures."""
+        with open("/proc/self/cgroup", encoding="utf-8") as stream:
+            names = [line.split(":")[1] for line in stream]
+        with open(f"/proc/{self._holder.pid}/mountinfo", encoding="utf-8") as stream:
+            options = [line.split()[-1].split(",") for line in stream if " - cgroup " in line]
+        for name in filter(None, names):
+            mounted = any(set(name.split(",")) <= set(found) for found in options)
+            support.needs(mounted, f"a mount of the cgroup hierarchy '{name}'")
+
     def cgroups(self) -> list[str]:
         """The cgroups of the area, deepest first."""
         return support.find_cgroups(self.name)
@@ -151,6 +171,16 @@ class Area:
                 process.wait(timeout=10)
             log.close()
 
+    def _nobody(self) -> bool:
+        """Kill whoever is left, and reap: the first of a pid namespace ends only when all others in it are reaped."""
+        found = [pid for pid in self.processes() if not support.process_gone(pid)]
+        for pid in found:
+            _kill(pid)
+        for pid in support.children():
+            if support.process_gone(pid):
+                os.waitpid(pid, os.WNOHANG)
+        return not found
+
     def close(self, parents: Sequence[str] = ()) -> list[str]:
         """End everything; what was still there after the daemons had stopped.
 
@@ -159,10 +189,7 @@ class Area:
         """
         self._stop_daemons()
         left = [f"process {pid} {_command_line(pid)}" for pid in self.processes() if not _going(pid)]
-        for pid in self.processes():
-            _kill(pid)
-        for pid in self.processes():
-            support.wait_until(lambda pid=pid: support.process_gone(pid), f"the end of process {pid}")  # type: ignore[misc]
+        support.wait_until(self._nobody, "the end of all processes of the area", timeout=30)
         # The engine's own directory for all of its containers is nobody's leak, theirs in it would be.
         cgroups = self.cgroups()
         left += [f"cgroup {path}" for path in cgroups if not path.endswith(self.name)]

@@ -80,12 +80,26 @@ class Containerd:
         with open(area.path("cni", "10-tests.conflist"), "w", encoding="utf-8") as stream:
             json.dump(_NETWORK, stream)
         path = f"{area.directory}:{area.environment()['PATH']}"
-        self.process = area.daemon("containerd", "--config", config, env={"PATH": path})
-        support.wait_until(lambda: area.run("ctr", "version").status == 0, "containerd", timeout=60)
+        self._command = ("containerd", "--config", config)
+        self._environment = {"PATH": path}
+        self.process = area.daemon(*self._command, env=self._environment)
+        self._wait()
+        # The same socket, for clients that are not in the area.
+        self.socket = f"{area.root}/run/containerd/containerd.sock"
         image = make_image(area.path("busybox.tar"))
         self.ctr("image", "import", image).ok()
         for one in (image, make_pause(area.path("pause.tar"))):
             area.run("ctr", "--namespace", "k8s.io", "image", "import", one).ok()
+
+    def _wait(self) -> None:
+        support.wait_until(lambda: self.area.run("ctr", "version").status == 0, "containerd", timeout=60)
+
+    def restart(self) -> None:
+        """End containerd alone, as an update of its package does, and start it again."""
+        self.process.terminate()
+        self.process.wait(timeout=30)
+        self.process = self.area.daemon(*self._command, env=self._environment)
+        self._wait()
 
     def ctr(self, *argv: str, stdin: str = "", timeout: float = 60) -> support.Result:
         """Run `ctr` in the namespace of this area, which is also the parent cgroup of its containers."""

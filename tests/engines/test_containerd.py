@@ -164,6 +164,7 @@ def test_metrics(ctd: Containerd, seen: Seen) -> None:
     one = ctd.id()
     limit = 64 << 20
     ctd.start(one, "sleep", "1000", options=("--detach", "--memory-limit", str(limit))).ok()
+    ctd.area.needs_mounted_cgroups()
     # The shim has none before it has read the cgroups for the first time.
     support.wait_until(lambda: ctd.ctr("task", "metrics", one).status == 0, "metrics")
     table = ctd.ctr("task", "metrics", one).ok().out
