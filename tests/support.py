@@ -128,6 +128,22 @@ def cgroup_mounts() -> list[str]:
     return found
 
 
+def cgroup_of(pid: int) -> dict[str, str]:
+    """The path of a process in each hierarchy that is mounted here, by its controllers ("" is cgroup2).
+
+    The kernel keeps a hierarchy of v1 for as long as a dying cgroup of it is remembered, mounted or not: net_cls
+    is still in /proc/PID/cgroup after the view "v1-net" has gone.
+    """
+    mounted = {os.path.basename(mount) for mount in cgroup_mounts()}
+    found: dict[str, str] = {}
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8") as stream:
+        for line in stream:
+            _, controllers, path = line.rstrip("\n").split(":", 2)
+            if not controllers or controllers.removeprefix("name=") in mounted:
+                found[controllers] = path
+    return found
+
+
 def find_cgroups(needle: str) -> list[str]:
     """All cgroup directories with `needle` in their path, deepest first."""
     found: list[str] = []
