@@ -13,6 +13,7 @@ import pytest
 import support
 from engines.area import Area
 from engines.containerd import Containerd
+from engines.docker import Docker
 from engines.scenario import BASE, OURS, RUNTIMES, Row, Seen, store
 
 if TYPE_CHECKING:
@@ -80,6 +81,20 @@ def ctd(containerd_daemon: Containerd) -> Iterator[Containerd]:
     yield containerd_daemon
     left = list(containerd_daemon.forget())
     assert not left, f"containerd cannot remove {left}"
+
+
+@pytest.fixture(scope="module")
+def docker_daemon(area: Area) -> Docker:
+    """One dockerd for the tests of a module; it ends with the area."""
+    return Docker(area)
+
+
+@pytest.fixture
+def docker(docker_daemon: Docker) -> Iterator[Docker]:
+    """That dockerd, without containers of earlier tests."""
+    yield docker_daemon
+    left = list(docker_daemon.forget())
+    assert not left, f"docker cannot remove {left}"
 
 
 def _title(item: pytest.Function) -> str:

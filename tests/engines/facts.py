@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     import support
     from engines.scenario import Seen
 
+# Limits as files, of either version of cgroups; leaves the shell there.
+RESOURCES = """cd /sys/fs/cgroup
+cat memory/memory.limit_in_bytes cpu/cpu.shares cpu/cpu.cfs_quota_us pids/pids.max
+cat memory.max cpu.max cpu.weight pids.max
+"""
 SCRIPT = """
 cd /proc/self
 echo == identity; grep -E '^(Uid|Gid|Groups|Umask)' status
@@ -25,16 +30,14 @@ echo == names; hostname; cat /proc/sys/kernel/domainname; pwd
 echo == devices; find /dev ! -type d -exec ls -ld '{}' ';' | sed 's/  *[A-Z][a-z][a-z]  *[0-9]* .*:[0-9][0-9]//' | sort
 echo == descriptors; for f in fd/*; do readlink $f; done
 echo == network; ip -o link | wc -l
-echo == resources; cd /sys/fs/cgroup
-cat memory/memory.limit_in_bytes cpu/cpu.shares cpu/cpu.cfs_quota_us pids/pids.max
-cat memory.max cpu.max cpu.weight pids.max
+echo == resources; RESOURCES
 echo == writable; touch /new && echo root; touch /tmp/new && echo tmp
 echo x >/proc/sys/kernel/domainname && echo sysctl
 touch /sys/new && echo sys
 echo == masked; head -c 1 /proc/kcore | wc -c; head -c 1 /proc/keys | wc -c; ls /sys/firmware | wc -l
 echo == leaves; unshare -m true && echo unshare; mkdir /tmp/m && mount -t tmpfs none /tmp/m && echo mount
 true
-"""
+""".replace("RESOURCES", RESOURCES)
 COMMAND = ("sh", "-c", f"({SCRIPT}) 2>&1")
 # What hides a path is no file system of the configuration's.
 _COVER = re.compile(
@@ -53,7 +56,9 @@ def note(seen: Seen, result: support.Result, name: str = "run") -> dict[str, str
         title, _, text = part.partition("\n")
         found[title] = re.sub(r"(pipe|socket):\[\d+\]", r"\1", text)
     # The default devices come in any order.
-    lines = sorted(found["mounts"].splitlines())
+    # Of a hierarchy without a controller, a new mount and a bound one have other sources: only a name.
+    mounts = found["mounts"].replace("systemd on /sys/fs/cgroup", "cgroup on /sys/fs/cgroup")
+    lines = sorted(mounts.splitlines())
     found["mounts"] = "".join(f"{line}\n" for line in lines if not _COVER.search(line))
     found["covers"] = "".join(f"{line}\n" for line in lines if _COVER.search(line))
     for title, text in found.items():
