@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from engines.area import Area
 
-# deploy/ and the README have the middle part of it: the handler of that name, and the path of the runtime.
 _CONFIG = """version = 2
 root = "{directory}/root"
 state = "/run/containerd"
@@ -53,12 +52,9 @@ _NETWORK = {
         }
     ],
 }
-SNIPPET = """
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.pyrunc]
-  runtime_type = "io.containerd.runc.v2"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.pyrunc.options]
-    BinaryName = "/usr/local/sbin/pyrunc"
-"""
+# What users are given to copy is what runs here.
+with open(os.path.join(support.PROJECT, "deploy/containerd.toml"), encoding="utf-8") as _stream:
+    SNIPPET = _stream.read()
 
 
 class Containerd:
