@@ -161,6 +161,10 @@ class Area:
         """The cgroups of the area, deepest first."""
         return support.find_cgroups(self.name)
 
+    def container_cgroups(self) -> list[str]:
+        """The same but the engine's own: the directory for all of its containers, and podman's for its conmons."""
+        return [path for path in self.cgroups() if os.path.basename(path) not in {self.name, "conmon"}]
+
     def _stop_daemons(self) -> None:
         for process, log in reversed(self._daemons):
             process.terminate()
@@ -190,10 +194,8 @@ class Area:
         self._stop_daemons()
         left = [f"process {pid} {_command_line(pid)}" for pid in self.processes() if not _going(pid)]
         support.wait_until(self._nobody, "the end of all processes of the area", timeout=30)
-        # The engine's own directory for all of its containers is nobody's leak, theirs in it would be.
-        cgroups = self.cgroups()
-        left += [f"cgroup {path}" for path in cgroups if not path.endswith(self.name)]
-        support.remove_cgroups(cgroups)
+        left += [f"cgroup {path}" for path in self.container_cgroups()]
+        support.remove_cgroups(self.cgroups())
         support.remove_cgroups(
             sorted(
                 (

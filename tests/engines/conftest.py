@@ -12,13 +12,15 @@ import pytest
 
 import support
 from engines.area import Area
+from engines.client import Client
 from engines.containerd import Containerd
-from engines.docker import Docker
 from engines.scenario import BASE, OURS, RUNTIMES, Row, Seen, store
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+# Scenarios that several modules share; their assertions explain themselves like those of a test module.
+pytest.register_assert_rewrite("engines.life", "engines.options")
 # By the test without its parameter: what the user saw with runc, and the finished rows by engine.
 _BASE_VALUES = pytest.StashKey[dict[str, dict[str, support.Json]]]()
 _ROWS = pytest.StashKey[dict[str, dict[str, support.Spec]]]()
@@ -84,17 +86,19 @@ def ctd(containerd_daemon: Containerd) -> Iterator[Containerd]:
 
 
 @pytest.fixture(scope="module")
-def docker_daemon(area: Area) -> Docker:
-    """One dockerd for the tests of a module; it ends with the area."""
-    return Docker(area)
+def engine(area: Area, request: pytest.FixtureRequest) -> Client:
+    """The CLIENT of the module, one for all of its tests; a daemon ends with the area."""
+    made = request.module.CLIENT(area)
+    assert isinstance(made, Client)
+    return made
 
 
 @pytest.fixture
-def docker(docker_daemon: Docker) -> Iterator[Docker]:
-    """That dockerd, without containers of earlier tests."""
-    yield docker_daemon
-    left = list(docker_daemon.forget())
-    assert not left, f"docker cannot remove {left}"
+def client(engine: Client) -> Iterator[Client]:
+    """That one, without containers of earlier tests."""
+    yield engine
+    left = list(engine.forget())
+    assert not left, f"{engine.area.name} cannot remove {left}"
 
 
 def _title(item: pytest.Function) -> str:

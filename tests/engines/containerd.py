@@ -147,7 +147,7 @@ class Containerd:
 
     def left(self) -> list[str]:
         """Cgroups that containers of this containerd have left behind."""
-        return [path for path in self.area.cgroups() if not path.endswith(self.area.name)]
+        return self.area.container_cgroups()
 
     def forget(self) -> Iterator[str]:
         """Remove whatever is still there; what a test should have removed but did not comes out."""

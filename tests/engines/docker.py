@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import TYPE_CHECKING
 
 import support
-from engines.image import IMAGE, make_image
+from engines.client import Client
+from engines.image import make_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from engines.area import Area
 
 # dockerd keeps the name runc for the one in its PATH.
@@ -30,14 +28,12 @@ _OPTIONS = (
 )
 
 
-class Docker:
+class Docker(Client):
     """A running dockerd with the image of image.py; containers are children of the cgroup in the area's name."""
 
     def __init__(self, area: Area) -> None:
-        self.area = area
-        self._numbers = itertools.count(1)
-        self._names: list[str] = []
-        self._environment = {"PATH": _PATH, "DOCKER_CONFIG": area.path("client"), "DOCKER_BUILDKIT": "0"}
+        environment = {"PATH": _PATH, "DOCKER_CONFIG": area.path("client"), "DOCKER_BUILDKIT": "0"}
+        super().__init__(area, "docker", environment=environment)
         # dockerd's containerd makes a directory there.
         area.run("mount", "-t", "tmpfs", "tmpfs", "/opt").ok()
         config = area.path("daemon.json")
@@ -61,81 +57,14 @@ class Docker:
             *_OPTIONS,
         )
         self._start()
-        self.docker("load", "--quiet", "--input", make_image(area.path("busybox.tar"))).ok()
+        self.do("load", "--quiet", "--input", make_image(area.path("busybox.tar"))).ok()
 
     def _start(self) -> None:
         self.process = self.area.daemon(*self._command, env={"PATH": _PATH})
-        support.wait_until(lambda: self.docker("version").status == 0, "dockerd", timeout=60)
+        support.wait_until(lambda: self.do("version").status == 0, "dockerd", timeout=60)
 
     def restart(self) -> None:
         """End dockerd in order, which ends its containers, and start it again."""
         self.process.terminate()
         self.process.wait(timeout=30)
         self._start()
-
-    def docker(self, *argv: str, stdin: str = "", timeout: float = 60) -> support.Result:
-        """Run `docker` to its end."""
-        return self.area.run("docker", *argv, stdin=stdin, timeout=timeout, env=self._environment)
-
-    def typed(self, *argv: str) -> list[str]:
-        """The same as an argument list for a terminal."""
-        settings = [f"{name}={value}" for name, value in self._environment.items()]
-        return [*self.area.prefix, "env", *settings, "docker", *argv]
-
-    def name(self) -> str:
-        """A name for a container that forget() will remove."""
-        name = f"c{next(self._numbers)}"
-        self._names.append(name)
-        return name
-
-    def run(self, *argv: str, options: tuple[str, ...] = ("--rm",), timeout: float = 60) -> support.Result:
-        """`docker run` of a program to its end; options come before the image."""
-        return self._run(self.name(), options, argv, timeout)
-
-    def start(self, *argv: str, options: tuple[str, ...] = ()) -> str:
-        """`docker run --detach`; the name."""
-        name = self.name()
-        self._run(name, ("--detach", *options), argv).ok()
-        return name
-
-    def _run(
-        self, name: str, options: tuple[str, ...], argv: tuple[str, ...], timeout: float = 60
-    ) -> support.Result:
-        # Else it is a part of the id.
-        first = ("--name", name, "--hostname", "box")
-        return self.docker("run", *first, *options, IMAGE, *argv, timeout=timeout)
-
-    def inspect(self, name: str, field: str) -> str:
-        """One field of `docker inspect`, a template of Go's without braces."""
-        return self.docker("inspect", "--format", f"{{{{{field}}}}}", name).ok().out.strip()
-
-    def status(self, name: str) -> str:
-        """created, running, paused, restarting, exited."""
-        return self.inspect(name, ".State.Status")
-
-    def wait_status(self, name: str, status: str, timeout: float = 20) -> None:
-        """Wait until `docker inspect` says so."""
-        support.wait_until(
-            lambda: self.status(name) == status, f"container {name} {status}", timeout=timeout
-        )
-
-    def pid(self, name: str) -> int:
-        """The pid of the first process, 0 when there is none."""
-        return int(self.inspect(name, ".State.Pid"))
-
-    def outcome(self, name: str) -> str:
-        """How a container ended."""
-        return self.inspect(name, ".State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Error")
-
-    def left(self) -> list[str]:
-        """Cgroups that containers have left behind."""
-        return [path for path in self.area.cgroups() if not path.endswith(self.area.name)]
-
-    def forget(self) -> Iterator[str]:
-        """Remove whatever is still there; what cannot be removed comes out."""
-        if self._names:
-            self.docker("rm", "--force", "--volumes", *self._names)
-        yield from self.docker("ps", "--all", "--quiet", "--no-trunc").ok().out.split()
-        self._names.clear()
-        # The same test then has the same names with every runtime.
-        self._numbers = itertools.count(1)
