@@ -87,6 +87,17 @@ int container_kill(const char *root, const char *id, int signal, int flags, stru
 /* Remove what is left of a container, after ending it where that is asked for. flags: FORCE, NEEDS_HANDLED, KEEP. */
 int container_delete(const char *root, const char *id, int flags, struct container_error *error);
 
+/*
+ * 1 with PYRUNC_STRICT=1 in the environment. Where engines expect what the specification forbids, or forbade until it
+ * gave in, its letter then counts:
+ *     delete of a container that is created, not stopped, is an error (runtime.md, Delete)
+ *     prestart hooks run in `start`, as config.md has it up to version 1.0.2 and the OCI test suite still
+ *     an unknown capability is an error, likewise
+ *     what has no effect is an error: options of a file system on a bind mount, mountLabel without SELinux (runtime.md,
+ *     Create)
+ */
+int container_strict(void);
+
 /* "creating", "created", "running", "paused", "stopped" */
 const char *container_status_name(int status);
 

@@ -21,8 +21,8 @@ static const struct {
 	const char *word;
 	unsigned int verbs;
 } needs_table[] = {
-	{"startContainer", VERB_START}, {"poststart", VERB_START}, {"process", VERB_START},  {"notify", VERB_START},
-	{"poststop", VERB_DELETE},      {"intelRdt", VERB_DELETE}, {"systemd", VERB_DELETE},
+	{"prestart", VERB_START}, {"startContainer", VERB_START}, {"poststart", VERB_START}, {"process", VERB_START},
+	{"notify", VERB_START},   {"poststop", VERB_DELETE},      {"intelRdt", VERB_DELETE}, {"systemd", VERB_DELETE},
 };
 
 /* CONTAINER_NEEDS_PYTHON if a word concerns the verb; an unknown one concerns all. */
@@ -43,6 +43,13 @@ static int check_needs(const struct container *container, enum verb verb, int fl
 		at += length + (at[length] == ',');
 	}
 	return CONTAINER_OK;
+}
+
+int container_strict(void)
+{
+	const char *value = getenv("PYRUNC_STRICT");
+
+	return value && strcmp(value, "1") == 0;
 }
 
 /* Wait for a pidfd's process to end. */
@@ -306,7 +313,8 @@ static int delete_refusal(const struct container *container, struct container_er
 	enum container_status status = container_derive(container);
 
 	/* Ours is the lock: one that is creating lost its creator. One that is created may go (containerd needs it). */
-	if (status != CONTAINER_RUNNING && status != CONTAINER_PAUSED)
+	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING ||
+	    (status == CONTAINER_CREATED && !container_strict()))
 		return CONTAINER_OK;
 	container_fail(error, CONTAINER_BAD_STATE, "cannot delete container %s that is not stopped: %s", container->id,
 		       container_status_name(status));

@@ -156,8 +156,9 @@ enum plan_op {
 #define DEVICE_FLAG_BIND 1u    /* bind from the runtime's /dev instead of mknod (user namespace) */
 #define DEVICE_FLAG_DEFAULT 2u /* one of the spec's default devices: an existing matching file is fine */
 
-#define CHDIR_MAKE 1u /* make it when missing, mode 0755 */
-#define CHDIR_TRY 2u  /* EACCES is left to the next CHDIR, which does nothing but verify when this one succeeded */
+#define CHDIR_MAKE 1u     /* make it when missing, mode 0755 */
+#define CHDIR_TRY 2u      /* EACCES is left to the next CHDIR, which does nothing but verify when this one succeeded */
+#define CHDIR_FILTERED 4u /* behind a seccomp filter, which may forbid getcwd(2), or kill for it */
 
 enum pivot_mode { PIVOT_ROOT = 0, PIVOT_MOVE = 1, PIVOT_CHROOT = 2 };
 

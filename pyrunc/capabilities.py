@@ -45,9 +45,9 @@ def names(bits: int) -> list[str]:
 
 
 class Sets:
-    """The five sets as bits, ready for capset(2) and prctl(2); `warnings` says what was left out."""
+    """The five sets as bits, ready for capset(2) and prctl(2); `warnings`: what was left out; `unknown`: no names."""
 
-    __slots__ = ("ambient", "bounding", "effective", "inheritable", "permitted", "warnings")
+    __slots__ = ("ambient", "bounding", "effective", "inheritable", "permitted", "unknown", "warnings")
 
     def __init__(self) -> None:
         self.bounding = 0
@@ -56,6 +56,7 @@ class Sets:
         self.effective = 0
         self.ambient = 0
         self.warnings: list[str] = []
+        self.unknown: list[str] = []
 
 
 def resolve(wanted: Capabilities, grantable: int) -> Sets:
@@ -68,7 +69,6 @@ def resolve(wanted: Capabilities, grantable: int) -> Sets:
     """
     result = Sets()
     bits: dict[str, int] = {}
-    unknown: list[str] = []
     missing = 0
     lists = {
         "bounding": wanted.get("bounding"),
@@ -79,11 +79,11 @@ def resolve(wanted: Capabilities, grantable: int) -> Sets:
     }
     for kind, listed in lists.items():
         asked, strangers = mask(listed or ())
-        unknown += [name for name in strangers if name not in unknown]
+        result.unknown += [name for name in strangers if name not in result.unknown]
         missing |= asked & ~grantable
         bits[kind] = asked & grantable
-    if unknown:
-        result.warnings.append(f"ignoring unknown capabilities: {', '.join(unknown)}")
+    if result.unknown:
+        result.warnings.append(f"ignoring unknown capabilities: {', '.join(result.unknown)}")
     if missing:
         result.warnings.append(
             f"ignoring capabilities that cannot be granted here: {', '.join(names(missing))}"

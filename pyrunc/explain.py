@@ -105,7 +105,11 @@ _MOUNT_FLAGS = {
     "mode of the directory it covers": wire.MOUNT_FLAG_TARGET_MODE,
 }
 _DEVICE_FLAGS = {"bound from the host": wire.DEVICE_FLAG_BIND, "may exist": wire.DEVICE_FLAG_DEFAULT}
-_CHDIR_FLAGS = {"make it": wire.CHDIR_MAKE, "retried as the user": wire.CHDIR_TRY}
+_CHDIR_FLAGS = {
+    "make it": wire.CHDIR_MAKE,
+    "retried as the user": wire.CHDIR_TRY,
+    "the filter may forbid getcwd": wire.CHDIR_FILTERED,
+}
 _PIVOTS = {wire.PIVOT_ROOT: "pivot_root", wire.PIVOT_MOVE: "move and chroot", wire.PIVOT_CHROOT: "chroot"}
 _TRUTHS = frozenset(
     {

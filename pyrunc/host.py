@@ -31,7 +31,8 @@ class HostFacts:
     `unified_mount` is where cgroup2 is mounted, or None; `own_cgroups` maps a controller ("" for v2) to the path in
     /proc/self/cgroup; `rlimits` maps a resource number to (soft, hard); `bounding_caps` is a bit set; a
     rootless process may not go below `oom_score_adj`. `resctrl` is where that is mounted ("": nowhere, or not asked
-    for), `resctrl_info` what its directory `info` lists.
+    for), `resctrl_info` what its directory `info` lists; `strict` is the switch PYRUNC_STRICT
+    (csrc/container.h).
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class HostFacts:
         "rootless",
         "selinux",
         "setgroups_denied",
+        "strict",
         "umask",
         "unified_mount",
     )
@@ -78,6 +80,7 @@ class HostFacts:
         rlimits: dict[int, tuple[int, int]] | None = None,
         setgroups_denied: bool = False,
         oom_score_adj: int = -1000,
+        strict: bool = False,
     ) -> None:
         self.euid = euid
         self.egid = egid
@@ -98,6 +101,7 @@ class HostFacts:
         self.rlimits = rlimits or {}
         self.setgroups_denied = setgroups_denied
         self.oom_score_adj = oom_score_adj
+        self.strict = strict
 
     def as_root(self) -> None:
         """Become what root would find here, for telling what it would do."""
@@ -247,4 +251,5 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None, resctrl: str 
         rlimits=_rlimits() if rlimits else None,
         oom_score_adj=int(read_file("/proc/self/oom_score_adj", "0")) if is_rootless else -1000,
         setgroups_denied=userns and read_file("/proc/self/setgroups").startswith("deny"),
+        strict=kernel.strict(),
     )

@@ -491,6 +491,11 @@ def container_delete(root: str, container_id: str, *, force: bool = False, keep:
     _check_container(lib.container_delete(os.fsencode(root), os.fsencode(container_id), flags, error), error)
 
 
+def strict() -> bool:
+    """Whether the letter of the specification goes before the habits of engines: csrc/container.h says where."""
+    return bool(lib.container_strict())
+
+
 def signal_number(text: str) -> int:
     """The launcher's idea of a signal's name or number, -1 when it has none: signals.py must agree."""
     number: int = lib.container_signal_number(os.fsencode(text))

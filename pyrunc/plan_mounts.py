@@ -82,13 +82,19 @@ def _add_bind(
     )
 
 
+def _no_data(job: Job, options: MountOptions, at: str) -> None:
+    """mount(2) ignores what else a bind mount is given, and so did runtimes. Raises ConfigError when strict."""
+    if not options.data:
+        return
+    text = "bind mounts cannot have any filesystem-specific options applied"
+    if job.host.strict:
+        hint = f"'{options.data[0]}' is no option of a bind mount"
+        raise ConfigError(text, path=f"{at}.options", hint=hint)
+    job.plan.warnings.append(f"{at}.options: {text}: '{','.join(options.data)}'")
+
+
 def _bind(job: Job, mount: Mount, target: str, options: MountOptions, at: str, keep: int) -> None:
-    if options.data:
-        raise ConfigError(
-            "bind mounts cannot have any filesystem-specific options applied",
-            path=f"{at}.options",
-            hint=f"'{options.data[0]}' is no option of a bind mount",
-        )
+    _no_data(job, options, at)
     source = os.path.join(job.options.bundle, mount.get("source") or "")
     why = "open_tree(2): attributes are there before anybody sees the mount, and only those that are named change"
     fd: Fd | int = -1
@@ -101,10 +107,8 @@ def _bind(job: Job, mount: Mount, target: str, options: MountOptions, at: str, k
 def _remount(job: Job, target: str, options: MountOptions, at: str) -> None:
     """config.md: remount changes an existing mount; with bind only the mount, not its superblock."""
     data = [] if options.bind else options.parameters(reconfigure=True)
-    if options.bind and options.data:
-        raise ConfigError(
-            "bind mounts cannot have any filesystem-specific options applied", path=f"{at}.options"
-        )
+    if options.bind:
+        _no_data(job, options, at)
     if not options.bind and options.attr_set & mounts.ATTR_RDONLY:
         data.insert(0, "ro")
     elif not options.bind and options.attr_clear & mounts.ATTR_RDONLY:

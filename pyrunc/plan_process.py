@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyrunc import capabilities, idmap
 from pyrunc.errors import ConfigError
-from pyrunc.wire import CHDIR_TRY, HOOK_KINDS, NO_PATH, ORDER
+from pyrunc.wire import CHDIR_FILTERED, CHDIR_TRY, HOOK_KINDS, NO_PATH, ORDER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ _SCHED_ATTR_SIZE = (
 _ALL_CAPS = (1 << len(capabilities.NAMES)) - 1
 _FIRST_FD = 3
 KEEP_GROUPS = "run.oci.keep_original_groups"
+STRICT_HINT = "without PYRUNC_STRICT it would be ignored, with a warning"
 
 
 def keeps_groups(job: Job) -> bool:
@@ -294,8 +295,10 @@ def _user(job: Job, process: Process) -> None:
     known = _ALL_CAPS & ((2 << job.host.last_cap) - 1)
     grantable = known if "user" in job.spaces else job.host.bounding_caps
     sets = capabilities.resolve(process.get("capabilities") or {}, grantable)
-    job.plan.warnings += [f"{at}.capabilities: {warning}" for warning in sets.warnings]
     path = f"{at}.capabilities"
+    if job.host.strict and sets.unknown:
+        raise ConfigError(f"unknown capability '{sets.unknown[0]}'", path=path, hint=STRICT_HINT)
+    job.plan.warnings += [f"{path}: {warning}" for warning in sets.warnings]
     add("CAPS_BOUNDING", sets.bounding, path=f"{path}.bounding", why="needs CAP_SETPCAP, so before CAPSET")
     user = process.get("user") or {}
     kept = keeps_groups(job)
@@ -343,7 +346,8 @@ def become(job: Job, process: Process) -> None:
             "NO_NEW_PRIVS", path=f"{at}.noNewPrivileges", why="prctl(2): for the filter, and for the program"
         )
     why = "now as the user: what root was refused; and getcwd must be inside the root (CVE-2024-21626)"
-    add("CHDIR", process["cwd"], 0, path=f"{at}.cwd", why=why)
+    filtered = CHDIR_FILTERED if job.options.seccomp is not None and not no_new_privileges else 0
+    add("CHDIR", process["cwd"], filtered, path=f"{at}.cwd", why=why)
     env, _ = environment(job, process)
     why = "as the user and in its directory, as execve will look; a missing program is an error of create"
     add("LOOKUP", process["args"][0], _path_of(env), path=f"{at}.args[0]", why=why)

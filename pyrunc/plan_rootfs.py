@@ -165,7 +165,10 @@ def _restrict(job: Job) -> None:
     for index, path in enumerate(linux.get("readonlyPaths") or ()):
         why = "config-linux.md, Readonly Paths; after all mounts, or one could cover it"
         add("READONLY_PATH", path, path=f"$.linux.readonlyPaths[{index}]", why=why)
-    label = (linux.get("mountLabel") or "") if job.host.selinux else ""
+    label = linux.get("mountLabel") or ""
+    if label and not job.host.selinux:
+        job.plan.warnings.append("$.linux.mountLabel: ignored, selinux is disabled or not supported")
+        label = ""
     for index, path in enumerate(linux.get("maskedPaths") or ()):
         why = 'config-linux.md, Masked Paths: "cannot be read"; after readonlyPaths, which may hold it'
         add("MASKED_PATH", path, label, path=f"$.linux.maskedPaths[{index}]", why=why)

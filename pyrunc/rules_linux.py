@@ -346,7 +346,8 @@ def _security_modules(spec: Spec, host: HostFacts | None) -> None:
     if not host:
         return
     labels(spec.get("process") or {}, host, "$.process")
-    if (spec.get("linux") or {}).get("mountLabel") and not host.selinux:
+    # Of a mount, unlike of a process, nobody expects to be confined by it alone: plan_rootfs warns.
+    if (spec.get("linux") or {}).get("mountLabel") and not host.selinux and host.strict:
         fail(_NO_SELINUX, "$.linux.mountLabel")
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pyrunc.spec_types import Resources
 
 
+# The minor version of the specification that first says so; an older configuration means what it was written for.
+_POSTSTART_MUST_SUCCEED = 3
+
+
 def load(ctx: Context, container_id: str) -> Container:
     """One look at a container: status, pid, cgroups. Raises StateError when it does not exist."""
     return kernel.container_state(ctx.root, container_id)
@@ -104,6 +108,8 @@ def start(ctx: Context, container_id: str) -> None:
 
 def let_run(ctx: Context, container_id: str, found: Container) -> None:
     """`start` without waiting for readiness."""
+    if "prestart" in found.needs and found.status == "created":
+        _prestart(ctx, container_id, found)
     record = kernel.container_start(ctx.root, container_id)
     if record:
         start_failure(ctx, container_id, record)
@@ -111,18 +117,34 @@ def let_run(ctx: Context, container_id: str, found: Container) -> None:
         _poststart(ctx, container_id, found)
 
 
-def _poststart(ctx: Context, container_id: str, found: Container) -> None:
+def _prestart(ctx: Context, container_id: str, found: Container) -> None:
+    """config.md of version 1.0, Prestart: after `start` is called, before the program is executed."""
     from pyrunc import hooks
     from pyrunc.state import hook_state
 
-    configuration = _configuration(ctx, container_id)
+    spec = _configuration(ctx, container_id).spec
+    document = hook_state(_document(found), "created", found.pid)
     try:
-        hooks.run(
-            "poststart",
-            hooks.of(configuration.spec, "poststart"),
-            hook_state(_document(found), "running", found.pid),
-            found.bundle,
-        )
+        hooks.run("prestart", hooks.of(spec, "prestart"), document, found.bundle)
+    except ContainerError as error:
+        _undo_start(ctx, container_id, error)
+        raise
+
+
+def _poststart(ctx: Context, container_id: str, found: Container) -> None:
+    """runtime.md, step 9: a failure ends the container; up to version 1.2 it MUST be a warning and nothing else."""
+    from pyrunc import hooks, log
+    from pyrunc.state import hook_state
+
+    spec = _configuration(ctx, container_id).spec
+    wanted = hooks.of(spec, "poststart")
+    document = hook_state(_document(found), "running", found.pid)
+    if int(spec["ociVersion"].split(".")[1]) < _POSTSTART_MUST_SUCCEED:
+        for problem in hooks.run_all("poststart", wanted, document, found.bundle):
+            log.warning(str(problem))
+        return
+    try:
+        hooks.run("poststart", wanted, document, found.bundle)
     except ContainerError as error:
         _undo_start(ctx, container_id, error)
         raise

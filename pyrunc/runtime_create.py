@@ -99,7 +99,7 @@ def _no_fd(function: Callable[[], None]) -> Callable[[int], None]:
     return lambda _fd: function()
 
 
-def _record(configuration: config.Config, container_id: str, rootfs: str) -> state.Record:
+def _record(configuration: config.Config, container_id: str, rootfs: str, *, strict: bool) -> state.Record:
     spec = configuration.spec
     record = state.Record(
         bundle=configuration.bundle,
@@ -110,7 +110,10 @@ def _record(configuration: config.Config, container_id: str, rootfs: str) -> sta
     namespaces = (spec.get("linux") or {}).get("namespaces") or []
     # A joined one outlives our init, so that the end of init does not end the others in it.
     record.pidns_private = any(item["type"] == "pid" and not item.get("path") for item in namespaces)
-    record.needs = [kind for kind in ("startContainer", "poststart", "poststop") if hooks.of(spec, kind)]
+    late = ("prestart",) if strict else ()
+    record.needs = [
+        kind for kind in (*late, "startContainer", "poststart", "poststop") if hooks.of(spec, kind)
+    ]
     if not spec.get("process"):
         record.needs.append("process")
     elif os.environ.get("NOTIFY_SOCKET"):
@@ -226,7 +229,8 @@ def _environment_ready(attempt: _Attempt, manager: Manager, init: launch.Init) -
         attempt.devices = network.Devices(init.pid)
         attempt.devices.move(wanted)
     manager.apply((attempt.spec.get("linux") or {}).get("resources") or {})
-    _in_runtime_hooks(attempt, ("prestart", "createRuntime"))
+    kinds = ("prestart", "createRuntime")
+    _in_runtime_hooks(attempt, [kind for kind in kinds if kind not in record.needs])
 
 
 def _answer(
@@ -345,7 +349,7 @@ def _bring_up(
     rootfs = rootfs_path(configuration)
 
     directory = state.create(ctx.root, container_id)
-    record = _record(configuration, container_id, rootfs)
+    record = _record(configuration, container_id, rootfs, strict=facts.strict)
     record.new_keyring = not options.no_new_keyring
     attempt = _Attempt(directory, record, spec)
     try:

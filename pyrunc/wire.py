@@ -119,6 +119,7 @@ DEVICE_FLAG_BIND = 1
 DEVICE_FLAG_DEFAULT = 2
 CHDIR_MAKE = 1
 CHDIR_TRY = 2
+CHDIR_FILTERED = 4
 PIVOT_ROOT, PIVOT_MOVE, PIVOT_CHROOT = 0, 1, 2
 HOOK_KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 

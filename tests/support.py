@@ -5,7 +5,6 @@ Importable as `support` from every test (pyproject.toml: pythonpath); containers
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import functools
 import json
@@ -22,6 +21,8 @@ import time
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
+
+import views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ ALLOWED_LACKS = {
     "CAP_SYS_RESOURCE",
     "FUSE",
     "SELinux",
+    "a kernel without SELinux",
     "a cgroup2 controller for cpu, memory or pids",
     "systemd",
     "a second processor",
@@ -88,44 +90,12 @@ def has_capability(number: int) -> bool:
 
 # --- Views of the host ------------------------------------------------------------------------------------------------
 
-_V2 = (
-    "umount -R /sys/fs/cgroup 2>/dev/null || umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup"
-    ' && mount --make-rshared / && exec "$@"'
-)
-_V1 = (
-    "d=$(mktemp -d /run/pyrunc-v1.XXXXXX) && mount -t tmpfs -o mode=755 tmpfs $d || exit 99; "
-    "for c in cpu cpuacct cpuset memory devices freezer blkio pids EXTRA; do "
-    "mkdir $d/$c && mount -t cgroup -o $c cgroup $d/$c || exit 99; done; "
-    "mkdir $d/systemd && mount -t cgroup -o none,name=systemd cgroup $d/systemd || exit 99; "
-    "umount -R /sys/fs/cgroup && mount --move $d /sys/fs/cgroup && rmdir $d && mount --make-rshared / && exec "
-    '"$@"'
-)
-
-
-def _view(script: str) -> list[str]:
-    return ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "view"]
-
-
-# Put before a command: nothing; a mount namespace with cgroup2 alone at /sys/fs/cgroup; one with v1 controllers alone.
-# and one with the controllers of v1 that systemd mounts and others do not.
-# The process stays the same one, so whatever the command starts is still our child.
-VIEWS: dict[str, list[str]] = {
-    "host": [],
-    "v2": _view(_V2),
-    "v1": _view(_V1.replace(" EXTRA", "")),
-    "v1-net": _view(_V1.replace("EXTRA", "net_cls net_prio")),
-}
-
-
-def cgroup_mounts() -> list[str]:
-    """Where cgroup file systems of either kind are mounted here."""
-    found: list[str] = []
-    with open("/proc/self/mountinfo", encoding="utf-8") as stream:
-        for line in stream:
-            left, _, right = line.partition(" - ")
-            if right.startswith(("cgroup ", "cgroup2 ")):
-                found.append(left.split()[4])
-    return found
+# views.py has them, for those who run runtimes without pytest.
+VIEWS = views.VIEWS
+become_subreaper = views.become_subreaper
+cgroup_mounts = views.cgroup_mounts
+children = views.children
+process_gone = views.process_gone
 
 
 def cgroup_of(pid: int) -> dict[str, str]:
@@ -255,21 +225,6 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = 10) ->
 
 # --- Processes --------------------------------------------------------------------------------------------------------
 
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-def become_subreaper() -> None:
-    """Adopt orphans, as an engine's shim does: the init of a detached container becomes our child. prctl(2)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
-
-
-def children() -> list[int]:
-    """The processes whose parent we are."""
-    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as stream:
-        return [int(word) for word in stream.read().split()]
-
 
 def wait_for_exit(pid: int, timeout: float = 10) -> int:
     """Wait for a child and reap it; its exit code, or minus the signal."""
@@ -280,15 +235,6 @@ def wait_for_exit(pid: int, timeout: float = 10) -> int:
     finally:
         os.close(pidfd)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def process_gone(pid: int) -> bool:
-    """Whether the process does not exist any more or is a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-            return stream.read().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def status_field(pid: int, name: str) -> str:

@@ -85,6 +85,7 @@ def test_hook_timeout(box: Box, kind: str) -> None:
 @row("hooks.{kind}[].timeout")
 @pytest.mark.parametrize("kind", ["startContainer", "poststart"])
 def test_start_hook_timeout(box: Box, kind: str) -> None:
+    box.set("ociVersion", "1.3.0")  # up to 1.2 a failing poststart is a warning
     hook(box, kind, "/bin/busybox sleep 60", timeout=1)
     box.bundle.probe("pause")
     one = box.container()
@@ -162,6 +163,7 @@ def test_failing_create_hook_and_poststop(box: Box, kind: str) -> None:
 @row("hooks: a failing {kind} fails start and destroys the container")
 @pytest.mark.parametrize("kind", ["startContainer", "poststart"])
 def test_failing_start_hook(box: Box, kind: str) -> None:
+    box.set("ociVersion", "1.3.0")  # up to 1.2 a failing poststart is a warning
     hook(box, kind, "exit 3")
     box.bundle.probe("pause")
     one = box.container()

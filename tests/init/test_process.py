@@ -302,36 +302,6 @@ def test_umask(machine: Machine, rootfs: Path, given: bool) -> None:
     assert machine.run(plan, prepare=lambda: os.umask(0o035)).ok() == ("0011\n" if given else "0035\n")
 
 
-def test_seccomp(machine: Machine, rootfs: Path) -> None:
-    """The filter binds the program: a call that it refuses fails with its errno."""
-    block = struct.pack("=HBBI", 0x20, 0, 0, 0) + struct.pack("=HBBI", 0x15, 0, 1, os_call("mkdir"))
-    block += struct.pack("=HBBI", 0x06, 0, 0, 0x50000 | errno.EMLINK) + struct.pack(
-        "=HBBI", 0x06, 0, 0, 0x7FFF0000
-    )
-    plan = [*in_rootfs(rootfs), op("SECCOMP", block, 0, 0), *shell("mkdir /x 2>&1 || true")]
-    assert "Too many links" in machine.run(plan).ok()
-    assert not (rootfs / "x").exists()
-    broken = machine.run([op("SECCOMP", block[:-8], 0, 0), op("DONE")]).failed()
-    assert (broken.step, broken.errno) == ("seccomp", errno.EINVAL)
-
-
-def os_call(name: str) -> int:
-    """Numbers of x86_64."""
-    return {"mkdir": 83}[name]
-
-
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="not x86_64")
-def test_seccomp_listener(machine: Machine, rootfs: Path) -> None:
-    """NEW_LISTENER: the descriptor is sent and not left in the program."""
-    allow = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
-    plan = [*box(rootfs), op("SECCOMP", allow, 8, 1), *shell("ls /proc/self/fd")]
-    with machine.start(plan) as running:
-        result = running.serve()
-        assert result.codes == ["SECCOMP"]
-        assert "seccomp notify" in os.readlink(f"/proc/self/fd/{running.fds[0]}")
-        assert running.wait().ok().split() == ["0", "1", "2", "3"]
-
-
 def test_death_signal_of_an_engine(machine: Machine, rootfs: Path) -> None:
     """The runtime may die with its engine, the container may not: PR_SET_PDEATHSIG is not inherited by it."""
     heard, told = os.pipe()

@@ -115,11 +115,34 @@ def test_a_failed_start_hook_fails_start_and_destroys(
     one.pyrunc("state", one.id).fails("container does not exist")
 
 
+@pytest.mark.parametrize("version", ["1.0.0", "1.2.1"])
+def test_a_failed_poststart_hook_was_a_warning(
+    container: ContainerFactory, bundle: BundleFactory, version: str
+) -> None:
+    """runtime.md up to 1.2, step 9: a configuration of that time gets the lifecycle of that time."""
+    what = bundle("busybox", "sleep", "600")
+    log = os.path.join(what.path, "log")
+    what.spec["ociVersion"] = version
+    what.spec["hooks"] = {"poststart": [note(log, "bad", then="exit 6"), note(log, "good")]}
+    one = container(what)
+    one.create().ok()
+    told = os.path.join(what.path, "told")
+    one.pyrunc("--log-level", "warning", "--log", told, "start", one.id).ok()
+    with open(told, encoding="utf-8") as stream:
+        assert "$.hooks.poststart[0]" in stream.read()
+    assert [word for word, _ in lines(log)] == ["bad", "good"]
+    assert '"status": "running"' in one.pyrunc("state", one.id).ok().out
+    one.delete("--force").ok()
+    one.wait()
+
+
+@pytest.mark.parametrize("version", ["1.3.0-rc.1", "1.3.0"])
 def test_a_failed_poststart_hook_ends_the_container(
-    container: ContainerFactory, bundle: BundleFactory
+    container: ContainerFactory, bundle: BundleFactory, version: str
 ) -> None:
     """runtime.md 1.3, step 9: error, stop, go on at step 12."""
     what = bundle("busybox", "sleep", "600")
+    what.spec["ociVersion"] = version
     log = os.path.join(what.path, "log")
     what.spec["hooks"] = {
         "poststart": [note(log, "bad", then="exit 6")],

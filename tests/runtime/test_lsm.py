@@ -1,4 +1,4 @@
-"""process.apparmorProfile, process.selinuxLabel, linux.mountLabel: applied where the module is, else refused."""
+"""process.apparmorProfile, process.selinuxLabel, linux.mountLabel: applied where the module is."""
 
 from __future__ import annotations
 
@@ -89,7 +89,6 @@ def _waiting(what: Bundle) -> Bundle:
     [
         ("process", "apparmorProfile", FACTS.apparmor),
         ("process", "selinuxLabel", FACTS.selinux),
-        ("linux", "mountLabel", FACTS.selinux),
     ],
 )
 def test_a_module_that_is_off(

@@ -197,11 +197,6 @@ def test_unknown_options_go_to_the_file_system(container: ContainerFactory, bund
     container(what).run().fails(at, "flavour")
 
 
-def test_a_bind_mount_has_no_data(container: ContainerFactory, bundle: BundleFactory) -> None:
-    what = bundle("probe").mount("/m", "none", "/tmp", "bind", "size=1")
-    container(what).run().fails("bind mounts cannot have any filesystem-specific options applied", "size=1")
-
-
 def test_copy_up(container: ContainerFactory, bundle: BundleFactory) -> None:
     """Files, links, modes, owners and times of the image's directory are in the new tmpfs, also in a read-only one."""
     what = bundle(

@@ -512,6 +512,17 @@ def test_a_call_of_a_later_kernel_is_not_known(container: ContainerFactory, prof
     assert found.all("syscall") == [f"{TOMORROW} -38", f"{SETHOSTNAME} -1"]
 
 
+@pytest.mark.parametrize("action", ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"])
+@pytest.mark.parametrize("privileged", [True, False])
+def test_a_profile_may_forbid_getcwd(
+    container: ContainerFactory, profile: Bundle, action: str, privileged: bool
+) -> None:
+    """The check of the working directory is not what the filter is for: it is made before."""
+    _rule(profile, "getcwd", action=action)
+    profile.mapping("process").update(noNewPrivileges=not privileged, cwd="/tmp")
+    assert container(profile.probe("echo", "alive")).run().ok().out == "alive\n"
+
+
 # What runc 1.1 calls with its filter on, and what the probe does; not sendmsg, recvmsg, openat2, setresuid or stat.
 EVERYDAY = (  # noqa: SIM905
     "prctl setgroups setgid setuid capget capset getcwd chdir newfstatat fstat read write close openat execve"

@@ -281,11 +281,14 @@ def test_bind_in_a_user_namespace() -> None:
 
 @pytest.mark.parametrize("options", [["bind", "size=5"], ["rbind", "copy"], ["remount", "bind", "size=5"]])
 def test_bind_with_data(options: list[str]) -> None:
-    """runc's words, with the place."""
-    with pytest.raises(
-        ConfigError, match="bind mounts cannot have any filesystem-specific options"
-    ) as caught:
-        one({"destination": "/a", "source": "/b", "options": options})
+    """A warning; with PYRUNC_STRICT the same as an error."""
+    spec = specs.docker_like()
+    spec["mounts"] = [{"destination": "/a", "source": "/b", "options": options}]
+    text = "bind mounts cannot have any filesystem-specific options applied"
+    made = specs.create(spec)
+    assert made.warnings == [f"$.mounts[0].options: {text}: '{options[-1]}'"]
+    with pytest.raises(ConfigError, match=text) as caught:
+        specs.create(spec, HostFacts(strict=True))
     assert caught.value.path == "$.mounts[0].options"
 
 

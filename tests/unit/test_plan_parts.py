@@ -15,6 +15,7 @@ import pytest
 import plan_specs as specs
 import support
 from pyrunc import capabilities, devices, explain, idmap, plan_process, plan_rootfs, wire
+from pyrunc.errors import ConfigError
 from pyrunc.host import HostFacts
 
 if TYPE_CHECKING:
@@ -111,6 +112,27 @@ def test_user_namespace_grants_everything() -> None:
     assert made.warnings[0].startswith(
         "$.process.capabilities: ignoring capabilities that cannot be granted here"
     )
+
+
+def test_unknown_capability() -> None:
+    """A warning; with PYRUNC_STRICT an error."""
+    spec = specs.docker_like()
+    spec["process"] = specs.process(capabilities={"bounding": ["CAP_KILL", "CAP_TEST"]})
+    made = specs.create(spec)
+    assert "$.process.capabilities: ignoring unknown capabilities: CAP_TEST" in made.warnings
+    with pytest.raises(ConfigError, match="unknown capability 'CAP_TEST'") as caught:
+        specs.create(spec, HostFacts(strict=True))
+    assert caught.value.path == "$.process.capabilities"
+
+
+def test_mount_label_without_selinux() -> None:
+    """Nothing could enforce it, and that is said."""
+    spec = specs.docker_like()
+    spec["linux"]["mountLabel"] = "a:b:c"
+    spec["linux"]["maskedPaths"] = ["/proc/kcore"]
+    made = specs.create(spec)
+    assert made.warnings == ["$.linux.mountLabel: ignored, selinux is disabled or not supported"]
+    assert specs.only(made, "MASKED_PATH").fields == ("/proc/kcore", "")
 
 
 def test_id_maps() -> None:

@@ -102,7 +102,8 @@ def test_labels_need_their_security_module() -> None:
     error = refused(document, HostFacts())
     assert (error.path, error.message) == ("$.process.selinuxLabel", text)
     rules.check(document, HostFacts(selinux=True))
-    error = refused(spec({"mountLabel": "a:b:c"}), HostFacts())
+    rules.check(spec({"mountLabel": "a:b:c"}), HostFacts())
+    error = refused(spec({"mountLabel": "a:b:c"}), HostFacts(strict=True))
     assert (error.path, error.message) == ("$.linux.mountLabel", text)
 
     document = spec()
