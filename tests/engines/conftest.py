@@ -55,7 +55,7 @@ def area(request: pytest.FixtureRequest, runtime: str) -> Iterator[Area]:
     try:
         yield made
     finally:
-        left = made.close()
+        left = made.close(getattr(request.module, "PARENTS", ()))
     assert not left, f"left behind by {runtime}: {left}"
 
 

@@ -16,12 +16,14 @@ RESOURCES = """cd /sys/fs/cgroup
 cat memory/memory.limit_in_bytes cpu/cpu.shares cpu/cpu.cfs_quota_us pids/pids.max
 cat memory.max cpu.max cpu.weight pids.max
 """
+# Of a hierarchy that somebody made and mounted nowhere, or mounts right now, nobody uses more than the top.
+CGROUP = "cut -d: -f2- /proc/self/cgroup | grep -v '[a-z]:/$' | sort"
 SCRIPT = """
 cd /proc/self
 echo == identity; grep -E '^(Uid|Gid|Groups|Umask)' status
 echo == privileges; grep -E '^(Cap|NoNew|Seccomp:)' status; cat attr/current 2>/dev/null
 echo == signals; grep -E '^(SigPnd|ShdPnd|SigBlk|SigIgn|SigCgt)' status
-echo == cgroup; cat cgroup
+echo == cgroup; CGROUP
 echo == limits; cat limits oom_score_adj
 echo == maps; cat uid_map gid_map
 echo == mounts; mount
@@ -37,7 +39,7 @@ touch /sys/new && echo sys
 echo == masked; head -c 1 /proc/kcore | wc -c; head -c 1 /proc/keys | wc -c; ls /sys/firmware | wc -l
 echo == leaves; unshare -m true && echo unshare; mkdir /tmp/m && mount -t tmpfs none /tmp/m && echo mount
 true
-""".replace("RESOURCES", RESOURCES)
+""".replace("RESOURCES", RESOURCES).replace("CGROUP", CGROUP)
 COMMAND = ("sh", "-c", f"({SCRIPT}) 2>&1")
 # What hides a path is no file system of the configuration's.
 _COVER = re.compile(

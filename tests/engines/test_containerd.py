@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 ENGINE = "containerd"
-AROUND = (
-    "grep -E 'Cap|NoNew|Seccomp:|SigIgn|SigBlk' /proc/self/status; ls /proc/self/fd; cat /proc/self/cgroup"
-)
+AROUND = f"grep -E 'Cap|NoNew|Seccomp:|SigIgn|SigBlk' /proc/self/status; ls /proc/self/fd; {facts.CGROUP}"
 
 
 def test_run(ctd: Containerd, seen: Seen) -> None:
