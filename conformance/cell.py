@@ -1,6 +1,7 @@
 """One program of the suite against one runtime, in a place of its own that leaves nothing behind.
 
-Run as a program inside a view (tests/views.py), by run.py: `python cell.py REQUEST.json`. In v1 the program sees its
+Run as a program inside a view (tests/views.py), by run.py: `python cell.py REQUEST.json`, and once for all of them
+`python cell.py hold DIRECTORY`. In v1 the program sees its
 own cgroups as the whole hierarchy, so that runs at the same time do not share the fixed names that the suite uses, and
 what is left in them is known to be ours.
 """
@@ -23,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "tests"))
 
-from views import VIEWS, become_subreaper, children, process_gone
+from views import become_subreaper, children, process_gone
 
 _PATIENCE = 10.0
 _POLL = 0.02
@@ -39,13 +40,16 @@ _WATCH = 'cat /proc/self/mountinfo >"$1.before"; o=$1; shift; "$@"; s=$?; cat /p
 
 @dataclass
 class Request:
-    """What to run: `runtime` is the path of its program, `home` an empty directory of the cell's own."""
+    """What to run: `runtime` is the path of its program, `home` an empty directory of the cell's own.
+
+    `view`: what makes the view that the cell is in (tests/views.py); empty for the host's own.
+    """
 
     program: str
     suite: str
     runtime: str
     home: str
-    view: str
+    view: list[str]
     seconds: float
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -79,31 +83,46 @@ def wrapper(request: Request) -> str:
     return path
 
 
-class Cgroups:
-    """The cell's own cgroup in every v1 hierarchy of the view; elsewhere nothing."""
+_CGROUPS = "/sys/fs/cgroup"
+_PREFIX = "pyrunc-conformance-"
 
-    def __init__(self, view: str) -> None:
-        self.name = f"pyrunc-conformance-{os.getpid()}"
-        self.paths = (
-            [f"{top}/{self.name}" for top in glob.glob("/sys/fs/cgroup/*")] if view != "host" else []
-        )
-        for path in self.paths:
+
+class Cgroups:
+    """The cgroups of one cell, one in every v1 hierarchy of the view: its name says who made them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.paths = glob.glob(f"{_CGROUPS}/*/{name}")
+
+    @classmethod
+    def make(cls) -> Cgroups:
+        """Those of this process, which is a cell, and its parent's child."""
+        name = f"{_PREFIX}{os.getppid()}-{os.getpid()}"
+        for top in glob.glob(f"{_CGROUPS}/*"):
+            path = f"{top}/{name}"
             os.mkdir(path)
-            for name in ("cpuset.cpus", "cpuset.mems"):
-                if os.path.exists(f"{path}/{name}"):
-                    with open(f"{path}/../{name}", encoding="ascii") as source:
+            for item in ("cpuset.cpus", "cpuset.mems"):
+                if os.path.exists(f"{path}/{item}"):
+                    with open(f"{top}/{item}", encoding="ascii") as source:
                         text = source.read()
-                    with open(f"{path}/{name}", "w", encoding="ascii") as target:
+                    with open(f"{path}/{item}", "w", encoding="ascii") as target:
                         target.write(text)
+        return cls(name)
+
+    @property
+    def makers(self) -> tuple[int, int]:
+        """The pids of the run and of the cell."""
+        run, cell = self.name.removeprefix(_PREFIX).split("-")
+        return int(run), int(cell)
 
     def pids(self) -> set[int]:
-        """Every process in one of them or below."""
+        """Every process in one of them or below; 0 stands for those that this PID namespace does not have."""
         found: set[int] = set()
         for path in self.paths:
             for directory, _, _ in os.walk(path):
                 try:
                     with open(f"{directory}/cgroup.procs", encoding="ascii") as stream:
-                        found |= {int(word) for word in stream.read().split()}
+                        found |= {int(word) for word in stream.read().split()} - {0}
                 except OSError:
                     pass  # removed while we look
         return found
@@ -117,7 +136,7 @@ class Cgroups:
 
     def thaw(self) -> None:
         """Frozen processes do not die."""
-        for path in glob.glob(f"/sys/fs/cgroup/freezer/{self.name}/**/freezer.state", recursive=True):
+        for path in glob.glob(f"{_CGROUPS}/freezer/{self.name}/**/freezer.state", recursive=True):
             try:
                 with open(path, "w", encoding="ascii") as stream:
                     stream.write("THAWED")
@@ -201,9 +220,9 @@ def _command_line(pid: int) -> str:
 
 def _inside(request: Request, cgroups: Cgroups, command: list[str]) -> list[str]:
     """The command as seen from the cell: mounts that only it sees, and with v1 its own cgroups as the hierarchy."""
-    if request.view == "host":
+    if not request.view:
         return ["unshare", "-m", "--propagation", "private", "sh", "-c", _SHARE, "share", *command]
-    return ["sh", "-c", _ENCLOSE, "enclose", cgroups.name, *VIEWS[request.view], *command]
+    return ["sh", "-c", _ENCLOSE, "enclose", cgroups.name, *request.view, *command]
 
 
 def _spawn(request: Request, cgroups: Cgroups) -> subprocess.Popen[bytes]:
@@ -274,7 +293,7 @@ def run(request: Request) -> Outcome:
     """Run it to its end or deadline, and leave the host as it was."""
     become_subreaper()
     null_device = _null_device()
-    cgroups = Cgroups(request.view)
+    cgroups = Cgroups.make() if request.view else Cgroups("none")
     try:
         outcome = _run(request, cgroups)
     finally:
@@ -306,8 +325,50 @@ def _run(request: Request, cgroups: Cgroups) -> Outcome:
     return outcome
 
 
+def find_cgroups() -> list[Cgroups]:
+    """Those of all cells, of whatever run."""
+    names = {os.path.basename(path) for path in glob.glob(f"{_CGROUPS}/*/{_PREFIX}*-*")}
+    return [Cgroups(name) for name in sorted(names)]
+
+
+def sweep() -> None:
+    """Clear away after cells that were killed: nobody else does."""
+    for cgroups in find_cgroups():
+        if process_gone(cgroups.makers[1]):
+            try:
+                _kill_all(cgroups)
+                cgroups.remove()
+            except FileNotFoundError:
+                pass  # another run was quicker
+            except (OSError, TimeoutError) as error:
+                print(f"conformance: cannot clear away {cgroups.name}: {error}", file=sys.stderr)
+
+
+def hold(directory: str) -> int:
+    """Keep the view alive as long as standard input, and clear away behind its run, which may have been killed.
+
+    Prints the names at /sys/fs/cgroup. In the end `directory` is removed.
+    """
+    run = os.getppid()
+    sweep()
+    print(*sorted(os.listdir(_CGROUPS)), flush=True)
+    sys.stdin.read()
+    cells = [cgroups.makers[1] for cgroups in find_cgroups() if cgroups.makers[0] == run]
+    for pid in cells:
+        if not process_gone(pid):
+            os.kill(pid, signal.SIGINT)
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline and not all(process_gone(pid) for pid in cells):
+        time.sleep(_POLL)
+    sweep()
+    shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
 def main() -> int:
-    """Read the request, write the outcome beside it."""
+    """Read the request, write the outcome beside it; or `hold`."""
+    if sys.argv[1] == "hold":
+        return hold(sys.argv[2])
     with open(sys.argv[1], encoding="utf-8") as stream:
         request = Request(**json.load(stream))
     outcome = run(request)

@@ -27,7 +27,7 @@ import page
 import suite
 import tap
 from cell import Outcome, Request
-from views import VIEWS
+from views import SPARE, VIEWS, v1_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,43 +134,59 @@ def _give_back(view: str, before: dict[str, str]) -> None:
         time.sleep(0.2)
 
 
+@dataclass
+class Place:
+    """Where cells run: `view` goes before a command, `directory` is for their homes."""
+
+    view: list[str]
+    directory: str
+
+
 @contextmanager
-def held_view(view: str) -> Iterator[None]:
-    """Keep it alive: a hierarchy that nobody has mounted ends some time later. Raises RunError if the host has none."""
-    command = [*VIEWS[view], "sh", "-c", "echo ready; exec cat"]
+def held_place(name: str) -> Iterator[Place]:
+    """A view that stays as it is: a hierarchy that nobody has mounted ends, or goes to somebody else, some time later.
+
+    Raises RunError if the host has none.
+    """
+    directory = tempfile.mkdtemp(prefix="pyrunc-conformance-")
+    # Root of a user namespace must get through to its bundle.
+    os.chmod(directory, 0o711)
+    command = [*VIEWS[name], sys.executable, os.path.join(HERE, "cell.py"), "hold", directory]
     before = _hierarchies()
+    # In a session of its own it outlives us when we are killed, and clears away.
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     ) as holder:
         assert holder.stdin is not None
         assert holder.stdout is not None
         assert holder.stderr is not None
-        if holder.stdout.readline() != b"ready\n":
+        there = holder.stdout.readline().decode().split()
+        if not there:
+            shutil.rmtree(directory)
             said = " ".join(holder.stderr.read().decode().split())
             raise RunError(f"no view of the host with cgroup v1 controllers alone ({said}): try --view host")
         try:
-            yield
+            yield Place(v1_with(c for c in SPARE if c in there) if name != "host" else [], directory)
         finally:
             holder.stdin.close()
+            sys.stderr.write(holder.stderr.read().decode())
             holder.wait()
-            _give_back(view, before)
+            _give_back(name, before)
 
 
-def run_one(column: Column, program: str, options: Options) -> tap.Verdict:
+def run_one(column: Column, program: str, options: Options, place: Place) -> tap.Verdict:
     """One program against one runtime. A cell that breaks is a failure of the program."""
-    home = tempfile.mkdtemp(prefix="pyrunc-conformance-")
-    # Root of a user namespace must get through to its bundle.
+    home = tempfile.mkdtemp(dir=place.directory)
     os.chmod(home, 0o711)
-    request = Request(program, SUITE, column.path, home, options.view, options.seconds, column.environment)
+    request = Request(program, SUITE, column.path, home, place.view, options.seconds, column.environment)
     try:
         with open(f"{home}/request.json", "w", encoding="utf-8") as stream:
             json.dump(asdict(request), stream)
-        command = [
-            *VIEWS[options.view],
-            sys.executable,
-            os.path.join(HERE, "cell.py"),
-            f"{home}/request.json",
-        ]
+        command = [*place.view, sys.executable, os.path.join(HERE, "cell.py"), f"{home}/request.json"]
         limit = options.seconds + CLEAN_UP_SECONDS
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
         if done.returncode != 0:
@@ -189,16 +205,16 @@ def run_one(column: Column, program: str, options: Options) -> tap.Verdict:
 
 
 def run_all(
-    found: list[Column], programs: list[str], options: Options, known: expected.Expected
+    found: list[Column], programs: list[str], options: Options, place: Place, known: expected.Expected
 ) -> dict[str, dict[str, tap.Verdict]]:
     """All programs for all runtimes, some at a time."""
 
     def job(column: Column, program: str) -> tap.Verdict:
-        verdict = run_one(column, program, options)
+        verdict = run_one(column, program, options, place)
         for _ in range(known.tries(program) - 1):
             if verdict.passed:
                 break
-            verdict = run_one(column, program, options)
+            verdict = run_one(column, program, options, place)
         return verdict
 
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -273,8 +289,8 @@ def _run(options: Options) -> int:
     for column in found if not options.programs else ():
         shutil.rmtree(column.directory, ignore_errors=True)
     begin = time.monotonic()
-    with held_view(options.view):
-        verdicts = run_all(found, options.programs or every, options, known)
+    with held_place(options.view) as place:
+        verdicts = run_all(found, options.programs or every, options, place, known)
     _write(verdicts, found, options, known)
     print(page.table(verdicts))
     print(f"{time.monotonic() - begin:.0f} s; what each program said is in {os.path.relpath(OUTPUT)}/tap")

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _V2 = (
     "umount -R /sys/fs/cgroup 2>/dev/null || umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup"
@@ -31,6 +35,8 @@ def _view(script: str) -> list[str]:
     return ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "view"]
 
 
+# Controllers of v1 that a host may have in cgroup2, or not at all.
+SPARE = ("net_cls", "net_prio", "hugetlb", "perf_event")
 # Put before a command: nothing; a mount namespace with cgroup2 alone at /sys/fs/cgroup; one with v1 controllers alone;
 # the same with those for the network; the same with all that the host has to spare.
 # The process stays the same one, so whatever the command starts is still our child.
@@ -39,8 +45,13 @@ VIEWS: dict[str, list[str]] = {
     "v2": _view(_V2),
     "v1": _view(_v1()),
     "v1-net": _view(_v1("net_cls net_prio")),
-    "v1-all": _view(_v1(optional="net_cls net_prio hugetlb perf_event")),
+    "v1-all": _view(_v1(optional=" ".join(SPARE))),
 }
+
+
+def v1_with(controllers: Iterable[str]) -> list[str]:
+    """The view "v1-all" on a host that has these controllers to spare."""
+    return _view(_v1(" ".join(controllers)))
 
 
 def cgroup_mounts() -> list[str]:
