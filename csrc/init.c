@@ -3,7 +3,7 @@
  * init: the static program that runs inside the container's namespaces, does what its plan says, and becomes the
  * container's process.
  *
- *     init SYNC_FD PLAN_FD
+ *     init SYNC_FD PLAN_FD [TRACE_FD]
  *
  * The runtime starts it from a sealed memfd (CVE-2019-5736) with an empty environment; the two descriptors and those
  * that the plan names were inherited, stdio is the container's. Exit codes: 1 the failure was reported on the sync
@@ -16,8 +16,10 @@
 #include <limits.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SIGNAL_MAX 64
@@ -113,11 +115,42 @@ static void open_gaps(struct init *in)
 	}
 }
 
+/* A file of one uint64 for each op, shared with the runtime. It is closed with all others that the plan does not name. */
+static void map_stamps(struct init *in, int fd)
+{
+	size_t size = in->op_count * sizeof(*in->stamps);
+	struct stat facts;
+	void *memory;
+
+	if (fstat(fd, &facts) < 0 || (uint64_t)facts.st_size < size)
+		fail(in, STEP_PLAN, 0, "no room for the time of each op");
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		fail(in, STEP_MEMORY, errno, "");
+	in->stamps = memory;
+}
+
+/*
+ * CLOCK_REALTIME: the others are shifted in a time namespace. Not behind a filter, since on some machines asking is a
+ * system call, for which it may kill.
+ */
+static void stamp(struct init *in, uint32_t op)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	in->stamps[in->op_index] = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	if (op == PLAN_OP_SECCOMP)
+		in->stamps = NULL;
+}
+
 static void start(struct init *in, int argc, char **argv)
 {
-	int plan_fd;
+	int plan_fd, trace_fd = -1;
 
-	if (argc != 3 || (in->sync_fd = parse_fd(argv[1])) < 0 || (plan_fd = parse_fd(argv[2])) < 0)
+	if ((argc != 3 && argc != 4) || (in->sync_fd = parse_fd(argv[1])) < 0 || (plan_fd = parse_fd(argv[2])) < 0)
+		_exit(INIT_EXIT_USAGE);
+	if (argc == 4 && (trace_fd = parse_fd(argv[3])) < 0)
 		_exit(INIT_EXIT_USAGE);
 	in->report_fd = in->sync_fd;
 	in->op_index = in->op_path = PLAN_NO_PATH;
@@ -131,6 +164,8 @@ static void start(struct init *in, int argc, char **argv)
 	/* modes are given exactly; UMASK, or the end, sets the program's */
 	in->old_umask = umask(0);
 	plan_load(in, plan_fd);
+	if (trace_fd >= 0)
+		map_stamps(in, trace_fd);
 	open_gaps(in);
 	plan_close_others(in);
 	/* before anything is joined or mounted: later nobody can say whose /proc that is */
@@ -149,8 +184,11 @@ int main(int argc, char **argv)
 	while (plan_next(&in, &at, &op, &fields)) {
 		if (in.skip_next)
 			in.skip_next = false;
-		else
+		else {
+			if (in.stamps)
+				stamp(&in, op);
 			ops[op](&in, &fields);
+		}
 	}
 	fail(&in, STEP_PLAN, 0, "the plan has no end");
 }

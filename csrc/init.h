@@ -104,8 +104,9 @@ struct init {
 	bool waits;    /* the plan has a START_WAIT */
 	bool cwd_done; /* by a CHDIR that was allowed to fail */
 	const uint8_t *exec_record;
-	char *program; /* found by LOOKUP, in the arena's fixed part */
-	char *home;    /* "HOME=...", in the arena's fixed part; empty until looked up */
+	uint64_t *stamps; /* when each op began, NULL when nobody wants to know */
+	char *program;    /* found by LOOKUP, in the arena's fixed part */
+	char *home;       /* "HOME=...", in the arena's fixed part; empty until looked up */
 
 	uint32_t why_flags;      /* go into every failure noted: which hook runs */
 	struct sync_message why; /* the failure noted last */

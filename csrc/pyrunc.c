@@ -33,11 +33,20 @@ struct call {
 	const char *log;
 	bool json;
 	int log_fd;
-	int verb; /* index in argv */
+	int verb;        /* index in argv */
+	long long began; /* for trace.py: CLOCK_MONOTONIC in ns, 0 when nobody asked */
 };
 
 /* What init said, on its way to Python's words. */
 static char failure_hex[2 * sizeof(((struct container_error *)0)->record) + 1];
+
+static long long now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
 
 /* --- The way to Python --- */
 
@@ -136,8 +145,8 @@ static bool find_python(char python[PATH_MAX], char boot[PATH_MAX])
 
 static _Noreturn void exec_python(const struct call *call, int primed)
 {
-	char python[PATH_MAX], boot[PATH_MAX], pid[16];
-	char **argv = calloc((size_t)call->argc + 12, sizeof(char *));
+	char python[PATH_MAX], boot[PATH_MAX], pid[16], clocks[64];
+	char **argv = calloc((size_t)call->argc + 14, sizeof(char *));
 	int count = 0;
 
 	if (!argv || !find_python(python, boot)) {
@@ -157,6 +166,11 @@ static _Noreturn void exec_python(const struct call *call, int primed)
 	if (failure_hex[0]) {
 		argv[count++] = (char *)"--start-failure";
 		argv[count++] = failure_hex;
+	}
+	if (call->began) {
+		snprintf(clocks, sizeof(clocks), "%lld:%lld", call->began, now_ns());
+		argv[count++] = (char *)"--clock";
+		argv[count++] = clocks;
 	}
 	argv[count++] = (char *)"--";
 	for (int i = 1; i < call->argc; i++)
@@ -270,6 +284,8 @@ static bool take(struct call *call, const char *name, const char *value)
 {
 	static const char *const bools[] = {"auto", "true", "false", "1", "0", NULL};
 
+	if (strcmp(name, "trace") == 0)
+		call->began = now_ns(); /* and Python answers, which has phases to tell of */
 	if (strcmp(name, "root") == 0)
 		call->root = value;
 	else if (strcmp(name, "log") == 0)
@@ -285,8 +301,8 @@ static bool take(struct call *call, const char *name, const char *value)
 static bool parse_globals(struct call *call)
 {
 	static const char *const switches[] = {"systemd-cgroup", "debug", NULL};
-	static const char *const values[] = {"root",           "log", "log-format", "log-level", "rootless",
-					     "cgroup-manager", NULL};
+	static const char *const values[] = {"root",           "log",   "log-format", "log-level", "rootless",
+					     "cgroup-manager", "trace", NULL};
 	char name[32];
 
 	for (int i = 1; i < call->argc; i++) {
@@ -531,6 +547,17 @@ static int answer(struct call *call)
 	return finish(call, container_start(call->root, words[0], 0, &error), &error);
 }
 
+/* Whether `create`, `run` or `exec` may have been given --timings: an argument of the program is as good. */
+static bool wants_timings(const struct call *call)
+{
+	static const char *const words[] = {"-timings", "--timings", NULL};
+
+	for (int i = call->verb + 1; i < call->argc; i++)
+		if (is_one_of(call->argv[i], words))
+			return true;
+	return false;
+}
+
 /* A descriptor of ours in the place of a closed 0, 1 or 2 would become the container's. */
 static void fill_stdio(void)
 {
@@ -550,8 +577,11 @@ int main(int argc, char **argv)
 		int status = answer(&call);
 		if (status >= 0)
 			return status;
-		if (is_one_of(argv[call.verb], primed))
+		if (is_one_of(argv[call.verb], primed)) {
+			if (!call.began && wants_timings(&call))
+				call.began = now_ns();
 			child = prime();
+		}
 	}
 	exec_python(&call, child);
 }

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyrunc.trace import Trace
+
 _STDOUT, _STDERR = 1, 2
 EXIT_FAILURE = 1
 # exec hands on the status of the process; its own failure must not look like one that programs use.
@@ -27,12 +29,13 @@ EXIT_BROKEN_PIPE = 128 + 13
 class _Call:
     """What is known of the call so far: an error report needs it, however early the error comes."""
 
-    __slots__ = ("failure", "globals", "verb")
+    __slots__ = ("failure", "globals", "trace", "verb")
 
     def __init__(self) -> None:
         self.globals = options.Parsed()
         self.verb = ""
         self.failure = EXIT_FAILURE
+        self.trace: Trace | None = None
 
 
 def _write(fd: int, text: str) -> None:
@@ -77,6 +80,26 @@ def _help(topic: str) -> int:
     return 0
 
 
+def _begin_trace(call: _Call) -> Trace:
+    """Look at the clock from here on. Raises KernelError when the file of --trace cannot be opened."""
+    if call.trace is None:
+        from pyrunc import trace
+
+        call.trace = trace.current()
+        if "trace" in call.globals.given:
+            call.trace.open(call.globals.text("trace"))
+    return call.trace
+
+
+def _end_trace(call: _Call, trace: Trace, status: int) -> int:
+    trace.verb = call.verb
+    try:
+        _write(_STDERR, trace.finish())
+    except PyruncError as error:
+        return _report(call, error) if status == 0 else status
+    return status
+
+
 def _run(words: Sequence[str], call: _Call) -> int:
     given = call.globals
     try:
@@ -88,6 +111,8 @@ def _run(words: Sequence[str], call: _Call) -> int:
         given.text("log-format") or "text",
         given.text("log-level") or ("debug" if given.switch("debug") else "error"),
     )
+    if "trace" in given.given:
+        _begin_trace(call)
     verb, rest = _choose(words, at, given)
     _check_verb(verb)
     call.verb = verb
@@ -104,6 +129,8 @@ def _run(words: Sequence[str], call: _Call) -> int:
         return _help(parsed.arguments[0] if parsed.arguments else "")
     if verb == "exec":
         call.failure = EXIT_EXEC
+    if parsed.switch("timings"):
+        _begin_trace(call).timings = True
 
     from pyrunc import commands
 
@@ -154,6 +181,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name; default: this process's) and return its exit status."""
     words = sys.argv[1:] if argv is None else argv
     call = _Call()
+    status = _answer(words, call)
+    return status if call.trace is None else _end_trace(call, call.trace, status)
+
+
+def _answer(words: Sequence[str], call: _Call) -> int:
     try:
         return _run(words, call)
     except PyruncError as error:

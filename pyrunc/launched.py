@@ -2,7 +2,8 @@
 
 Imported by boot only; behaves as `python3 -m pyrunc`, only sooner: no site, no teardown. The words before `--` are
 between the launcher and this file: `--primed PID`, a child to collect; `--start-failure HEX`, the struct sync_message
-(csrc/plan.h) of a container that the launcher could not start, to be put into words.
+(csrc/plan.h) of a container that the launcher could not start, to be put into words; `--clock BEGIN:EXEC`,
+for trace.py.
 """
 
 from __future__ import annotations
@@ -143,6 +144,10 @@ def _run() -> int:
             primed = int(value)
         elif word == "--start-failure":
             _answer_start_failure(bytes.fromhex(value))
+        elif word == "--clock":
+            from pyrunc import trace
+
+            trace.launched(value)
     from pyrunc import cli
 
     status = cli.main(sys.argv[1:])

@@ -45,6 +45,7 @@ GLOBALS: tuple[Option, ...] = (
     ("log-format", "", "text", "text or json (default: text)"),
     ("log-level", "", "text", "error, warning or debug (default: error)"),
     ("root", "", "text", f"directory for the containers' state (default: {DEFAULT_ROOT})"),
+    ("trace", "", "text", "file to write the timing of every phase to, as a Chrome trace"),
     ("systemd-cgroup", "", "switch", "let systemd make the cgroups; cgroupsPath is then slice:prefix:name"),
     ("cgroup-manager", "", "text", "cgroupfs, systemd or disabled (default: cgroupfs)"),
     ("rootless", "", "text", "bear with read-only cgroups: true, false or auto (default: auto)"),
@@ -79,8 +80,9 @@ class Command:
         self.stops = stops
 
 
+_TIMINGS: Option = ("timings", "", "switch", "show on stderr where the time went, as a chart")
 _RECORD: Option = ("record-exit", "", "switch", "let a small process keep the exit status for a later wait")
-_CREATE = (_BUNDLE, _CONSOLE, _PIDFD, _PID_FILE, _NO_PIVOT, _KEYRING, _FDS, _RECORD)
+_CREATE = (_BUNDLE, _CONSOLE, _PIDFD, _PID_FILE, _NO_PIVOT, _KEYRING, _FDS, _RECORD, _TIMINGS)
 _CRIU: tuple[Option, ...] = (
     ("image-path", "", "text", "directory of the image files"),
     ("work-path", "", "text", "directory of work files and logs"),
@@ -135,6 +137,7 @@ COMMANDS: dict[str, Command] = {
         1,
         -1,
         (
+            _TIMINGS,
             ("process", "p", "path", "file with the process object, in place of command and options"),
             ("cwd", "", "text", "working directory in the container"),
             ("env", "e", "texts", "NAME=VALUE, added to the container's environment"),

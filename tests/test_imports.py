@@ -103,6 +103,8 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.options",
             "pyrunc.render",
             "pyrunc.specgen",
+            "pyrunc.timeline",
+            "pyrunc.trace",
             "pyrunc.usage",
         },
     ),
@@ -167,6 +169,7 @@ OFF_THE_HOT_PATH = {
     "pyrunc.schema.generate": {"inspect", "json"},
     "pyrunc.spec_types": {"typing"},
     "pyrunc.specgen": {"json"},
+    "pyrunc.timeline": {"itertools"},
     "pyrunc.usage": {"difflib"},
 }
 

@@ -255,11 +255,13 @@ class Machine:
         prepare: Callable[[], object] | None = None,
         outside: Callable[[int], None] | None = None,
         wrapper: Sequence[str] = (),
+        trace: int = -1,
     ) -> Running:
         """Fork, unshare, exec init. A new pid namespace costs a second fork.
 
         `prepare` runs in the child right before exec; `outside` in the test, with the child's pid, once it has its
-        namespaces, when a user namespace is among them; `wrapper` is a command that stands before init.
+        namespaces, when a user namespace is among them; `wrapper` is a command that stands before init; `trace` the
+        descriptor that gets the time of each op.
         """
         data = plan if isinstance(plan, bytes) else wire.encode(plan)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -271,7 +273,16 @@ class Machine:
         if middle == 0:
             try:
                 self._child(
-                    theirs, plan_fd, out_write, (pid_write, go_read), unshare, keep, stdin, prepare, wrapper
+                    theirs,
+                    plan_fd,
+                    out_write,
+                    (pid_write, go_read),
+                    unshare,
+                    keep,
+                    stdin,
+                    prepare,
+                    wrapper,
+                    trace,
                 )
             finally:
                 os._exit(99)
@@ -307,6 +318,7 @@ class Machine:
         stdin: int,
         prepare: Callable[[], object] | None,
         wrapper: Sequence[str],
+        trace: int,
     ) -> None:
         if unshare and libc.unshare(unshare) < 0:
             raise OSError(ctypes.get_errno(), "unshare")
@@ -326,7 +338,8 @@ class Machine:
         os.dup2(out, 1)
         os.dup2(out, 2)
         # as the runtime leaves it: nothing but the named descriptors survives exec
-        own = [fcntl.fcntl(fd, fcntl.F_DUPFD, OWN_FDS) for fd in (sync.fileno(), plan_fd)]
+        traces = [trace] if trace >= 0 else []
+        own = [fcntl.fcntl(fd, fcntl.F_DUPFD, OWN_FDS) for fd in (sync.fileno(), plan_fd, *traces)]
         for fd in keep:
             os.set_inheritable(fd, True)
         low = 3
@@ -351,10 +364,18 @@ class Machine:
         answers: Mapping[str, Callable[[Running], None]] | None = None,
         outside: Callable[[int], None] | None = None,
         wrapper: Sequence[str] = (),
+        trace: int = -1,
     ) -> Result:
         """Start, answer everything, wait."""
         with self.start(
-            plan, unshare=unshare, keep=keep, stdin=stdin, prepare=prepare, outside=outside, wrapper=wrapper
+            plan,
+            unshare=unshare,
+            keep=keep,
+            stdin=stdin,
+            prepare=prepare,
+            outside=outside,
+            wrapper=wrapper,
+            trace=trace,
         ) as running:
             running.serve(answers)
             return running.wait()

@@ -164,5 +164,14 @@ def test_random_mutations(hardened: Machine) -> None:
 
 def test_wrong_arguments(machine: Machine, tmp_path: Path) -> None:
     """Without a socket there is nobody to tell: exit code 2."""
-    for argv in ([], ["1"], ["a", "b"], ["1", "-2"], ["1", "99999999999"], ["1", "2", "3"], ["", ""]):
+    for argv in (
+        [],
+        ["1"],
+        ["a", "b"],
+        ["1", "-2"],
+        ["1", "99999999999"],
+        ["1", "2", "x"],
+        ["1", "2", "3", "4"],
+        ["", ""],
+    ):
         assert os.waitstatus_to_exitcode(os.spawnv(os.P_WAIT, machine.program, ["init", *argv]) << 8) == 2
