@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # The columns that are compared. What other runtimes do is theirs.
 OURS = ("pyrunc", "pyrunc strict")
-_KEYS = {"program", "runtimes", "says", "reason", "see", "tries"}
+_KEYS = {"program", "runtimes", "says", "reason", "see", "tries", "must_pass"}
 
 
 class ExpectedError(Exception):
@@ -28,6 +28,7 @@ class Known:
     """What a program is known to say in some columns: `says` are parts of it, `see` points to where it is written.
 
     `tries` is 0, or how often to run it until it passes: then the suite leaves it to chance, and to pass is right, too.
+    With `must_pass` one of the tries has to.
     """
 
     program: str
@@ -36,6 +37,7 @@ class Known:
     reason: str
     see: str
     tries: int = 0
+    must_pass: bool = False
 
 
 @dataclass
@@ -74,6 +76,9 @@ def _entry(table: Mapping[str, object], programs: Sequence[str]) -> Known:
     tries = table.get("tries", 0)
     if not isinstance(tries, int):
         raise ExpectedError(f"{program}: tries must be a number")
+    must_pass = table.get("must_pass", False)
+    if not isinstance(must_pass, bool) or (must_pass and tries < 2):
+        raise ExpectedError(f"{program}: must_pass is true or false, and needs more than one of tries")
     return Known(
         program,
         _texts(table.get("runtimes"), f"{program}: runtimes"),
@@ -81,6 +86,7 @@ def _entry(table: Mapping[str, object], programs: Sequence[str]) -> Known:
         str(table["reason"]),
         str(table["see"]),
         tries,
+        must_pass,
     )
 
 
@@ -109,7 +115,7 @@ def difference(verdict: Verdict, known: Known | None) -> str | None:
         if known is None or known.tries:
             return None
         return "passes, but is expected to fail: take it out of expected.toml"
-    if known is None:
+    if known is None or known.must_pass:
         return f"{'passes, but' if verdict.passed else 'fails'}: {'; '.join(said)}"
     if new := [text for text in said if not any(part in text for part in known.says)]:
         return f"fails in another way, too: {'; '.join(new)}"

@@ -128,8 +128,18 @@ def find_cgroups(needle: str) -> list[str]:
 
 
 def cgroup_directories() -> set[str]:
-    """All cgroup directories of the host."""
-    return {path for mount in cgroup_mounts() for path, _, _ in os.walk(mount)}
+    """All cgroup directories of the host, but those beside our own: who gave us ours goes on making some for others."""
+    own = cgroup_of(os.getpid())
+    found: set[str] = set()
+    for mount in cgroup_mounts():
+        name = os.path.basename(mount)
+        mine = next((path for controllers, path in own.items() if name in controllers.split(",")), "/")
+        beside = os.path.dirname(mount + mine) if mine != "/" else None
+        for path, names, _ in os.walk(mount):
+            found.add(path)
+            if path == beside:
+                names[:] = [one for one in names if one == os.path.basename(mine)]
+    return found
 
 
 # --- Running commands -------------------------------------------------------------------------------------------------

@@ -80,6 +80,13 @@ def test_difference(failures: list[str], left: list[str], tries: int, words: str
     assert all(text.startswith(words or "") for _, _, text in found)
 
 
+def test_chance_alone_is_no_failure() -> None:
+    """With tries a program has to pass once when it must; nothing it says is known then."""
+    known = expected.load(ENTRY + "tries = 2\nmust_pass = true\n", ["kill"]).find("kill", "pyrunc")
+    assert expected.difference(tap.Verdict(2, 2), known) is None
+    assert expected.difference(tap.Verdict(2, 1, ["one two"]), known) == "fails: one two"
+
+
 def test_a_failure_that_is_not_known() -> None:
     """It fails the run and stands in the page; so does what stays behind after success."""
     nothing = expected.Expected()
@@ -116,6 +123,8 @@ def test_known_failures_are_explained() -> None:
         (ENTRY.replace("pyrunc", "runc"), "'runc' is not compared"),
         (ENTRY + "why = 1\n", "unknown key 'why'"),
         (ENTRY + 'tries = "1"\n', "tries must be a number"),
+        (ENTRY + "must_pass = true\n", "needs more than one of tries"),
+        (ENTRY + "tries = 2\nmust_pass = 1\n", "must_pass is true or false"),
         (ENTRY + ENTRY, "listed twice"),
     ],
 )
