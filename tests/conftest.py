@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import machines
 import support
 from fixtures import (
     bundle,
@@ -38,21 +39,29 @@ __all__ = [
     "view",
 ]
 
-TEST_SECONDS = 300
+TEST_SECONDS = int(machines.patience(300))
 _ORDER = ("test_lint", "test_imports", "unit", "init", "runtime")
-_ENGINES = "engines"
+# Rooms that an option of the same name opens.
+_ON_REQUEST = {
+    "engines": "also run the tests that start containerd, podman and docker",
+    "vm": "also run the tests of ./dev vm, which start virtual machines",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Engines are started on request only."""
-    parser.addoption(
-        "--engines", action="store_true", help="also run the tests that start containerd, podman and docker"
-    )
+    """What takes much is started on request only."""
+    for room, what in _ON_REQUEST.items():
+        parser.addoption(f"--{room}", action="store_true", help=what)
+
+
+def _closed(config: pytest.Config) -> list[str]:
+    return [room for room in _ON_REQUEST if not config.getoption(f"--{room}")]
 
 
 def pytest_ignore_collect(collection_path: pathlib.Path, config: pytest.Config) -> bool | None:
-    """Without the option, what the tests under engines import need not be there."""
-    return True if collection_path.name == _ENGINES and not config.getoption("--engines") else None
+    """Without the option, what the tests of the room import need not be there."""
+    here = os.path.dirname(__file__)
+    return True if str(collection_path) in {os.path.join(here, room) for room in _closed(config)} else None
 
 
 def _room(item: pytest.Item) -> str:
@@ -65,9 +74,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     def rank(item: pytest.Item) -> int:
         return _ORDER.index(_room(item)) if _room(item) in _ORDER else len(_ORDER)
 
-    if not config.getoption("--engines"):
-        config.hook.pytest_deselected(items=[item for item in items if _room(item) == _ENGINES])
-        items[:] = [item for item in items if _room(item) != _ENGINES]
+    closed = _closed(config)
+    config.hook.pytest_deselected(items=[item for item in items if _room(item) in closed])
+    items[:] = [item for item in items if _room(item) not in closed]
     items.sort(key=rank)
     for item in items:
         if item.get_closest_marker("root") is not None and os.geteuid() != 0:
@@ -80,11 +89,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if support.MUST_WORK and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        if reason.removeprefix("Skipped: ") not in support.ALLOWED_LACKS:
+        if reason.removeprefix("Skipped: ") not in machines.ALLOWED_LACKS:
             report.outcome = "failed"
-            report.longrepr = (
-                f"{reason}: not allowed with PYRUNC_MUST_WORK=1 (tests/support.py: ALLOWED_LACKS)"
-            )
+            report.longrepr = f"{reason}: not allowed with PYRUNC_MUST_WORK=1 (tests/machines.py)"
     return report
 
 

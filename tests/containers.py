@@ -13,6 +13,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from machines import patience
 from support import PACKAGE, PROJECT, PYRUNC, PYTHON, TEST_USER, Result, Spec, run, wait_for_exit
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ class Container:
                     stderr=errors,
                     cwd="/",
                     pass_fds=pass_fds,
-                    timeout=60,
+                    timeout=patience(60),
                     check=False,
                 )
         finally:
@@ -316,7 +317,7 @@ class Container:
 
     def expect(self, text: str, timeout: float = 10) -> str:
         """Read the program's output up to the line that contains `text`; all lines read, that one included."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patience(timeout)
         seen = 0
         while True:
             for line in self._pending[seen:].splitlines(keepends=True):
@@ -331,7 +332,7 @@ class Container:
 
     def output(self, timeout: float = 10) -> str:
         """Everything the program prints until no process holds its standard output any more."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patience(timeout)
         while self._fill(deadline):
             pass
         taken, self._pending = self._pending, b""

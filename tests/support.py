@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 
 import views
+from machines import patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,26 +44,11 @@ ID_PREFIX = f"t{os.getpid()}-"
 
 # --- What the host lacks ----------------------------------------------------------------------------------------------
 
-# The only reasons for which a test may be skipped where everything must work: CI's machine does not have them either.
-ALLOWED_LACKS = {
-    "AppArmor",
-    "CAP_SYS_RESOURCE",
-    "FUSE",
-    "SELinux",
-    "a kernel without SELinux",
-    "a cgroup2 controller",
-    "a cgroup2 controller for cpu, memory or pids",
-    "the hugetlb controller on cgroup2",
-    "systemd",
-    "a second processor",
-    "not x86_64",
-}
-
 
 def needs(condition: bool, lack: str) -> None:
     """Skip the test unless `condition`; `lack` names what the host does not have.
 
-    With PYRUNC_MUST_WORK=1 conftest.py turns a skip into a failure unless its reason is in ALLOWED_LACKS.
+    With PYRUNC_MUST_WORK=1 conftest.py turns a skip into a failure unless machines.py has its reason.
     """
     if not condition:
         pytest.skip(lack)
@@ -218,7 +204,7 @@ def run(
         capture_output=True,
         encoding="utf-8",
         errors="surrogateescape",
-        timeout=timeout,
+        timeout=patience(timeout),
         env=None if env is None else dict(env),
         cwd=cwd,
         pass_fds=pass_fds,
@@ -229,7 +215,7 @@ def run(
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 10) -> None:
     """Come back once `condition` holds; fail with `what` when it does not within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + patience(timeout)
     while not condition():
         assert time.monotonic() < deadline, f"in vain waited {timeout} s for: {what}"
         select.select([], [], [], 0.002)
@@ -242,7 +228,7 @@ def wait_for_exit(pid: int, timeout: float = 10) -> int:
     """Wait for a child and reap it; its exit code, or minus the signal."""
     pidfd = os.pidfd_open(pid)
     try:
-        ready, _, _ = select.select([pidfd], [], [], timeout)
+        ready, _, _ = select.select([pidfd], [], [], patience(timeout))
         assert ready, f"process {pid} did not end within {timeout} s"
     finally:
         os.close(pidfd)
@@ -331,7 +317,7 @@ _NOTIF_SIZE = 80
 
 def answer_seccomp(listener: int, *, number: int, error: int) -> None:
     """Answer one notification of the call `number` with -`error`, as an agent does. seccomp_unotify(2)."""
-    ready, _, _ = select.select([listener], [], [], 10)
+    ready, _, _ = select.select([listener], [], [], patience(10))
     assert ready, "no notification in time"
     request = bytearray(_NOTIF_SIZE)
     fcntl.ioctl(listener, _NOTIF_RECV, request)

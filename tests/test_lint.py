@@ -76,7 +76,7 @@ def test_compiler_warnings() -> None:
     tool("meson", "compile", "-C", directory)
 
 
-@pytest.mark.parametrize("script", ["dev", ".ci/run", "deploy/install.sh"])
+@pytest.mark.parametrize("script", ["dev", ".ci/run", "deploy/install.sh", "vm/setup.sh", "vm/selinux.sh"])
 def test_shell_syntax(script: str) -> None:
     """The shell scripts parse."""
     support.run("bash", "-n", os.path.join(support.PROJECT, script)).ok()

@@ -112,5 +112,5 @@ def test_readme_maps_the_tree() -> None:
         if name.endswith("/"):
             assert any(
                 os.path.isdir(os.path.join(support.PROJECT, base, name))
-                for base in ("", "pyrunc", "csrc", "tests")
+                for base in ("", "pyrunc", "csrc", "tests", "vm")
             ), name

@@ -32,10 +32,12 @@ CHANGING = (
 CHANGING_NAMES = ("Description", "DropInPaths", "DeviceAllow")
 
 
-@pytest.fixture(autouse=True)
-def _systemd() -> None:
-    """None of this goes without it."""
+@pytest.fixture(scope="module", autouse=True)
+def _systemd() -> Iterator[None]:
+    """None of this goes without it. A slice stays when the last scope in it has gone."""
     support.needs(os.path.isdir("/run/systemd/system"), "systemd")
+    yield
+    support.run("systemctl", "stop", "lab.slice").ok()
 
 
 def show(unit: str, *options: str, prefix: Sequence[str] = ()) -> dict[str, str]:

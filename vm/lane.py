@@ -1,0 +1,57 @@
+"""Run the tests that want systemd, cgroup v2 and an LSM: ./dev test --vm [ARG...].
+
+In the guests of ./dev vm, or right here on a host that is such a machine. Arguments go to pytest in place of the
+lane's own tests; then only the guest with AppArmor is used, or the one that PYRUNC_VM names.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import image
+import job
+
+PYTEST = os.path.join(job.PROJECT, ".venv/bin/pytest")
+# What each guest runs. The limits of cgroup v2, the systemd driver and delegation need no LSM: once is enough.
+TESTS = {
+    "apparmor": ("tests/runtime/test_systemd.py", "tests/runtime/test_lsm.py"),
+    "selinux": ("tests/runtime/test_lsm.py", "tests/runtime/test_strict.py"),
+}
+# Seconds for each guest: three times what it takes on an idle machine with two processors.
+SECONDS = 1800
+
+
+def is_such_a_machine() -> bool:
+    """Whether this host can do what the guests do."""
+    return (
+        os.geteuid() == 0
+        and os.path.isdir("/run/systemd/system")
+        and os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    )
+
+
+def in_guest(snapshot: str, words: list[str]) -> int:
+    """Run pytest in a guest, where no skip is allowed for what it has; the exit status."""
+    print(f"vm: tests in the guest with {snapshot}", file=sys.stderr, flush=True)
+    os.environ["PYRUNC_MUST_WORK"] = "1"
+    # The watch over single tests is as patient as the tests themselves: tests/machines.py.
+    pytest = [PYTEST, "-o", "faulthandler_timeout=2400", "-p", "no:cacheprovider", "--durations=10", *words]
+    return job.main(["--snapshot", snapshot, "--timeout", str(SECONDS), *pytest])
+
+
+def main(words: list[str]) -> int:
+    """All of the lane, or what the words choose; the first bad exit status."""
+    if is_such_a_machine():
+        everything = dict.fromkeys(path for paths in TESTS.values() for path in paths)
+        return subprocess.run([PYTEST, *(words or everything)], check=False, cwd=job.PROJECT).returncode
+    if words:
+        return in_guest(os.environ.get("PYRUNC_VM", "apparmor"), words)
+    statuses = [subprocess.run([PYTEST, "--vm", "tests/vm"], check=False, cwd=job.PROJECT).returncode]
+    statuses += [in_guest(snapshot, list(TESTS[snapshot])) for snapshot in image.SNAPSHOTS]
+    return next((status for status in statuses if status), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
