@@ -279,6 +279,12 @@ static bool is_one_of(const char *word, const char *const *words)
 	return false;
 }
 
+/* A log that is no plain path: log.py knows how to reach it. */
+static bool is_service(const char *log)
+{
+	return strncmp(log, "file:", 5) == 0 || strncmp(log, "journald:", 9) == 0 || strncmp(log, "syslog:", 7) == 0;
+}
+
 /* Keep the value of a global option. false: Python's business. */
 static bool take(struct call *call, const char *name, const char *value)
 {
@@ -286,6 +292,8 @@ static bool take(struct call *call, const char *name, const char *value)
 
 	if (strcmp(name, "trace") == 0)
 		call->began = now_ns(); /* and Python answers, which has phases to tell of */
+	if (strcmp(name, "log") == 0 && is_service(value))
+		return false;
 	if (strcmp(name, "root") == 0)
 		call->root = value;
 	else if (strcmp(name, "log") == 0)

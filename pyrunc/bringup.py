@@ -124,6 +124,7 @@ def serve(init: launch.Init, answers: dict[str, Callable[[int], None]]) -> None:
         code, fd = init.receive()
         if not code:
             raise init.died()
+        log.debug(f"init {init.pid} says {code}")
         if code == "READY":
             return
         try:

@@ -110,6 +110,7 @@ def _run(words: Sequence[str], call: _Call) -> int:
         given.text("log"),
         given.text("log-format") or "text",
         given.text("log-level") or ("debug" if given.switch("debug") else "error"),
+        journal=given.switch("systemd-log"),
     )
     if "trace" in given.given:
         _begin_trace(call)
@@ -129,6 +130,7 @@ def _run(words: Sequence[str], call: _Call) -> int:
         return _help(parsed.arguments[0] if parsed.arguments else "")
     if verb == "exec":
         call.failure = EXIT_EXEC
+    log.debug(f"{verb} {' '.join(rest)}")
     if parsed.switch("timings"):
         _begin_trace(call).timings = True
 

@@ -98,6 +98,28 @@ def _state(ctx: Context, parsed: Parsed) -> Result:
     return jsonfast.dumps(runtime.state(ctx, parsed.arguments[0]), indent=2)
 
 
+def _each(ctx: Context, parsed: Parsed, act: Callable[[str], None]) -> Result:
+    """`act` for the container, or with --regex for all that it names: one that fails does not save the others."""
+    if not parsed.switch("regex"):
+        act(parsed.arguments[0])
+        return 0
+    from pyrunc import runtime
+
+    first: PyruncError | None = None
+    for name in runtime.matching(ctx, parsed.arguments[0]):
+        try:
+            act(name)
+        except PyruncError as error:
+            error.message = f"container '{name}': {error.message}"
+            if first is None:
+                first = error
+            else:
+                first.add_note(str(error))
+    if first is not None:
+        raise first
+    return 0
+
+
 def _kill(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import signals
 
@@ -105,15 +127,13 @@ def _kill(ctx: Context, parsed: Parsed) -> Result:
     number = signals.number(given or "TERM")
     from pyrunc import runtime
 
-    runtime.kill(ctx, parsed.arguments[0], number, parsed.switch("all"))
-    return 0
+    return _each(ctx, parsed, lambda name: runtime.kill(ctx, name, number, parsed.switch("all")))
 
 
 def _delete(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import runtime
 
-    runtime.delete(ctx, parsed.arguments[0], parsed.switch("force"))
-    return 0
+    return _each(ctx, parsed, lambda name: runtime.delete(ctx, name, parsed.switch("force")))
 
 
 def _pause(ctx: Context, parsed: Parsed) -> Result:
@@ -230,14 +250,14 @@ def _features(_ctx: Context, _parsed: Parsed) -> Result:
 def _spec(_ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import specgen
 
-    specgen.write(_bundle(parsed), rootless=parsed.switch("rootless"))
+    specgen.write(_bundle(parsed), parsed.text("file"), rootless=parsed.switch("rootless"))
     return 0
 
 
 def _explain(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import explain
 
-    return explain.bundle(ctx, _bundle(parsed), as_json=parsed.switch("json"))
+    return explain.bundle(ctx, _bundle(parsed), parsed.text("config"), as_json=parsed.switch("json"))
 
 
 HANDLERS: dict[str, Handler] = {

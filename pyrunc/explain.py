@@ -268,15 +268,15 @@ def text(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def bundle(ctx: Context, directory: str, *, as_json: bool = False) -> str:
-    """What `create` would do with this bundle, on this host. Makes and changes nothing.
+def bundle(ctx: Context, directory: str, config_file: str = "", *, as_json: bool = False) -> str:
+    """What `create` would do with this bundle (`config_file`: not its config.json), on this host. Changes nothing.
 
     An ordinary user sees what root's create would do where the configuration makes no user namespace, as only root
     could run it. Raises ConfigError for a configuration that create would refuse too.
     """
     from pyrunc import bringup, cgroups, config, plan, rules
 
-    configuration = config.load(directory)
+    configuration = config.load(directory, config_file or "config.json")
     spec = configuration.spec
     facts = bringup.facts(ctx, spec)
     namespaces = (spec.get("linux") or {}).get("namespaces") or ()

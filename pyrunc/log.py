@@ -1,6 +1,7 @@
 """The log: --log, --log-format, --log-level, --debug. Not the standard library's logging, which costs 12 ms to import.
 
-May be imported by every module. Imports errors, jsonfast (when a line is written) and os, sys, time.
+May be imported by every module. Imports errors, jsonfast (when a line is written) and os, sys, time; socket only for
+a log that a service keeps.
 
 Nobody logs an error and raises it, too: raising is enough, cli logs it once. At the default level nothing but that one
 line is written: podman takes the whole file for one JSON value, containerd looks for the last error in it.
@@ -16,26 +17,43 @@ from pyrunc.errors import KernelError, UsageError
 
 _LEVELS = {"error": 0, "warning": 1, "debug": 2}
 _STDERR = 2
+_NO_FD = -1
+# syslog(3): levels, and the facility LOG_USER.
+_SEVERITIES = {"error": 3, "warning": 4, "debug": 7}
+_LOG_USER = 8
+_JOURNAL = "/run/systemd/journal/socket"
+_SYSLOG = "/dev/log"
+# A datagram has a limit; what is longer is nobody's sentence.
+_MOST_SENT = 1 << 15
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # level, message
+    Send = Callable[[str, str], None]
 
 
 class _Target:
-    """Where lines go, as what, and up to which level."""
+    """Where lines go, as what, and up to which level. `fd` is -1 when only services are told."""
 
-    __slots__ = ("fd", "json", "level")
+    __slots__ = ("fd", "json", "level", "services")
 
     def __init__(self) -> None:
         self.fd = _STDERR
         self.json = False
         self.level = 0
+        self.services: list[Send] = []
 
 
 _target = _Target()
 
 
-def setup(path: str = "", form: str = "text", level: str = "error") -> None:
+def setup(path: str = "", form: str = "text", level: str = "error", *, journal: bool = False) -> None:
     """Log to the file `path` ("": stderr), appending; `form` is text or json, `level` error, warning or debug.
 
-    Raises UsageError for another form or level, KernelError when the file cannot be opened.
+    `path` may also be `file:PATH`, `journald:ID` or `syslog:ID`, as crun has it; `journal`: to the journal as well.
+    Raises UsageError for another form or level, KernelError when the file or the service cannot be reached.
     """
     if form not in ("text", "json"):
         raise UsageError(f"invalid log-format: {form}", hint="give text or json")
@@ -44,6 +62,16 @@ def setup(path: str = "", form: str = "text", level: str = "error") -> None:
     _target.json = form == "json"
     _target.level = _LEVELS[level]
     _target.fd = _STDERR
+    _target.services = []
+    kind, colon, rest = path.partition(":")
+    if colon and kind == "file":
+        path = rest
+    elif colon and kind in ("journald", "syslog"):
+        path = ""
+        _target.services.append(_journal(rest) if kind == "journald" else _syslog(rest))
+        _target.fd = _NO_FD
+    if journal:
+        _target.services.append(_journal(""))
     if path:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_SYNC | os.O_CLOEXEC
         try:
@@ -57,6 +85,7 @@ def setup(path: str = "", form: str = "text", level: str = "error") -> None:
 def error(message: str, hint: str | None = None) -> bool:
     """Log an error, for cli only. False when the log is plain stderr, where cli has better words for it."""
     if _target.fd == _STDERR and not _target.json:
+        _tell("error", message, hint)
         return False
     _write("error", message, hint)
     return True
@@ -69,9 +98,12 @@ def warning(message: str) -> None:
 
 
 def debug(message: str) -> None:
-    """Log a step taken."""
+    """Log a step taken, and where in the code."""
     if _target.level >= 2:
-        _write("debug", message, None)
+        frame = sys._getframe(1)
+        # Not the code's own file name, which code out of hot.bin does not have.
+        where = {"file": str(frame.f_globals.get("__file__")), "func": frame.f_code.co_qualname}
+        _write("debug", message, None, where)
 
 
 def _now() -> str:
@@ -83,17 +115,69 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", now) + zone
 
 
-def _write(level: str, message: str, hint: str | None) -> None:
+def _connected(path: str, service: str) -> int:
+    """A datagram socket; each write is one message."""
+    import socket
+
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        sender.connect(path)
+    except OSError as error:
+        sender.close()
+        raise KernelError(
+            "connect", error.errno or 0, path, hint=f"{service} does not listen here"
+        ) from error
+    return sender.detach()
+
+
+def _journal(name: str) -> Send:
+    """Send to the journal by its own protocol. systemd, docs/JOURNAL_NATIVE_PROTOCOL.md"""
+    fd = _connected(_JOURNAL, "journald")
+
+    def tell(level: str, message: str) -> None:
+        data = message.encode("utf-8", "replace")
+        head = f"PRIORITY={_SEVERITIES[level]}\nSYSLOG_IDENTIFIER={name or 'pyrunc'}\nMESSAGE\n".encode()
+        os.write(fd, head + len(data).to_bytes(8, "little") + data + b"\n")
+
+    return tell
+
+
+def _syslog(name: str) -> Send:
+    fd = _connected(_SYSLOG, "a syslog daemon")
+
+    def tell(level: str, message: str) -> None:
+        when = time.strftime("%b %e %H:%M:%S", time.localtime())
+        text = " ".join(message.split("\n"))
+        line = f"<{_LOG_USER + _SEVERITIES[level]}>{when} {name or 'pyrunc'}[{os.getpid()}]: {text}"
+        os.write(fd, line.encode("utf-8", "replace"))
+
+    return tell
+
+
+def _tell(level: str, message: str, hint: str | None) -> None:
+    text = f"{message} (hint: {hint})" if hint else message
+    for tell in _target.services:
+        try:
+            tell(level, text[:_MOST_SENT])
+        except OSError as problem:
+            sys.stderr.write(f"pyrunc: write the log: {problem.strerror}\n")
+
+
+def _write(level: str, message: str, hint: str | None, more: dict[str, str] | None = None) -> None:
+    _tell(level, message, hint)
+    if _target.fd == _NO_FD:
+        return
     from pyrunc import jsonfast
 
     # A path may hold bytes that are no UTF-8; a line of JSON may not.
     message = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if _target.json:
-        fields = {"level": level, "msg": message, "time": _now()}
+        fields = {**(more or {}), "level": level, "msg": message, "time": _now()}
         line = jsonfast.dumps({"hint": hint, **fields} if hint else fields)
     else:
         line = f'time="{_now()}" level={level} msg={jsonfast.dumps(message)}'
         line += f" hint={jsonfast.dumps(hint)}" if hint else ""
+        line += "".join([f" {key}={jsonfast.dumps(value)}" for key, value in (more or {}).items()])
     try:
         os.write(_target.fd, line.encode("utf-8", "replace") + b"\n")
     except OSError as problem:

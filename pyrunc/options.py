@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 _HELP: Option = ("help", "h", "switch", "show help")
 _BUNDLE: Option = ("bundle", "b", "path", "the bundle's directory (default: the current directory)")
+_CONFIG: Option = ("config", "f", "path", "the configuration (default: config.json in the bundle)")
+_REGEX: Option = (
+    "regex",
+    "r",
+    "switch",
+    "the id is a regular expression: every container in whose id it is found",
+)
 _CONSOLE: Option = ("console-socket", "", "text", "AF_UNIX socket that gets the terminal's master end")
 _PIDFD: Option = ("pidfd-socket", "", "text", "AF_UNIX socket that gets a pidfd of the process")
 _PID_FILE: Option = ("pid-file", "", "path", "file to write the process id to")
@@ -41,9 +48,10 @@ _FORMAT: Option = ("format", "f", "text", "table or json (default: table)")
 
 GLOBALS: tuple[Option, ...] = (
     ("debug", "", "switch", "log at debug level; show the traceback of an internal error"),
-    ("log", "", "text", "file to append the log to (default: stderr)"),
+    ("log", "", "text", "file to append the log to, or journald:ID, syslog:ID, file:PATH (default: stderr)"),
     ("log-format", "", "text", "text or json (default: text)"),
     ("log-level", "", "text", "error, warning or debug (default: error)"),
+    ("systemd-log", "", "switch", "log to the journal as well"),
     ("root", "", "text", f"directory for the containers' state (default: {DEFAULT_ROOT})"),
     ("trace", "", "text", "file to write the timing of every phase to, as a Chrome trace"),
     ("systemd-cgroup", "", "switch", "let systemd make the cgroups; cgroupsPath is then slice:prefix:name"),
@@ -82,7 +90,7 @@ class Command:
 
 _TIMINGS: Option = ("timings", "", "switch", "show on stderr where the time went, as a chart")
 _RECORD: Option = ("record-exit", "", "switch", "let a small process keep the exit status for a later wait")
-_CREATE = (_BUNDLE, _CONSOLE, _PIDFD, _PID_FILE, _NO_PIVOT, _KEYRING, _FDS, _RECORD, _TIMINGS)
+_CREATE = (_BUNDLE, _CONFIG, _CONSOLE, _PIDFD, _PID_FILE, _NO_PIVOT, _KEYRING, _FDS, _RECORD, _TIMINGS)
 _CRIU: tuple[Option, ...] = (
     ("image-path", "", "text", "directory of the image files"),
     ("work-path", "", "text", "directory of work files and logs"),
@@ -119,7 +127,15 @@ COMMANDS: dict[str, Command] = {
         "<container-id>",
         1,
         1,
-        (("force", "f", "switch", "kill it first if it runs; a container that does not exist is no error"),),
+        (
+            (
+                "force",
+                "f",
+                "switch",
+                "kill it first if it runs; a container that does not exist is no error",
+            ),
+            _REGEX,
+        ),
     ),
     "events": Command(
         "show a container's resource use and out-of-memory events",
@@ -163,7 +179,7 @@ COMMANDS: dict[str, Command] = {
         "",
         0,
         0,
-        (_BUNDLE, ("json", "", "switch", "one JSON document instead of text")),
+        (_BUNDLE, _CONFIG, ("json", "", "switch", "one JSON document instead of text")),
     ),
     "features": Command("show what this runtime knows and supports, as JSON", "", 0, 0),
     "help": Command("show the help of a command", "[command]", 0, 1),
@@ -172,7 +188,7 @@ COMMANDS: dict[str, Command] = {
         "<container-id> [signal]",
         1,
         2,
-        (("all", "a", "switch", ""),),
+        (("all", "a", "switch", "every process of the container; one that has ended is no error"), _REGEX),
         stops=True,
     ),
     "list": Command(
@@ -222,7 +238,11 @@ COMMANDS: dict[str, Command] = {
         "",
         0,
         0,
-        (_BUNDLE, ("rootless", "", "switch", "for a container without root privileges")),
+        (
+            _BUNDLE,
+            ("file", "f", "text", "name of the file in the bundle (default: config.json)"),
+            ("rootless", "", "switch", "for a container without root privileges"),
+        ),
     ),
     "start": Command("run the program of a created container", "<container-id>", 1, 1),
     "state": Command("show the state of a container, as JSON", "<container-id>", 1, 1),
@@ -444,6 +464,14 @@ def _rootless(text: str) -> bool | None:
     return _BOOLS[text]
 
 
+def log_file(target: str) -> str:
+    """The file that --log names, "" for none: `journald:ID` and `syslog:ID` are services."""
+    kind, colon, rest = target.partition(":")
+    if colon and kind in ("journald", "syslog"):
+        return ""
+    return rest if colon and kind == "file" else target
+
+
 def context(parsed: Parsed) -> Context:
     """The global options as the runtime wants them. Raises UsageError for values that are none."""
     explicit = "root" in parsed.given
@@ -458,7 +486,7 @@ def context(parsed: Parsed) -> Context:
         raise UsageError(
             f'invalid value "{manager}" for flag -cgroup-manager', hint="give cgroupfs, systemd or disabled"
         )
-    log = parsed.text("log")
+    log = log_file(parsed.text("log"))
     return Context(
         root,
         root_explicit=explicit,

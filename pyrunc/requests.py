@@ -87,8 +87,12 @@ class ProcessOptions(_Request):
 
 
 class CreateOptions(ProcessOptions):
-    """Options of create. `record_exit`: a small process stays and keeps the exit status for a later wait."""
+    """Options of create. `record_exit`: a small process stays and keeps the exit status for a later wait.
 
+    `config` is the path of the configuration, "" for the bundle's config.json.
+    """
+
+    config: str = ""
     no_pivot: bool = False
     no_new_keyring: bool = False
     record_exit: bool = False

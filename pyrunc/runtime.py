@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from pyrunc import failures, jsonfast, kernel, wire
-from pyrunc.errors import BusError, ContainerError, PyruncError, StateError
+from pyrunc.errors import BusError, ContainerError, PyruncError, StateError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -274,6 +274,20 @@ def list_(ctx: Context) -> tuple[list[dict[str, object]], list[str]]:
         except FileNotFoundError:
             continue  # deleted while we looked
     return documents, problems
+
+
+def matching(ctx: Context, pattern: str) -> list[str]:
+    """The ids of the containers below the root in which the regular expression is found. Raises UsageError."""
+    import re
+
+    from pyrunc.state import is_id
+
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"invalid regular expression '{pattern}': {error}") from None
+    names = os.listdir(ctx.root) if os.path.isdir(ctx.root) else []
+    return sorted(name for name in names if is_id(name) and expression.search(name))
 
 
 def _owner(path: str) -> str:

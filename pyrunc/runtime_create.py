@@ -17,6 +17,7 @@ from pyrunc import (
     host,
     idmap,
     launch,
+    log,
     plan,
     rules,
     rules_linux,
@@ -207,6 +208,7 @@ def _in_runtime_hooks(attempt: _Attempt, kinds: Sequence[str]) -> None:
     for kind in kinds:
         wanted = hooks.of(attempt.spec, kind)
         if wanted:
+            log.debug(f"{len(wanted)} {kind} hooks")
             try:
                 hooks.run(kind, wanted, attempt.record.hook_state("created"), attempt.record.bundle)
             except ContainerError:
@@ -309,6 +311,7 @@ def _publish(attempt: _Attempt, init: launch.Init, options: CreateOptions) -> No
         attempt.pid_file = options.pid_file
     directory.write(state.STATE, attempt.record.render())
     directory.drop(state.CREATING)
+    log.debug(f"state written below '{directory.path}'")
     init.go()
 
 
@@ -336,7 +339,7 @@ def _bring_up(
 ) -> tuple[launch.Init, state.Record]:
     """create up to the point where init waits for start. Returns the init, released, and the record."""
     state.check_id(container_id)
-    configuration = config.load(bundle)
+    configuration = config.load(bundle, options.config or state.CONFIG)
     spec = configuration.spec
     process = spec.get("process") or {}
     console.check(
@@ -378,7 +381,9 @@ def _bring_up(
         # Behind create: an ordinary user may have been refused some cgroups, and the plan mounts those that are left.
         the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
         record.cgroups = manager.paths
+        log.debug(f"a plan of {len(the_plan.ops)} steps, cgroups: {[path for _, path in manager.paths]}")
         init = _start_init(attempt, manager, the_plan)
+        log.debug(f"init is process {init.pid}")
         _answer(attempt, manager, init, the_plan, bringup.console_answer(options, attendance))
         _publish(attempt, init, options)
         bringup.log_warnings(the_plan.warnings, init.warnings, manager.warnings)
@@ -403,7 +408,7 @@ def _attend(ctx: Context, container_id: str, init: launch.Init, attendance: cons
     if "notify" not in found.needs:
         runtime.start(ctx, container_id)
         return attendance.wait(init.pid, init.pidfd)
-    from pyrunc import log, notify
+    from pyrunc import notify
 
     def relay() -> bool:
         try:

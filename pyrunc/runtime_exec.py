@@ -16,6 +16,7 @@ from pyrunc import (
     host,
     kernel,
     launch,
+    log,
     plan,
     plan_process,
     rules,
@@ -196,6 +197,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: kernel.C
     attendance = None if options.detach else console.Attendance()
     try:
         init = _start(the_plan, manager, found.cgroups, found.pid, bool(options.cgroup))
+        log.debug(f"process {init.pid}, a plan of {len(the_plan.ops)} steps, cgroups: {manager.paths}")
         try:
             if state.has_ended(found.pid, found.start_time):
                 raise StateError("cannot exec in a stopped container")

@@ -100,8 +100,8 @@ def document(*, rootless: bool, unified: bool, uid: int = 0, gid: int = 0) -> Js
     }
 
 
-def write(bundle: str, *, rootless: bool) -> None:
-    """Write config.json into the directory `bundle`.
+def write(bundle: str, name: str = "", *, rootless: bool) -> None:
+    """Write config.json, or a file called `name`, into the directory `bundle`.
 
     Raises StateError when there is one already, KernelError when the directory cannot be written.
     """
@@ -109,7 +109,7 @@ def write(bundle: str, *, rootless: bool) -> None:
     text = json.dumps(
         document(rootless=rootless, unified=unified, uid=os.geteuid(), gid=os.getegid()), indent="\t"
     )
-    path = os.path.join(bundle, _NAME)
+    path = os.path.join(bundle, name or _NAME)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         fd = os.open(path, flags, 0o666)

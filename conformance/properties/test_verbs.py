@@ -19,82 +19,6 @@ if TYPE_CHECKING:
     from box import Box
 
 
-# --- Global options ---------------------------------------------------------------------------------------------------
-
-
-@row("--root")
-def test_root(box: Box) -> None:
-    one = box.up()
-    assert os.listdir(one.root) == [one.id]
-
-
-@row("--log", "--log-format")
-@pytest.mark.parametrize("form", ["json", "text"])
-def test_log(box: Box, scratch: str, form: str) -> None:
-    path = os.path.join(scratch, "log")
-    one = box.set("root.path", "nowhere").container()
-    result = one.pyrunc("--log", path, "--log-format", form, "create", "--bundle", one.bundle.path, one.id)
-    assert result.status != 0
-    with open(path, encoding="utf-8") as stream:
-        lines = stream.read().splitlines()
-    if form == "json":
-        assert [json.loads(line)["level"] for line in lines] == ["error"]
-    else:
-        assert "level=error" in lines[-1]
-
-
-@row("--log-format")
-def test_unknown_log_format(box: Box) -> None:
-    assert box.container().pyrunc("--log-format", "xml", "list").status != 0
-
-
-@row("--debug", "--rootless", "--systemd-cgroup")
-@pytest.mark.parametrize("option", ["--debug", "--rootless=auto", "--rootless=false"])
-def test_global_switches(box: Box, option: str) -> None:
-    one = box.container()
-    one.bundle.probe("ids").write()
-    assert "uid 0 0 0" in one.pyrunc(option, "run", "--bundle", one.bundle.path, one.id).ok().out
-
-
-@row("--systemd-cgroup")
-def test_systemd_is_missing(box: Box) -> None:
-    if os.path.isdir("/run/systemd/system"):
-        lacks("a host without systemd; tests/runtime has those with it")
-    one = box.container()
-    one.bundle.write()
-    result = one.pyrunc("--systemd-cgroup", "run", "--bundle", one.bundle.path, one.id)
-    assert result.status != 0
-    assert "systemd" in result.err
-
-
-@row("--version", "-v")
-@pytest.mark.parametrize("option", ["--version", "-v"])
-def test_version(option: str) -> None:
-    out = support.run(RUNTIME, option).ok().out
-    assert " version " in out.splitlines()[0]
-    assert "spec: 1." in out
-
-
-@row("--help", "-h", "help")
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["create", "--help"], ["help"]])
-def test_help(words: list[str]) -> None:
-    result = support.run(RUNTIME, *words).ok()
-    assert "create" in result.out
-
-
-@row("an unknown command is an error")
-def test_unknown_command() -> None:
-    assert support.run(RUNTIME, "nonsense").status != 0
-
-
-@row("options: --x=v, --x v, -x v")
-@pytest.mark.parametrize("words", [["--bundle={}"], ["--bundle", "{}"], ["-bundle", "{}"], ["-b", "{}"]])
-def test_spellings(box: Box, words: list[str]) -> None:
-    one = box.container()
-    one.bundle.probe("ids").write()
-    one.pyrunc("run", *(word.format(one.bundle.path) for word in words), one.id).ok()
-
-
 # --- create and run ---------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +36,16 @@ def test_bundle_default(box: Box) -> None:
     one = box.container()
     one.bundle.probe("ids").write()
     result = support.run(*one.command, "run", one.id, cwd=one.bundle.path)
+    assert "uid 0 0 0" in result.ok().out
+
+
+@row("create --config")
+def test_config(box: Box, scratch: str) -> None:
+    path = os.path.join(scratch, "other.json")
+    one = box.container()
+    one.bundle.probe("ids").write()
+    os.rename(os.path.join(one.bundle.path, "config.json"), path)
+    result = one.pyrunc("run", "--config", path, "--bundle", one.bundle.path, one.id)
     assert "uid 0 0 0" in result.ok().out
 
 
@@ -271,6 +205,16 @@ def test_kill_all(box: Box) -> None:
     one.pyrunc("kill", "--all", one.id, "9").ok()
 
 
+@row("kill --regex", "delete --regex")
+def test_regex(box: Box) -> None:
+    one = box.up()
+    assert one.pyrunc("kill", f"^{one.id[:-1]}.$", "KILL").status != 0
+    one.pyrunc("kill", "--regex", f"^{one.id[:-1]}.$", "KILL").ok()
+    assert one.wait() == -signal.SIGKILL
+    one.pyrunc("delete", "--regex", one.id[1:]).ok()
+    assert one.pyrunc("state", one.id).status != 0
+
+
 @row("kill: a stopped container is an error")
 def test_kill_stopped(box: Box) -> None:
     one = box.up()
@@ -345,6 +289,12 @@ def test_spec(scratch: str, options: list[str]) -> None:
     with open(os.path.join(scratch, "config.json"), encoding="utf-8") as stream:
         assert "ociVersion" in json.load(stream)
     assert support.run(RUNTIME, "spec", "--bundle", scratch).status != 0
+
+
+@row("spec --file")
+def test_spec_file(scratch: str) -> None:
+    support.run(RUNTIME, "spec", "--bundle", scratch, "--file", "other.json").ok()
+    assert os.listdir(scratch) == ["other.json"]
 
 
 @row("explain")

@@ -275,6 +275,46 @@ def test_a_failed_create_leaves_nothing(
     assert not os.path.exists(one.pid_file)
 
 
+def test_kill_and_delete_by_pattern(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """--regex is found anywhere in the id; who fails is named and keeps nobody else."""
+    what = bundle("busybox", "sleep", "600")
+    first, second, other = (container(what).up() for _ in range(3))
+    first.pyrunc("kill", "--regex", f"({first.id}|{second.id})$", "KILL").ok()
+    assert [first.wait(), second.wait()] == [-9, -9]
+    assert [one.status() for one in (first, second, other)] == ["stopped", "stopped", "running"]
+    refused = first.pyrunc("kill", "-r", f"^{support.ID_PREFIX}", "URG")
+    refused.fails(f"container '{first.id}': container not running")
+    refused.fails(f"note: container '{second.id}': container not running")
+    assert other.id not in refused.err
+    first.pyrunc("kill", "--regex", "nobody", "URG").ok()
+    first.pyrunc("kill", "--regex", "(", "URG").fails("invalid regular expression '('")
+    first.pyrunc("delete", "--regex", ".").fails(
+        f"container '{other.id}': cannot delete container {other.id}"
+    )
+    assert os.listdir(first.root) == [other.id]
+    first.pyrunc("delete", "--force", "--regex", ".").ok()
+    assert os.listdir(first.root) == []
+    other.wait()
+
+
+def test_another_configuration(container: ContainerFactory, bundle: BundleFactory, scratch: str) -> None:
+    """--config names it, from the working directory on; what it says is relative to the bundle as ever."""
+    what = bundle("busybox", "echo", "of the bundle").write()
+    other = os.path.join(scratch, "other.json")
+    what.args("/bin/busybox", "echo", "of the option")
+    with open(other, "w", encoding="utf-8") as stream:
+        json.dump(what.spec, stream)
+    os.unlink(os.path.join(what.path, "config.json"))
+    one = container(what)
+    words = ["run", "--bundle", what.path, "--config"]
+    assert one.pyrunc(*words, other, one.id).ok().out == "of the option\n"
+    assert support.run(*one.command, *words, "other.json", one.id, cwd=scratch).ok().out == "of the option\n"
+    assert "of the option" in one.pyrunc("explain", "--bundle", what.path, "-f", other).ok().out
+    missing = os.path.join(scratch, "missing.json")
+    one.pyrunc(*words, missing, one.id).fails(f"JSON specification file {missing} not found")
+    assert leftovers(one) == []
+
+
 def test_list_and_ps(container: ContainerFactory, bundle: BundleFactory, view: str) -> None:
     one = container(bundle("busybox", "sh", "-c", "sleep 600 & echo ready; wait"), view=view).up()
     one.expect("ready")

@@ -174,7 +174,7 @@ def values(request: object) -> dict[str, object]:
 def test_every_option_of_run_reaches_the_request(runtime: _FakeRuntime) -> None:
     """No option is parsed and forgotten."""
     main(
-        "--root /r run -b /b --console-socket c --pidfd-socket p --pid-file /f --no-pivot --no-new-keyring "
+        "--root /r run -b /b -f /c.json --console-socket c --pidfd-socket p --pid-file /f --no-pivot --no-new-keyring "
         "--preserve-fds 3 -d --keep --no-subreaper --record-exit c1"
     )
     assert values(runtime.request) == {
@@ -187,6 +187,7 @@ def test_every_option_of_run_reaches_the_request(runtime: _FakeRuntime) -> None:
         "detach": True,
         "keep": True,
         "no_subreaper": True,
+        "config": "/c.json",
         "record_exit": True,
     }
 
@@ -304,7 +305,7 @@ def test_nothing_is_logged_when_all_is_well(runtime: _FakeRuntime, tmp_path: pat
 
 @pytest.mark.parametrize(
     ("level", "expected"),
-    [(["--log-level", "warning"], ["warning"]), (["--debug"], ["warning", "debug"]), ([], [])],
+    [(["--log-level", "warning"], ["warning"]), (["--debug"], ["debug", "warning", "debug"]), ([], [])],
 )
 def test_log_level(
     level: list[str], expected: list[str], runtime: _FakeRuntime, tmp_path: pathlib.Path

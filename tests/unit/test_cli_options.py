@@ -202,7 +202,6 @@ def test_good(
         ("--bogus list", "flag provided but not defined: -bogus"),
         ("create --bogus=1 c1", "flag provided but not defined: -bogus"),
         ("create -x c1", "flag provided but not defined: -x"),
-        ("create --config f c1", "flag provided but not defined: -config"),
         ("--criu /bin/criu list", "flag provided but not defined: -criu"),
         ("list -qf json", "flag provided but not defined: -qf"),
         ("create --log /x c1", "flag provided but not defined: -log"),

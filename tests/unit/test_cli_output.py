@@ -136,6 +136,13 @@ def test_spec(tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None
     assert capfd.readouterr() == ("", "")
 
 
+def test_spec_by_another_name(tmp_path: pathlib.Path) -> None:
+    """--file names the file in the bundle."""
+    assert cli.main(["spec", "--bundle", str(tmp_path), "--file", "other.json"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["other.json"]
+    assert json.loads((tmp_path / "other.json").read_text())["root"] == {"path": "rootfs", "readonly": True}
+
+
 def test_spec_does_not_overwrite(tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
     """An existing file stays, whatever is in it; a dangling link is one, too."""
     path = tmp_path / "config.json"
