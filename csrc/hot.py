@@ -32,7 +32,7 @@ SOMETIMES = (
         "pyrunc.seccomp",
         "pyrunc.signals",
     ),
-    "pyrunc.usermaps",
+    *("pyrunc.trees", "pyrunc.usermaps"),
 )
 
 

@@ -70,6 +70,10 @@ static op_function *const ops[] = {
 	[PLAN_OP_EXEC] = op_exec,
 	[PLAN_OP_STDIO_OWNER] = op_stdio_owner,
 	[PLAN_OP_DONE] = op_done,
+	[PLAN_OP_ADD_BEGIN] = op_add_begin,
+	[PLAN_OP_ADD_END] = op_add_end,
+	[PLAN_OP_TREE] = op_tree,
+	[PLAN_OP_UMOUNT] = op_umount,
 };
 
 /* A descriptor number from argv; -1 for anything else. */

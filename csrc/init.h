@@ -108,6 +108,8 @@ struct init {
 	char *program;    /* found by LOOKUP, in the arena's fixed part */
 	char *home;       /* "HOME=...", in the arena's fixed part; empty until looked up */
 
+	bool adding; /* since ADD_BEGIN */
+
 	uint32_t why_flags;      /* go into every failure noted: which hook runs */
 	struct sync_message why; /* the failure noted last */
 };
@@ -180,12 +182,23 @@ int fs_apply(struct init *in, int fs, const char *param);
 /* init_copy.c */
 int copy_up(struct init *in, int from, int to, const char *text);
 
+/* init_added.c: what `mounts add` has done so far, so that it can be undone */
+int added_mount(struct init *in, int tree, const char *name);
+int added_target(struct init *in, int dir, const char *name);
+void added_rdonly_later(struct init *in);
+void added_undo(struct init *in);
+int kept_tree(struct init *in);
+
 /* init_proc.c */
 void proc_open_host(struct init *in);
 void proc_forget(struct init *in);
 void proc_prepare_wait(struct init *in);
 void proc_drop(struct init *in);
 int proc_chmod(struct init *in, int fd, uint32_t mode);
+int proc_enter_fds(struct init *in);
+
+/* init_dev.c */
+int make_symlink(struct init *in, const char *text, const char *path, bool same);
 
 /* init_rootfs.c */
 struct fd_facts {
@@ -200,6 +213,6 @@ op_function op_rlimit, op_proc_self, op_setns, op_unshare, op_fork, op_sync, op_
 	op_pivot, op_root_propagation, op_console, op_hostname, op_domainname, op_sysctl, op_readonly_path,
 	op_masked_path, op_personality, op_scheduler, op_ioprio, op_mempolicy, op_affinity, op_umask, op_setsid,
 	op_no_new_privs, op_seccomp, op_caps_bounding, op_user, op_chdir, op_capset, op_lookup, op_close_from,
-	op_start_wait, op_exec, op_stdio_owner, op_done;
+	op_start_wait, op_exec, op_stdio_owner, op_done, op_add_begin, op_add_end, op_tree, op_umount;
 
 #endif

@@ -131,20 +131,36 @@ static bool resolves(struct init *in, const char *text)
 	return fstatat(in->proc_fd, text + 6, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* What is there already stays; with `same` it must be a link with this very text. -1 when the failure is noted. */
+int make_symlink(struct init *in, const char *text, const char *path, bool same)
+{
+	char name[INIT_NAME_MAX], there[INIT_PATH_MAX];
+	int dir = path_parent(in, path, name), result = 0;
+
+	if (dir < 0)
+		return -1;
+	if (symlinkat(text, dir, name) < 0 && errno != EEXIST) {
+		result = note(in, STEP_SYMLINKAT, path);
+	} else if (same) {
+		ssize_t size = readlinkat(dir, name, there, sizeof(there));
+
+		if (size < 0 || (size_t)size != strlen(text) || memcmp(there, text, (size_t)size) != 0) {
+			errno = 0;
+			result = note(in, STEP_LINK_EXISTS, path);
+		}
+	}
+	close_quietly(dir);
+	return result;
+}
+
 void op_symlink(struct init *in, struct cursor *fields)
 {
 	const char *text = take_string(fields), *path = take_string(fields);
-	char name[INIT_NAME_MAX];
-	int dir;
 
 	if (take_u32(fields) != 0 && !resolves(in, text))
 		return;
-	dir = path_parent(in, path, name);
-	if (dir < 0)
+	if (make_symlink(in, text, path, false) < 0)
 		fail_noted(in);
-	if (symlinkat(text, dir, name) < 0 && errno != EEXIST)
-		fail(in, STEP_SYMLINKAT, errno, path);
-	close(dir);
 }
 
 static bool is_devpts(int fd)

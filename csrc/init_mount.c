@@ -40,6 +40,8 @@ int tree_attach(struct init *in, int tree, int target, const char *name)
 	if (fd_facts(path_root(in), &root) < 0 || fd_facts(target, &place) < 0)
 		return note(in, STEP_FSTAT, name);
 	covers = root.mount == place.mount && root.inode == place.inode;
+	if (in->adding && added_mount(in, tree, name) < 0)
+		return -1;
 	if (syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
 		return note(in, STEP_MOVE_MOUNT, name);
 	if (covers) {
@@ -214,6 +216,8 @@ static int mount_classic(struct init *in, const struct new_mount *m, int target)
 		note(in, STEP_MOUNT, m->target);
 	else if ((fd = path_open(in, m->target, O_PATH | O_DIRECTORY, 0)) < 0)
 		note(in, STEP_OPENAT2, m->target);
+	else if (in->adding && added_mount(in, fd, m->target) < 0)
+		fd = -1;
 	if (fchdir(back) < 0)
 		fail(in, STEP_CHDIR, errno, ".");
 	close_quietly(back);
@@ -242,7 +246,9 @@ static int nofollow_target(struct init *in, const char *path, enum path_kind kin
 		return -1;
 	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 && errno == ENOENT) {
-		if (kind == PATH_DIRECTORY ? mkdirat(dir, name, 0755) == 0 : mknodat(dir, name, S_IFREG | 0644, 0) == 0)
+		if ((kind == PATH_DIRECTORY ? mkdirat(dir, name, 0755) == 0
+					    : mknodat(dir, name, S_IFREG | 0644, 0) == 0) &&
+		    added_target(in, dir, name) == 0)
 			fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	}
 	close_quietly(dir);
@@ -346,26 +352,34 @@ static int mount_new(struct init *in, struct new_mount *m, int target)
 	return 0;
 }
 
-/* Only a directory that the image has counts, not one that we make for the mount. */
+/* Of the directory that a tmpfs is going to cover: only one that is there already counts. -1 for none. */
+static int covered_mode(struct init *in, const char *target, uint32_t flags)
+{
+	struct stat st;
+	int fd = -1, mode = -1;
+
+	if ((flags & MOUNT_FLAG_TARGET_MODE) != 0)
+		fd = path_open(in, target, O_PATH | O_DIRECTORY, 0);
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, &st) == 0)
+		mode = (int)(st.st_mode & 07777);
+	close(fd);
+	return mode;
+}
+
 static void keep_mode(struct init *in, struct new_mount *m)
 {
 	char *text = arena_take(in, sizeof("mode=07777"));
-	struct stat st;
-	int fd;
+	int mode = covered_mode(in, m->target, m->flags);
 
-	if ((m->flags & MOUNT_FLAG_TARGET_MODE) == 0)
+	if (mode < 0)
 		return;
-	fd = path_open(in, m->target, O_PATH | O_DIRECTORY, 0);
-	if (fd < 0)
-		return;
-	if (fstat(fd, &st) == 0) {
-		strcpy(text, "mode=");
-		for (int i = 0; i < 4; i++)
-			text[5 + i] = (char)('0' + ((st.st_mode >> (9 - 3 * i)) & 7));
-		text[9] = '\0';
-		m->params.items[m->params.count++] = text;
-	}
-	close(fd);
+	strcpy(text, "mode=");
+	for (int i = 0; i < 4; i++)
+		text[5 + i] = (char)('0' + ((mode >> (9 - 3 * i)) & 7));
+	text[9] = '\0';
+	m->params.items[m->params.count++] = text;
 }
 
 void op_mount_new(struct init *in, struct cursor *fields)
@@ -383,6 +397,8 @@ void op_mount_new(struct init *in, struct cursor *fields)
 	if (target < 0)
 		return;
 	settle(in, mount_new(in, &m, target) == 0, m.flags);
+	if ((m.flags & MOUNT_FLAG_RDONLY_LATER) != 0)
+		added_rdonly_later(in);
 	close(target);
 }
 
@@ -402,19 +418,45 @@ static int bind_open(struct init *in, const struct bind_mount *m)
 
 	if (m->tree >= 0)
 		return m->tree;
+	if ((m->flags & MOUNT_FLAG_KEPT_TREE) != 0)
+		return kept_tree(in);
 	if ((m->flags & MOUNT_FLAG_RECURSIVE) != 0)
 		flags |= AT_RECURSIVE;
-	if ((m->flags & MOUNT_FLAG_SOURCE_NOFOLLOW) != 0)
+	if ((m->flags & (MOUNT_FLAG_SOURCE_NOFOLLOW | MOUNT_FLAG_COPY_SYMLINK)) != 0)
 		flags |= AT_SYMLINK_NOFOLLOW;
 	tree = tree_clone(AT_FDCWD, m->source, flags);
 	return tree < 0 ? note(in, STEP_OPEN_TREE, m->source) : tree;
+}
+
+static int copy_symlink(struct init *in, const struct bind_mount *m, int link)
+{
+	char text[INIT_PATH_MAX];
+	ssize_t size = readlinkat(link, "", text, sizeof(text) - 1);
+
+	if (size < 0)
+		return note(in, STEP_READLINKAT, m->source);
+	text[size] = '\0';
+	return make_symlink(in, text, m->target, true);
+}
+
+/* What is done to the detached tree, and the attachment. `mode` is a new tmpfs's, -1 for none. */
+static int bind_attach(struct init *in, const struct bind_mount *m, int tree, int target, int mode)
+{
+	if (mode >= 0 && proc_chmod(in, tree, (uint32_t)mode) < 0)
+		return note(in, STEP_FCHMODAT, m->target);
+	if ((m->flags & MOUNT_FLAG_COPY_UP) != 0 && copy_up(in, target, tree, m->target) < 0)
+		return -1;
+	if (mount_attributes(in, tree, m->set, m->clear, false, m->target) < 0 ||
+	    mount_attributes(in, tree, m->rset, m->rclear, true, m->target) < 0)
+		return -1;
+	return tree_attach(in, tree, target, m->target);
 }
 
 void op_mount_bind(struct init *in, struct cursor *fields)
 {
 	struct bind_mount m = {.target = take_string(fields), .source = take_string(fields), .tree = take_fd(fields)};
 	struct stat st;
-	int tree, target;
+	int tree, target, mode;
 	bool done;
 
 	m.set = take_u64(fields);
@@ -430,12 +472,18 @@ void op_mount_bind(struct init *in, struct cursor *fields)
 	}
 	if (fstat(tree, &st) < 0)
 		fail(in, STEP_FSTAT, errno, m.source);
+	if (S_ISLNK(st.st_mode) && (m.flags & MOUNT_FLAG_COPY_SYMLINK) != 0) {
+		settle(in, copy_symlink(in, &m, tree) == 0, m.flags);
+		close(tree);
+		return;
+	}
+	mode = covered_mode(in, m.target, m.flags);
 	target = target_open(in, m.target, S_ISDIR(st.st_mode) ? PATH_DIRECTORY : PATH_FILE, m.flags);
 	if (target >= 0) {
-		done = mount_attributes(in, tree, m.set, m.clear, false, m.target) == 0 &&
-		       mount_attributes(in, tree, m.rset, m.rclear, true, m.target) == 0 &&
-		       tree_attach(in, tree, target, m.target) == 0;
+		done = bind_attach(in, &m, tree, target, mode) == 0;
 		settle(in, done, m.flags);
+		if ((m.flags & MOUNT_FLAG_RDONLY_LATER) != 0)
+			added_rdonly_later(in);
 		if (done && propagate(in, tree, &m.propagation, m.target) < 0)
 			fail_noted(in);
 		close(target);

@@ -111,20 +111,27 @@ static int deepest(struct init *in, char *path, uint64_t resolve, char **rest)
 	return fcntl(path_root(in), F_DUPFD_CLOEXEC, 3);
 }
 
-static int make_one(int dir, const char *name, enum path_kind kind, uint32_t mode)
+static int make_one(struct init *in, int dir, const char *name, enum path_kind kind, uint32_t mode)
 {
 	int fd;
 
 	if (kind == PATH_DIRECTORY) {
-		if (mkdirat(dir, name, (mode_t)mode) < 0 && errno != EEXIST)
+		if (mkdirat(dir, name, (mode_t)mode) == 0) {
+			if (added_target(in, dir, name) < 0)
+				return -1;
+		} else if (errno != EEXIST) {
 			return -1;
+		}
 		return open_beneath(dir, name, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
 	}
 	fd = openat(dir, name, O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, (mode_t)mode);
-	if (fd >= 0)
+	if (fd >= 0) {
 		close(fd);
-	else if (errno != EEXIST)
+		if (added_target(in, dir, name) < 0)
+			return -1;
+	} else if (errno != EEXIST) {
 		return -1;
+	}
 	return open_beneath(dir, name, O_PATH, RESOLVE_NO_SYMLINKS);
 }
 
@@ -132,7 +139,8 @@ static int make_one(int dir, const char *name, enum path_kind kind, uint32_t mod
  * Make `rest` below `dir`, which it closes. When a component is a symlink (a dangling one, or it would have been
  * followed), fails with ELOOP and says which by `*stopped`.
  */
-static int make_below(int dir, const char *rest, enum path_kind kind, uint32_t mode, const char **stopped)
+static int make_below(struct init *in, int dir, const char *rest, enum path_kind kind, uint32_t mode,
+		      const char **stopped)
 {
 	while (*rest != '\0') {
 		char name[INIT_NAME_MAX];
@@ -149,7 +157,7 @@ static int make_below(int dir, const char *rest, enum path_kind kind, uint32_t m
 			errno = EINVAL;
 			return -1;
 		}
-		next = make_one(dir, name, last ? kind : PATH_DIRECTORY, last ? mode : 0755);
+		next = make_one(in, dir, name, last ? kind : PATH_DIRECTORY, last ? mode : 0755);
 		close_quietly(dir);
 		if (next < 0)
 			return -1;
@@ -212,7 +220,7 @@ int path_make(struct init *in, const char *path, enum path_kind kind, uint32_t m
 		fd = deepest(in, text, resolve, &rest);
 		if (fd < 0)
 			return note(in, STEP_OPENAT2, path);
-		fd = make_below(fd, rest, kind, mode, &stopped);
+		fd = make_below(in, fd, rest, kind, mode, &stopped);
 		if (fd >= 0)
 			return fd;
 		if (errno != ELOOP || (resolve & RESOLVE_NO_SYMLINKS) != 0)

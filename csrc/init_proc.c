@@ -107,6 +107,18 @@ void op_sysctl(struct init *in, struct cursor *fields)
 	close(fd);
 }
 
+/* Go to our own directory of descriptors, where "7" is what descriptor 7 is. */
+int proc_enter_fds(struct init *in)
+{
+	int fds = open_beneath(in->proc_fd, "self/fd", O_PATH | O_DIRECTORY, RESOLVE_NO_XDEV), result;
+
+	if (fds < 0)
+		return -1;
+	result = fchdir(fds);
+	close_quietly(fds);
+	return result;
+}
+
 /* chmod of an O_PATH descriptor that is no symlink */
 int proc_chmod(struct init *in, int fd, uint32_t mode)
 {

@@ -103,6 +103,8 @@ static int send_message(struct init *in, const struct sync_message *message, int
 
 _Noreturn void fail_noted(struct init *in)
 {
+	/* before the report: whoever gets it may end us */
+	added_undo(in);
 	send_message(in, &in->why, -1);
 	_exit(INIT_EXIT_FAILED);
 }
@@ -131,8 +133,10 @@ void sync_send(struct init *in, enum sync_code code, int64_t value, int fd)
 
 	if (in->report_is_fifo)
 		fail(in, STEP_PLAN, 0, "a message to the parent after the start");
-	if (send_message(in, &message, fd) < 0)
+	if (send_message(in, &message, fd) < 0) {
+		added_undo(in);
 		_exit(INIT_EXIT_FAILED); /* nobody is left to tell */
+	}
 }
 
 void sync_wait(struct init *in)
@@ -143,8 +147,10 @@ void sync_wait(struct init *in)
 	do {
 		n = read(in->sync_fd, &answer, sizeof(answer));
 	} while (n < 0 && errno == EINTR);
-	if (n == 0)
+	if (n == 0) {
+		added_undo(in);
 		_exit(INIT_EXIT_FAILED);
+	}
 	if (n < 0)
 		fail(in, STEP_RECVMSG, errno, "");
 	if (n != sizeof(answer) || answer != SYNC_GO)

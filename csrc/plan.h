@@ -131,8 +131,17 @@ struct plan_record {
 	X(43, EXEC, "llu")                                                                                             \
 	/* uid: fchown stdio that is not a terminal of others, /dev/null or read-only */                                       \
 	X(44, STDIO_OWNER, "u")                                                                                        \
-	/* 1 = reach the end of a plan that only prepares (mounts add, tests): exit 0 */                                       \
-	X(45, DONE, "")
+	/* the end of a plan that changes a container (mounts add, mounts remove) and of tests: exit 0 */                      \
+	X(45, DONE, "")                                                                                                \
+	/* from here on what is attached is unmounted again, and targets made for it removed, when anything fails or the       \
+	 * runtime goes away */                                                                                                \
+	X(46, ADD_BEGIN, "")                                                                                           \
+	/* make those read-only that have MOUNT_FLAG_RDONLY_LATER */                                                           \
+	X(47, ADD_END, "")                                                                                             \
+	/* source path, MOUNT_FLAG_*: clone it for the next MOUNT_BIND with MOUNT_FLAG_KEPT_TREE, in this order */             \
+	X(48, TREE, "su")                                                                                              \
+	/* mount point, paths whose mounts must stay, 1 = only see whether it could be */                                      \
+	X(49, UMOUNT, "slu")
 /* clang-format on */
 
 enum plan_op {
@@ -151,7 +160,10 @@ enum plan_op {
 #define MOUNT_FLAG_SOURCE_NOFOLLOW 64u
 #define MOUNT_FLAG_TARGET_NOFOLLOW 128u
 #define MOUNT_FLAG_MQUEUE_LABEL 256u
-#define MOUNT_FLAG_TARGET_MODE 512u /* a new tmpfs takes the mode of the directory it covers (no mode= was given) */
+#define MOUNT_FLAG_TARGET_MODE 512u   /* a new tmpfs takes the mode of the directory it covers (no mode= was given) */
+#define MOUNT_FLAG_COPY_SYMLINK 1024u /* when the source is a symlink, make one with its text and mount nothing */
+#define MOUNT_FLAG_KEPT_TREE 2048u    /* the source was cloned by TREE */
+#define MOUNT_FLAG_RDONLY_LATER 4096u /* read-only from ADD_END on: mount points are made in it until then */
 
 #define DEVICE_FLAG_BIND 1u    /* bind from the runtime's /dev instead of mknod (user namespace) */
 #define DEVICE_FLAG_DEFAULT 2u /* one of the spec's default devices: an existing matching file is fine */
@@ -224,7 +236,7 @@ struct sync_message {
 	X(47, SCHED_SETAFFINITY) X(48, KEYCTL) X(49, SOCKET) X(50, CLOSE_RANGE) X(51, HOOK) X(52, HOOK_TIMEOUT)                \
 	X(53, LOOKUP) X(54, CWD_OUTSIDE) X(55, NOT_ORDINARY_DIR) X(56, WRONG_FS) X(57, DEVICE_MISMATCH) X(58, FSPICK)          \
 	X(59, FCHOWN) X(60, READLINK) X(61, COPY_UP) X(62, SETGROUPS_DENIED) X(63, WAIT) X(64, OVERSIZE) X(65, MEMORY)    \
-	X(66, FSETXATTR)
+	X(66, FSETXATTR) X(67, READLINKAT) X(68, LINK_EXISTS) X(69, NOT_A_MOUNT) X(70, PROTECTED)
 /* clang-format on */
 
 enum plan_step {

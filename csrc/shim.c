@@ -19,28 +19,12 @@
 #ifndef SYS_clone3
 #define SYS_clone3 435
 #endif
-#ifndef SYS_open_tree
-#define SYS_open_tree 428
-#endif
-#ifndef SYS_mount_setattr
-#define SYS_mount_setattr 442
-#endif
 #ifndef CLONE_INTO_CGROUP
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
 #ifndef PYRUNC_VERSION
 #error "PYRUNC_VERSION is given by the build"
 #endif
-
-#define MOUNT_ATTR_IDMAP_FLAG 0x00100000ULL
-#define AT_RECURSIVE_FLAG 0x8000u
-
-struct mount_attr_v0 {
-	uint64_t attr_set;
-	uint64_t attr_clr;
-	uint64_t propagation;
-	uint64_t userns_fd;
-};
 
 const char *shim_version(void)
 {
@@ -225,21 +209,6 @@ int shim_netlink_in(int netns_fd)
 	answer = pid < 0 ? (int)pid : visitor->answer;
 	(void)munmap(visitor, sizeof(*visitor));
 	return answer;
-}
-
-int shim_open_tree(int dirfd, const char *path, unsigned int flags)
-{
-	long fd = syscall(SYS_open_tree, dirfd, path, flags);
-
-	return fd < 0 ? -errno : (int)fd;
-}
-
-int shim_idmap_tree(int tree_fd, int userns_fd, int recursive)
-{
-	struct mount_attr_v0 attr = {.attr_set = MOUNT_ATTR_IDMAP_FLAG, .userns_fd = (uint64_t)userns_fd};
-	unsigned int flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE_FLAG : 0);
-
-	return syscall(SYS_mount_setattr, tree_fd, "", flags, &attr, sizeof(attr)) < 0 ? -errno : 0;
 }
 
 int64_t shim_fs_type(const char *path)

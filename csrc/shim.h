@@ -32,12 +32,6 @@ int shim_spawn(struct shim_spawn *spawn);
 /* A route netlink socket (AF_NETLINK, SOCK_DGRAM) of the network namespace of netns_fd. rtnetlink(7), setns(2). */
 int shim_netlink_in(int netns_fd);
 
-/* A detached mount of path, or its file descriptor -errno. flags: OPEN_TREE_* | AT_RECURSIVE. open_tree(2). */
-int shim_open_tree(int dirfd, const char *path, unsigned int flags);
-
-/* mount_setattr(2) on fd itself with MOUNT_ATTR_IDMAP and userns_fd. */
-int shim_idmap_tree(int tree_fd, int userns_fd, int recursive);
-
 /* f_type of statfs(2), or -errno. */
 int64_t shim_fs_type(const char *path);
 

@@ -80,6 +80,10 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "EXEC": ("execute the program", ("args", "env", "uid for HOME")),
     "STDIO_OWNER": ("give stdin, stdout and stderr to the user", ("uid",)),
     "DONE": ("end", ()),
+    "ADD_BEGIN": ("undo what follows should anything fail", ()),
+    "ADD_END": ("make read-only what is to be", ()),
+    "TREE": ("take hold of the source of a bind mount", ("source", "mount flags")),
+    "UMOUNT": ("unmount", ("target", "mounts to stay", "only look")),
 }  # fmt: skip
 
 _ATTRIBUTES = {
@@ -103,6 +107,9 @@ _MOUNT_FLAGS = {
     "target nofollow": wire.MOUNT_FLAG_TARGET_NOFOLLOW,
     "label the root": wire.MOUNT_FLAG_MQUEUE_LABEL,
     "mode of the directory it covers": wire.MOUNT_FLAG_TARGET_MODE,
+    "copy a symbolic link": wire.MOUNT_FLAG_COPY_SYMLINK,
+    "source taken hold of": wire.MOUNT_FLAG_KEPT_TREE,
+    "read-only in the end": wire.MOUNT_FLAG_RDONLY_LATER,
 }
 _DEVICE_FLAGS = {"bound from the host": wire.DEVICE_FLAG_BIND, "may exist": wire.DEVICE_FLAG_DEFAULT}
 _CHDIR_FLAGS = {
@@ -113,8 +120,8 @@ _CHDIR_FLAGS = {
 _PIVOTS = {wire.PIVOT_ROOT: "pivot_root", wire.PIVOT_MOVE: "move and chroot", wire.PIVOT_CHROOT: "chroot"}
 _TRUTHS = frozenset(
     {
-        "bind on /dev/console", "clear groups", "only if it resolves", "recursive", "send the listener", "set groups",
-        "stay in the mount namespace",
+        "bind on /dev/console", "clear groups", "only if it resolves", "only look", "recursive", "send the listener",
+        "set groups", "stay in the mount namespace",
     }
 )  # fmt: skip
 _UNLIMITED = (1 << 64) - 1
@@ -176,7 +183,7 @@ def _value(name: str, value: Field, op: str) -> Json:
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     if isinstance(value, wire.Fd):
-        return f"{value.kind} {value.arg}" if value.arg else value.kind
+        return str(value)
     if isinstance(value, list):
         if name == "propagations":
             return [_name_of(mounts.PROPAGATION, item) for item in value if isinstance(item, int)]
@@ -241,9 +248,16 @@ def _argument_text(op: Op) -> str:
     for name, value in arguments(op).items():
         if value is False or value in ([], "") or (name == "tree" and value == -1):
             continue
-        # The source has just been named.
-        shown.append(f"{name}={_shown(value if name != 'tree' else 'opened by the runtime')}")
+        shown.append(f"{name}={_shown(_tree_text(value) if name == 'tree' else value)}")
     return " ".join(shown)
+
+
+def _tree_text(value: Json) -> Json:
+    """The descriptor of a detached mount, without the source, which has just been named."""
+    if not isinstance(value, str) or not value.startswith("tree "):
+        return value
+    _, mapped, how = value.rpartition(" mapped ")
+    return f"opened by the runtime, mapped {how}" if mapped else "opened by the runtime"
 
 
 def text(plan: Plan) -> str:

@@ -30,6 +30,16 @@ _ARGUMENT = {
     "MASKED_PATH": 0,
     "CHDIR": 0,
     "PROC_SELF": 0,
+    "TREE": 0,
+    "UMOUNT": 0,
+}
+
+
+_PATH_WORDS = {
+    "device_mismatch": "'{path}' exists and is not the device that is asked for",
+    "link_exists": "'{path}' exists and is not the symbolic link that copy-symlink would make",
+    "not_a_mount": "'{path}' is not a mount point",
+    "protected": "'{path}' cannot be unmounted: the mount at '{text}' must stay",
 }
 
 
@@ -128,13 +138,31 @@ def _scheduler_hint(op: wire.Op, message: wire.Message) -> str | None:
     )
 
 
+def _unmount_hint(message: wire.Message) -> str | None:
+    if message.step == "not_a_mount":
+        return "the destination is where the mount is now, as /proc/self/mountinfo of the container has it"
+    if message.step == "umount2" and message.errno == errno.EINVAL:
+        return "a mount that came from a more privileged mount namespace stays"
+    return None
+
+
 def _hint(op: wire.Op, message: wire.Message) -> str | None:
     if op.name == "PROC_SELF" and _text(op, 0).startswith("attr/"):
         return _label_hint(op, message)
     if op.name == "MOUNT_NEW" and "context=" in message.text and message.errno == errno.EINVAL:
         return "linux.mountLabel is no label of the loaded SELinux policy, or the file system has another one already"
-    if op.name == "MOUNT_BIND" and message.errno == errno.ENOENT and message.step == "open_tree":
-        return f"the source '{_text(op, 1)}' does not exist on the host"
+    if message.step == "open_tree" and message.errno == errno.ENOENT and op.name in ("MOUNT_BIND", "TREE"):
+        return f"the source '{_argument(op, message.text)}' does not exist on the host"
+    if op.name == "UMOUNT":
+        return _unmount_hint(message)
+    if message.errno == errno.EOVERFLOW and message.step in (
+        "mkdirat",
+        "openat",
+        "copy_up",
+        "mknodat",
+        "symlinkat",
+    ):
+        return "it would be made on an id-mapped mount that has no row for the container's root"
     if op.name == "MOUNT_NEW" and message.errno == errno.EPERM and op.fields[1] in ("proc", "sysfs"):
         return (
             "in a user namespace the kernel mounts this only where the outer one is fully visible"
@@ -175,8 +203,8 @@ def _words(op: wire.Op, message: wire.Message) -> str:
         return f'filesystem "{_text(op, 1)}" must be mounted on ordinary directory: {_text(op, 0)}'
     if step == "wrong_fs":
         return f"'{_argument(op, message.text)}' is not on the file system it must be on"
-    if step == "device_mismatch":
-        return f"'{_text(op, 0)}' exists and is not the device that is asked for"
+    if step in _PATH_WORDS:
+        return _PATH_WORDS[step].format(path=_text(op, 0), text=message.text)
     if step == "setgroups_denied":
         return "unable to set supplementary groups: the user namespace denies setgroups"
     if step == "plan" and message.op == wire.NO_PATH:

@@ -21,7 +21,6 @@ from pyrunc import (
     mounts,
     options,
     plan_process,
-    rules,
     seccomp,
     wire,
 )
@@ -36,11 +35,6 @@ _OLDEST_SPEC = "1.0.0"
 _CRIU_ANNOTATION = "org.criu.config"
 
 
-def _built(*steps: str) -> bool:
-    """Whether the rules let this property of the configuration through."""
-    return steps not in rules.NOT_YET
-
-
 def _part(name: str) -> bool:
     """Whether there is code for this kind of control groups."""
     return importlib.util.find_spec(f"pyrunc.cgroups.{name}") is not None
@@ -50,12 +44,6 @@ def _unsafe_annotations() -> list[str]:
     """Prefixes of the annotations that change what is done, and not only what is said."""
     known = [unit.ANNOTATION, plan_process.KEEP_GROUPS, mounts.CONTEXT_ANNOTATION]
     return known if "checkpoint" in options.NOT_YET else [*known, _CRIU_ANNOTATION]
-
-
-def _mount_options() -> list[str]:
-    return [
-        name for name in mounts.OPTIONS if _built("mounts", rules.EACH, "options", rules.EACH, f"={name}")
-    ]
 
 
 def _seccomp() -> Json:
@@ -87,13 +75,13 @@ def _linux() -> Json:
         "seccomp": _seccomp(),
         "apparmor": {"enabled": True},
         "selinux": {"enabled": True},
-        "intelRdt": dict.fromkeys(("enabled", "schemata", "monitoring"), _built("linux", "intelRdt")),
+        "intelRdt": dict.fromkeys(("enabled", "schemata", "monitoring"), True),
         "memoryPolicy": {
             "modes": sorted(plan_process.MEMORY_MODES),
             "flags": sorted(plan_process.MEMORY_FLAGS),
         },
-        "mountExtensions": {"idmap": {"enabled": _built("mounts", rules.EACH, "uidMappings")}},
-        "netDevices": {"enabled": _built("linux", "netDevices")},
+        "mountExtensions": {"idmap": {"enabled": True}},
+        "netDevices": {"enabled": True},
     }
 
 
@@ -111,7 +99,7 @@ def document() -> Json:
         "ociVersionMin": _OLDEST_SPEC,
         "ociVersionMax": SPEC_VERSION,
         "hooks": list(wire.HOOK_KINDS),
-        "mountOptions": _mount_options(),
+        "mountOptions": list(mounts.OPTIONS),
         "linux": _linux(),
         "annotations": annotations,
         "potentiallyUnsafeConfigAnnotations": _unsafe_annotations(),

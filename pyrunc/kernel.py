@@ -34,6 +34,7 @@ _PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO_SIZE << 16 | 0xFF << 8 | 11
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _AT_RECURSIVE = 0x8000
+_AT_SYMLINK_NOFOLLOW = 0x100
 _AT_FDCWD = -100
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 1, 2, 0x10
 _F_ADD_SEALS = 1033
@@ -115,15 +116,51 @@ def sealed_memfd(name: str, content: bytes) -> int:
     return fd
 
 
-def open_tree(path: str, *, recursive: bool) -> int:
-    """A detached clone of the mount at `path` (with all below it when recursive). open_tree(2)."""
+def open_tree(path: str, *, recursive: bool, nofollow: bool = False) -> int:
+    """A detached clone of the mount at `path` (with all below it when recursive). open_tree(2).
+
+    With `nofollow` a symbolic link at the end of the path is cloned itself.
+    """
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
+    flags |= _AT_SYMLINK_NOFOLLOW if nofollow else 0
     return _check(lib.shim_open_tree(_AT_FDCWD, os.fsencode(path), flags), "open_tree", path)
+
+
+def _check_words(answer: int, words: object) -> int:
+    if answer >= 0:
+        return answer
+    call = ffi.string(words.call).decode()  # type: ignore[attr-defined]
+    text = os.fsdecode(ffi.string(words.text)).strip()  # type: ignore[attr-defined]
+    raise KernelError(call, -answer, text or None)
+
+
+def filesystem(kind: str, source: str, parameters: Sequence[str]) -> int:
+    """A detached mount of a new file system of type `kind`. fsopen(2), fsconfig(2), fsmount(2)."""
+    words = ffi.new("struct shim_words *")
+    array, _held = _c_strings(parameters)
+    array = ffi.cast("char const * const *", array)
+    return _check_words(lib.shim_filesystem(os.fsencode(kind), os.fsencode(source), array, words), words)
+
+
+def tree_propagation(tree: int, flags: int, *, recursive: bool) -> None:
+    """Set MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE of a detached mount. mount_setattr(2)."""
+    _check(lib.shim_tree_setattr(tree, flags, -1, 1 if recursive else 0), "mount_setattr", "propagation")
 
 
 def idmap_tree(tree: int, userns: int, *, recursive: bool) -> None:
     """Map the owners of a detached mount through a user namespace. mount_setattr(2) MOUNT_ATTR_IDMAP."""
-    _check(lib.shim_idmap_tree(tree, userns, 1 if recursive else 0), "mount_setattr", "MOUNT_ATTR_IDMAP")
+    _check(
+        lib.shim_tree_setattr(tree, 0, userns, 1 if recursive else 0), "mount_setattr", "MOUNT_ATTR_IDMAP"
+    )
+
+
+def user_namespace(uid_map: str, gid_map: str) -> int:
+    """A descriptor of a new user namespace that nobody is in; the texts are /proc/PID/uid_map's and gid_map's.
+
+    When a map is refused, the error's call is that file's name.
+    """
+    words = ffi.new("struct shim_words *")
+    return _check_words(lib.shim_user_namespace(uid_map.encode(), gid_map.encode(), words), words)
 
 
 def fs_type(path: str) -> int:

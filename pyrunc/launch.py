@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import _signal
 import _socket
-import errno
 import os
 import select
 
@@ -29,6 +28,8 @@ from pyrunc.errors import ContainerError, KernelError, PyruncError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pyrunc.trees import Trees
 
 # Between two messages init waits for nobody but hooks, which have timeouts of their own, and file systems.
 STEP_SECONDS = 120
@@ -173,24 +174,30 @@ class Init:
 
 def _open(op: wire.Op, fd: wire.Fd) -> int:
     try:
-        if fd.kind == "tree":
-            return kernel.open_tree(fd.arg, recursive=fd.recursive)
         return os.open(fd.arg, os.O_RDONLY | os.O_CLOEXEC)
-    except KernelError as error:
-        if error.errno == errno.EPERM:
-            # Root of a user namespace that does not own our mount namespace: init clones it in one of its own.
-            return -1
-        raise KernelError(error.syscall, error.errno, error.arg, path=op.path) from error
     except OSError as error:
         hint = "the namespace's file or process is gone" if fd.kind == "ns" else None
         raise KernelError("open", error.errno or 0, fd.arg, path=op.path, hint=hint) from error
 
 
 def _open_all(ops: Sequence[wire.Op], known: dict[str, int], opened: dict[wire.Fd, int]) -> None:
-    for op in ops:
-        for field in op.fields:
-            if isinstance(field, wire.Fd) and field not in opened:
-                opened[field] = known[field.kind] if field.kind in known else _open(op, field)
+    makers: list[Trees] = []
+    try:
+        for op in ops:
+            for field in op.fields:
+                if not isinstance(field, wire.Fd) or field in opened:
+                    continue
+                if field.kind in ("tree", "filesystem"):
+                    if not makers:
+                        from pyrunc import trees
+
+                        makers.append(trees.Trees())
+                    opened[field] = makers[0].open(field, op.path)
+                else:
+                    opened[field] = known[field.kind] if field.kind in known else _open(op, field)
+    finally:
+        for maker in makers:
+            maker.close()
 
 
 def start(

@@ -62,7 +62,8 @@ _ATTRIBUTES: dict[str, tuple[int, int]] = {
 }
 # What has an r-form: mount_setattr(2) with AT_RECURSIVE.
 _RECURSIVE: dict[str, tuple[int, int]] = {"r" + name: value for name, value in _ATTRIBUTES.items()}
-# Superblock flags: (parameter for fsconfig(2), the flag it is about, is it the setting one?).
+# Superblock flags: (parameter for fsconfig(2), is it the setting one?). A superblock has nothing below it: the r-forms,
+# which crun knows, say the same as the others.
 _SUPERBLOCK: dict[str, tuple[str, bool]] = {
     "async": ("sync", False),
     "dirsync": ("dirsync", True),
@@ -70,19 +71,32 @@ _SUPERBLOCK: dict[str, tuple[str, bool]] = {
     "mand": ("mand", True),
     "nolazytime": ("lazytime", False),
     "nomand": ("mand", False),
+    "rasync": ("sync", False),
+    "rdirsync": ("dirsync", True),
+    "rmand": ("mand", True),
+    "rnomand": ("mand", False),
+    "rsync": ("sync", True),
     "sync": ("sync", True),
 }
 # Understood, and nothing is left to do. silent and loud concern mount(2)'s own log lines, which fsopen(2) does not
 # write. (no)iversion: since Linux 6.0 every file system that keeps the counter (btrfs, ext4, xfs) always does.
 _NOTHING = frozenset({"defaults", "iversion", "loud", "noiversion", "silent"})
-_SPECIAL = frozenset({"bind", "idmap", "rbind", "remount", "ridmap", "tmpcopyup"})
+_SPECIAL = frozenset({"bind", "idmap", "rbind", "remount", "ridmap"})
+# option -> attribute of MountOptions. All but the first are crun's, for bind mounts.
+_SWITCHES = {
+    "tmpcopyup": "copy_up",
+    "copy-symlink": "copy_symlink",
+    "dest-nofollow": "target_nofollow",
+    "src-nofollow": "source_nofollow",
+}
+BIND_ONLY = ("copy-symlink", "dest-nofollow", "src-nofollow")
 
 # Parameters that label a file system, mount(8); crun's annotation chooses among them for linux.mountLabel.
 CONTEXTS = ("context", "defcontext", "fscontext", "rootcontext")
 CONTEXT_ANNOTATION = "run.oci.mount_context_type"
 
 OPTIONS: tuple[str, ...] = tuple(
-    sorted({*_ATTRIBUTES, *_RECURSIVE, *_SUPERBLOCK, *_NOTHING, *_SPECIAL, *PROPAGATION})
+    sorted({*_ATTRIBUTES, *_RECURSIVE, *_SUPERBLOCK, *_NOTHING, *_SPECIAL, *_SWITCHES, *PROPAGATION})
 )
 
 
@@ -91,23 +105,28 @@ class MountOptions:
 
     `attr_set`/`attr_clear` and `rec_set`/`rec_clear`: MOUNT_ATTR_* for the top mount and for the whole tree.
     `propagation`: MS_* flags, one step per option in its order. `superblock`: flag name -> wanted state.
-    `bind`, `recursive`, `remount`, `copy_up`; `idmap` is "", "idmap" or "ridmap". `data`: what is not in OPTIONS, for
-    the file system itself. `explicit` tells whether any attribute was named.
+    `bind`, `recursive`, `remount`; `idmap` is "", "idmap" or "ridmap", `mapping` what crun's form has behind its "=".
+    `copy_up`, `copy_symlink`, `source_nofollow`, `target_nofollow`. `data`: what is not in OPTIONS, for the file
+    system itself.
     """
 
     __slots__ = (
         "attr_clear",
         "attr_set",
         "bind",
+        "copy_symlink",
         "copy_up",
         "data",
         "idmap",
+        "mapping",
         "propagation",
         "rec_clear",
         "rec_set",
         "recursive",
         "remount",
+        "source_nofollow",
         "superblock",
+        "target_nofollow",
     )
 
     def __init__(self) -> None:
@@ -120,17 +139,20 @@ class MountOptions:
         self.bind = False
         self.recursive = False
         self.remount = False
+        self.copy_symlink = False
         self.copy_up = False
+        self.source_nofollow = False
+        self.target_nofollow = False
         self.idmap = ""
+        self.mapping = ""
         self.data: list[str] = []
 
     def _special(self, name: str) -> None:
         if name == "remount":
             self.remount = True
-        elif name == "tmpcopyup":
-            self.copy_up = True
         elif name in ("idmap", "ridmap"):
             self.idmap = name
+            self.mapping = ""
         else:
             self.bind = True
             self.recursive = name == "rbind"
@@ -171,6 +193,10 @@ def parse(options: Iterable[str]) -> MountOptions:
         elif name in _SUPERBLOCK:
             flag, on = _SUPERBLOCK[name]
             result.superblock[flag] = on
+        elif name in _SWITCHES:
+            setattr(result, _SWITCHES[name], True)
+        elif name.startswith(("idmap=", "ridmap=")):
+            result.idmap, _, result.mapping = name.partition("=")
         elif name not in _NOTHING and name:
             result.data.append(name)
     return result

@@ -1,27 +1,31 @@
 """PURE: one entry of `mounts` -> its steps. config.md "Mounts".
 
-May be imported by plan and plan_rootfs. Imports helpers and wire.
+May be imported by plan, plan_rootfs and plan_changes. Imports helpers and wire.
 """
 
 from __future__ import annotations
 
 import os
 
-from pyrunc import mounts
+from pyrunc import idmap, mounts
 from pyrunc.errors import ConfigError
 from pyrunc.wire import (
+    MOUNT_FLAG_COPY_SYMLINK,
     MOUNT_FLAG_COPY_UP,
     MOUNT_FLAG_DONE_SKIP,
     MOUNT_FLAG_MQUEUE_LABEL,
     MOUNT_FLAG_OPTIONAL,
     MOUNT_FLAG_ORDINARY_DIR,
     MOUNT_FLAG_RECURSIVE,
+    MOUNT_FLAG_SOURCE_NOFOLLOW,
     MOUNT_FLAG_TARGET_MODE,
+    MOUNT_FLAG_TARGET_NOFOLLOW,
     Fd,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.idmap import IdMap
     from pyrunc.mounts import MountOptions
     from pyrunc.plan import Job
     from pyrunc.spec_types import Mount
@@ -66,6 +70,10 @@ def _add_bind(
     keep: int = 0,
 ) -> None:
     """One MOUNT_BIND; `keep` are attributes that are not set now."""
+    flags = MOUNT_FLAG_RECURSIVE if options.recursive else 0
+    flags |= MOUNT_FLAG_SOURCE_NOFOLLOW if options.source_nofollow else 0
+    flags |= MOUNT_FLAG_TARGET_NOFOLLOW if options.target_nofollow else 0
+    flags |= MOUNT_FLAG_COPY_SYMLINK if options.copy_symlink else 0
     job.plan.add(
         "MOUNT_BIND",
         target,
@@ -76,9 +84,56 @@ def _add_bind(
         options.rec_set & ~keep,
         options.rec_clear,
         options.propagation,
-        MOUNT_FLAG_RECURSIVE if options.recursive else 0,
+        flags,
         path=at,
         why=why,
+    )
+
+
+def propagation_of_host(job: Job) -> int:
+    """What "/" of the new mount namespace is made before anything is mounted. config-linux.md rootfsPropagation."""
+    flags = mounts.PROPAGATION.get(job.linux.get("rootfsPropagation") or "", mounts.MS_SLAVE | mounts.MS_REC)
+    if flags & mounts.MS_UNBINDABLE:
+        # The rootfs could not be bound to itself, which pivot_root needs: unbindable comes after it.
+        flags = flags ^ mounts.MS_UNBINDABLE | mounts.MS_PRIVATE
+    return flags
+
+
+def _mapping(job: Job, mount: Mount, options: MountOptions, at: str) -> IdMap | None:
+    """Who owns what in an id-mapped mount, None in others. config.md: the mount's own mappings count first."""
+    recursive = options.idmap == "ridmap"
+    if mount.get("uidMappings"):
+        uids, gids = idmap.rows(mount["uidMappings"]), idmap.rows(mount["gidMappings"])
+        return idmap.IdMap(uids, gids, recursive=recursive, path=f"{at}.uidMappings")
+    at += ".options"
+    if not options.idmap:
+        return None
+    uids = idmap.rows(job.linux.get("uidMappings") or ())
+    gids = idmap.rows(job.linux.get("gidMappings") or ())
+    if options.mapping:
+        # Its words are checked by rules.
+        uids, gids = idmap.in_place(options.mapping, uids, gids)
+        return idmap.IdMap(uids, gids, recursive=recursive, path=at)
+    for kind, file, _path in job.spaces.joined:
+        if kind == "user":
+            return idmap.IdMap(namespace=file, recursive=recursive, path=at)
+    # An equal namespace is as good as the container's own, which does not exist yet.
+    return idmap.IdMap(uids, gids, recursive=recursive, path=at)
+
+
+def _tree(job: Job, source: str, options: MountOptions, mapping: IdMap | None) -> Fd | int:
+    """The source of a bind mount as a descriptor, where init cannot open it itself; else -1."""
+    if mapping is None and not ("user" in job.spaces and job.host.euid == 0):
+        return -1
+    # init's own clones are of a mount namespace in which this has been done to all.
+    propagation = propagation_of_host(job)
+    return Fd(
+        "tree",
+        source,
+        recursive=options.recursive,
+        nofollow=options.source_nofollow or options.copy_symlink,
+        propagation=propagation,
+        idmap=mapping,
     )
 
 
@@ -97,10 +152,11 @@ def _bind(job: Job, mount: Mount, target: str, options: MountOptions, at: str, k
     _no_data(job, options, at)
     source = os.path.join(job.options.bundle, mount.get("source") or "")
     why = "open_tree(2): attributes are there before anybody sees the mount, and only those that are named change"
-    fd: Fd | int = -1
-    if "user" in job.spaces and job.host.euid == 0:
-        # In its user namespace init may not be able to reach the source: the runtime opens it.
-        fd = Fd("tree", source, recursive=options.recursive)
+    mapping = _mapping(job, mount, options, at)
+    if mapping is not None:
+        why = "mount_setattr(2) MOUNT_ATTR_IDMAP: only the runtime has the privileges, and only before it is seen"
+    # In its user namespace init may not be able to reach the source: the runtime opens it.
+    fd = _tree(job, source, options, mapping)
     _add_bind(job, target, source, options, f"{at}.source", why, fd=fd, keep=keep)
 
 
@@ -184,9 +240,15 @@ def _new(job: Job, mount: Mount, target: str, options: MountOptions, at: str, ke
         fallback = kind == "sysfs" and job.in_userns and bool(attributes & mounts.ATTR_RDONLY)
     if options.copy_up:
         flags |= MOUNT_FLAG_COPY_UP
+    source = mount.get("source") or ""
+    if (mapping := _mapping(job, mount, options, at)) is not None:
+        why = "mount_setattr(2) MOUNT_ATTR_IDMAP: only the runtime has the privileges, and only before it is seen"
+        fd = Fd("filesystem", kind, source=source, parameters=parameters, idmap=mapping)
+        add = job.plan.add
+        add("MOUNT_BIND", target, "", fd, attributes, 0, 0, 0, options.propagation, flags, path=at, why=why)
+        return
     if fallback:
         flags |= MOUNT_FLAG_OPTIONAL | MOUNT_FLAG_DONE_SKIP
-    source = mount.get("source") or ""
     job.plan.add(
         "MOUNT_NEW",
         target,

@@ -77,21 +77,12 @@ def _devices(job: Job) -> None:
         add("SYMLINK", text, path, 1, path="$.mounts", why=why)
 
 
-def _propagation_of_host(job: Job) -> int:
-    """What "/" of the new mount namespace is made before anything is mounted. config-linux.md rootfsPropagation."""
-    flags = mounts.PROPAGATION.get(job.linux.get("rootfsPropagation") or "", mounts.MS_SLAVE | mounts.MS_REC)
-    if flags & mounts.MS_UNBINDABLE:
-        # The rootfs could not be bound to itself, which pivot_root needs: unbindable comes after it.
-        flags = flags ^ mounts.MS_UNBINDABLE | mounts.MS_PRIVATE
-    return flags
-
-
 def build(job: Job) -> list[Deferred]:
     """Mounts, devices and links below the rootfs. Returns what `enter` makes read-only."""
     add = job.plan.add
     stay = "mount" not in job.spaces
     why = "runtime.md, step 2; by default nothing that is mounted inside gets out, and what the host mounts gets in"
-    propagation = 0 if stay else _propagation_of_host(job)
+    propagation = 0 if stay else plan_mounts.propagation_of_host(job)
     add("ROOTFS", job.options.rootfs, propagation, int(stay), path="$.root.path", why=why)
     spec_mounts = list(job.spec.get("mounts") or [])
     deferred = []

@@ -2,51 +2,27 @@
 
 check() is asked by create, run and explain, check_process() by exec, check_resources() by update; each raises a
 ConfigError at the first problem. Texts that other programs or their users know (runc's) are kept word for word.
-What needs the kernel's answer is left to it. The parts about `linux` are in rules_linux. Imports jsonfast and that.
+What needs the kernel's answer is left to it. The parts about `linux` are in rules_linux, those about `mounts` in
+rules_mounts. Imports these and jsonfast.
 """
 
 from __future__ import annotations
 
-import os
-
-from pyrunc import rules_linux
+from pyrunc import rules_linux, rules_mounts
 from pyrunc.jsonfast import quote
 from pyrunc.rules_linux import absolute, check_resources, fail, no_nul, no_nuls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.host import HostFacts
-    from pyrunc.spec_types import Hook, IOPriority, Mount, Process, Scheduler, Spec
+    from pyrunc.spec_types import Hook, IOPriority, Process, Scheduler, Spec
 
-__all__ = ["NOT_YET", "check", "check_process", "check_resources"]
-
-EACH = "[]"
-
-# What is known but not built yet: the way to it, and what to call it. A last step "=text" asks for that value.
-NOT_YET: dict[tuple[str, ...], str] = {
-    ("mounts", EACH, "uidMappings"): "id-mapped mounts",
-    ("mounts", EACH, "gidMappings"): "id-mapped mounts",
-    ("mounts", EACH, "options", EACH, "=idmap"): "id-mapped mounts",
-    ("mounts", EACH, "options", EACH, "=ridmap"): "id-mapped mounts",
-}
+__all__ = ["check", "check_process", "check_resources"]
 
 # Linux allows 64 bytes in either name, uts_namespaces(7).
 _UTS_NAME_MAX = 64
 _WINSIZE_MAX = 0xFFFF
 _HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
-# What lxcfs puts over the kernel's own files; everything else below /proc is the kernel's word to the container.
-_BELOW_PROC = {
-    "cpuinfo",
-    "diskstats",
-    "loadavg",
-    "meminfo",
-    "slabinfo",
-    "stat",
-    "swaps",
-    "sys/crypto/fips_enabled",
-    "sys/kernel/ns_last_pid",
-    "uptime",
-}
 
 
 def check(spec: Spec, host: HostFacts | None = None) -> None:
@@ -64,10 +40,9 @@ def check(spec: Spec, host: HostFacts | None = None) -> None:
     if process := spec.get("process"):
         check_process(process)
     for index, mount in enumerate(spec.get("mounts") or ()):
-        _mount(mount, f"$.mounts[{index}]", spaces, host)
+        rules_mounts.check(mount, f"$.mounts[{index}]", linux, spaces, host)
     rules_linux.check(spec, spaces, host)
     _hooks(spec)
-    _not_yet(spec)
 
 
 def check_process(process: Process, path: str = "$.process") -> None:
@@ -204,55 +179,6 @@ def _io_priority(priority: IOPriority, path: str) -> None:
         )
 
 
-def _mount(mount: Mount, path: str, spaces: dict[str, str], host: HostFacts | None) -> None:
-    options = mount.get("options") or []
-    for key, value in (
-        ("destination", mount["destination"]),
-        ("source", mount.get("source", "")),
-        ("type", mount.get("type", "")),
-    ):
-        if "\0" in value:
-            fail("mount field contains null byte", f"{path}.{key}")
-    for index, option in enumerate(options):
-        if "\0" in option:
-            fail("mount field contains null byte", f"{path}.options[{index}]")
-    bind = "bind" in options or "rbind" in options or mount.get("type") == "bind"
-    _below_proc(mount, path, bind)
-    _idmap(mount, path, bind, spaces, host)
-
-
-def _below_proc(mount: Mount, path: str, bind: bool) -> None:
-    destination = os.path.normpath("/" + mount["destination"].lstrip("/"))
-    if destination == "/proc":
-        # Whether a bind mount's source is a procfs is seen when it is opened.
-        if not bind and mount.get("type") != "proc":
-            fail(
-                f"{quote(destination)} cannot be mounted because it is not of type proc",
-                f"{path}.destination",
-                "programs trust /proc to be the kernel's",
-            )
-    elif destination.startswith("/proc/") and destination[6:] not in _BELOW_PROC:
-        fail(f"{quote(destination)} cannot be mounted because it is inside /proc", f"{path}.destination")
-
-
-def _idmap(mount: Mount, path: str, bind: bool, spaces: dict[str, str], host: HostFacts | None) -> None:
-    options = mount.get("options") or ()
-    mapped = bool(mount.get("uidMappings")), bool(mount.get("gidMappings"))
-    if mapped == (False, False) and "idmap" not in options and "ridmap" not in options:
-        return
-    if mapped[0] != mapped[1]:
-        fail("id-mapped mounts must have both uid and gid mappings specified", path)
-    if not bind:
-        fail("id-mapped mounts are only supported for bind-mounts", path)
-    if host and host.rootless:
-        fail("id-mapped mounts are not supported for rootless containers", path)
-    if not mapped[0] and "user" not in spaces:
-        fail(
-            "an id-mapped mount needs uidMappings and gidMappings, as there is no user namespace to take them from",
-            path,
-        )
-
-
 def _hooks(spec: Spec) -> None:
     hooks = spec.get("hooks")
     if not hooks:
@@ -264,28 +190,3 @@ def _hooks(spec: Spec) -> None:
             absolute(hook["path"], f"{path}.path", "the path of a hook")
             no_nuls(hook.get("args") or [], f"{path}.args")
             no_nuls(hook.get("env") or [], f"{path}.env")
-
-
-def _not_yet(spec: Spec) -> None:
-    for steps, what in NOT_YET.items():
-        if path := _present(spec, steps, "$"):
-            fail(f"not supported yet: {what}", path)
-
-
-def _present(value: object, steps: tuple[str, ...], path: str) -> str | None:
-    """The JSON path at which `steps` lead to something, None when they do not: "" and [] say nothing."""
-    if not steps:
-        return path if value else None
-    step = steps[0]
-    if step == EACH:
-        assert isinstance(value, list)
-        for index, item in enumerate(value):
-            if found := _present(item, steps[1:], f"{path}[{index}]"):
-                return found
-    elif step[0] == "=":
-        return path if value == step[1:] else None
-    else:
-        assert isinstance(value, dict)
-        if step in value:
-            return _present(value[step], steps[1:], f"{path}.{step}")
-    return None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import TypeAlias
 
+    from pyrunc.idmap import IdMap
+
     Field: TypeAlias = "int | str | bytes | list[str] | list[int] | Fd"
 
 ORDER = sys.byteorder
@@ -74,6 +76,10 @@ OPS: dict[str, tuple[int, str]] = {
     "EXEC": (43, "llu"),
     "STDIO_OWNER": (44, "u"),
     "DONE": (45, ""),
+    "ADD_BEGIN": (46, ""),
+    "ADD_END": (47, ""),
+    "TREE": (48, "su"),
+    "UMOUNT": (49, "slu"),
 }
 
 SYNC: dict[str, int] = {
@@ -99,6 +105,7 @@ STEPS: tuple[str, ...] = (
     "sched_setaffinity", "keyctl", "socket", "close_range", "hook", "hook_timeout",
     "lookup", "cwd_outside", "not_ordinary_dir", "wrong_fs", "device_mismatch", "fspick",
     "fchown", "readlink", "copy_up", "setgroups_denied", "wait", "oversize", "memory", "fsetxattr",
+    "readlinkat", "link_exists", "not_a_mount", "protected",
 )  # fmt: skip
 
 FLAG_KERNEL_TEXT = 1
@@ -115,6 +122,9 @@ MOUNT_FLAG_SOURCE_NOFOLLOW = 64
 MOUNT_FLAG_TARGET_NOFOLLOW = 128
 MOUNT_FLAG_MQUEUE_LABEL = 256
 MOUNT_FLAG_TARGET_MODE = 512
+MOUNT_FLAG_COPY_SYMLINK = 1024
+MOUNT_FLAG_KEPT_TREE = 2048
+MOUNT_FLAG_RDONLY_LATER = 4096
 DEVICE_FLAG_BIND = 1
 DEVICE_FLAG_DEFAULT = 2
 CHDIR_MAKE = 1
@@ -127,20 +137,46 @@ HOOK_KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", 
 class Fd:
     """A file descriptor that launch opens before the plan is encoded.
 
-    `kind` is "ns" (arg: path of a namespace file), "tree" (arg: source path, cloned with open_tree), "fifo", or
-    "pidfd"; `key` tells two of one kind apart. `recursive` and the id maps concern trees only.
+    `kind` is "ns" (arg: path of a namespace file), "fifo" or "pidfd", or makes a detached mount: "tree" (arg: source
+    path, cloned with open_tree, `recursive` or not, a final symbolic link followed unless `nofollow`) or "filesystem"
+    (arg: type; a new one, from `source` with `parameters`). A mount gets `propagation` (MS_*, 0 leaves it) and `idmap`.
     """
 
-    __slots__ = ("arg", "kind", "maps", "recursive")
+    __slots__ = ("arg", "idmap", "kind", "nofollow", "parameters", "propagation", "recursive", "source")
 
-    def __init__(self, kind: str, arg: str = "", *, recursive: bool = False, maps: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        arg: str = "",
+        *,
+        recursive: bool = False,
+        nofollow: bool = False,
+        source: str = "",
+        parameters: Sequence[str] = (),
+        propagation: int = 0,
+        idmap: IdMap | None = None,
+    ) -> None:
         self.kind = kind
         self.arg = arg
         self.recursive = recursive
-        self.maps = maps
+        self.nofollow = nofollow
+        self.source = source
+        self.parameters = parameters
+        self.propagation = propagation
+        self.idmap = idmap
+
+    def __str__(self) -> str:
+        words = [self.kind, self.arg, *([self.source] if self.source else []), *self.parameters]
+        if self.idmap is not None:
+            words += (
+                ["mapped", "recursively", str(self.idmap)]
+                if self.idmap.recursive
+                else ["mapped", str(self.idmap)]
+            )
+        return " ".join([word for word in words if word])
 
     def __repr__(self) -> str:
-        return f"<{self.kind} {self.arg}>" if self.arg else f"<{self.kind}>"
+        return f"<{self}>"
 
 
 class Op:

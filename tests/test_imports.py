@@ -42,6 +42,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.requests",
             "pyrunc.rules",
             "pyrunc.rules_linux",
+            "pyrunc.rules_mounts",
             "pyrunc.schema",
             "pyrunc.seccomp_profile",
             "pyrunc.signals",
@@ -73,6 +74,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.recorder",
             "pyrunc.seccomp",
             "pyrunc.state",
+            "pyrunc.trees",
             "pyrunc.usermaps",
         },
     ),
@@ -123,6 +125,7 @@ SAME_ROOM = {
     ("pyrunc.cgroups.v1", "pyrunc.cgroups.files"),
     ("pyrunc.cgroups.v2", "pyrunc.cgroups.files"),
     ("pyrunc.cgroups.v2", "pyrunc.cgroups.v1"),
+    ("pyrunc.launch", "pyrunc.trees"),
     ("pyrunc.recorder", "pyrunc.state"),
 }
 

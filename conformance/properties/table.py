@@ -28,10 +28,6 @@ EXPECTED = {
     "mounts remove": "mounts of a running container cannot be changed yet",
     "checkpoint": "not built yet",
     "restore": "not built yet",
-    "mounts[].uidMappings": "id-mapped mounts are not built yet",
-    "mounts[].gidMappings": "id-mapped mounts are not built yet",
-    "mount option idmap": "id-mapped mounts are not built yet",
-    "mount option ridmap": "id-mapped mounts are not built yet",
 }
 
 Verdicts = dict[str, tuple[str, str]]

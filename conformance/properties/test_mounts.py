@@ -267,6 +267,45 @@ def test_option_is_known(box: Box, option: str) -> None:
     box.facts("ids")
 
 
+@row("mount option {option}: an extension of crun")
+@pytest.mark.parametrize("option", ["rasync", "rdirsync", "rmand", "rnomand", "rsync"])
+def test_extension_is_known(box: Box, option: str) -> None:
+    """As above: a superblock has nothing below it, so that only being taken shows."""
+    box.bundle.mount("/m", "mqueue", "mqueue", option)
+    box.facts("ids")
+
+
+def linked(box: Box) -> str:
+    """A file with a link to it; the image has a file `place`, and a link `link` to it."""
+    source = os.path.join(box.bundle.path, "source")
+    os.mkdir(source)
+    for path in (os.path.join(source, "file"), os.path.join(box.bundle.rootfs, "place")):
+        with open(path, "w", encoding="ascii") as stream:
+            stream.write("content\n")
+    os.symlink("file", os.path.join(source, "link"))
+    os.symlink("place", os.path.join(box.bundle.rootfs, "link"))
+    return source
+
+
+@row("mount option copy-symlink: an extension of crun")
+def test_copy_symlink(box: Box) -> None:
+    box.bundle.mount("/made", "bind", f"{linked(box)}/link", "bind", "copy-symlink")
+    assert box.facts("readlink", "/made")["readlink"] == "file"
+
+
+@row("mount option src-nofollow: an extension of crun")
+def test_source_nofollow(box: Box) -> None:
+    box.bundle.mount("/place", "bind", f"{linked(box)}/link", "bind", "src-nofollow")
+    assert box.facts("readlink", "/place")["readlink"] == "file"
+
+
+@row("mount option dest-nofollow: an extension of crun")
+def test_destination_nofollow(box: Box) -> None:
+    box.bundle.mount("/link", "bind", f"{linked(box)}/file", "bind", "dest-nofollow")
+    points = [line.split()[4] for line in box.facts("mounts").text.splitlines() if " - " in line]
+    assert "/link" in points and "/place" not in points
+
+
 RECURSIVE_SET = {
     "rro": RDONLY,
     "rnosuid": NOSUID,

@@ -48,17 +48,21 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
     "nosymfollow": [("new", "nosymfollow", "m+nosymfollow"),
         ("soft", "rbind,nosymfollow", "m+nosymfollow s-nosymfollow")],
     "private": [("shared", "rbind,private", "tags s+master"), ("new", "shared,private", "tags")],
+    "rasync": [("new", "sync,rasync", "fs-sync")],
     "ratime": [("hard", "rbind,ratime", "m-noatime s-noatime")],
     "rbind": [("soft", "rbind", "nested+"), ("hard", "rbind", "nested+ m+ro s+ro s+nosuid s+noexec")],
     "rdev": [("hard", "rbind,rdev", "m-nodev s-nodev s+nosuid")],
+    "rdirsync": [("new", "rdirsync", "fs+dirsync"), ("soft", "rbind,rdirsync", "m+rw fs-dirsync")],
     "rdiratime": [("hard", "rbind,rdiratime", "m-nodiratime s-nodiratime")],
     "relatime": [("new", "noatime,relatime", "m+relatime"), ("hard", "rbind,relatime", "m+relatime s+noatime")],
     "remount": [("new", "remount,ro,nosuid", "m+ro m+nosuid fs+ro"), ("new", "remount,bind,ro", "m+ro fs-ro")],
     "rexec": [("hard", "rbind,rexec", "m-noexec s-noexec")],
+    "rmand": [("new", "rmand", "fs+mand")],
     "rnoatime": [("soft", "rbind,rnoatime", "m+noatime s+noatime")],
     "rnodev": [("soft", "rbind,rnodev", "m+nodev s+nodev"), ("new", "rnodev", "m+nodev")],
     "rnodiratime": [("soft", "rbind,rnodiratime", "m+nodiratime s+nodiratime")],
     "rnoexec": [("soft", "rbind,rnoexec", "m+noexec s+noexec")],
+    "rnomand": [("new", "mand,rnomand", "fs-mand")],
     "rnorelatime": [("hard", "rbind,rnorelatime", "m-noatime s-noatime")],
     "rnostrictatime": [("hard", "rbind,rnostrictatime", "m+relatime s+relatime")],
     "rnosuid": [("soft", "rbind,rnosuid", "m+nosuid s+nosuid")],
@@ -72,6 +76,7 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
         ("shared", "rbind,rshared", "tags+shared s+shared")],
     "rslave": [("shared", "rbind,rslave", "tags+master s+master tags-shared")],
     "rstrictatime": [("hard", "rbind,rstrictatime", "m-noatime m-relatime s-noatime s-relatime")],
+    "rsync": [("new", "rsync", "fs+sync"), ("soft", "rbind,rsync", "m+rw fs-sync")],
     "rsuid": [("hard", "rbind,rsuid", "m-nosuid s-nosuid")],
     "rsymfollow": [("hard", "rbind,rsymfollow", "m-nosymfollow s-nosymfollow")],
     "runbindable": [("soft", "rbind,runbindable", "tags+unbindable s+unbindable")],
@@ -138,20 +143,8 @@ def test_option(
 
 
 def test_the_table_is_complete() -> None:
-    """Every option that `features` promises but the two for id-mapped mounts, which are refused by name."""
-    assert set(CASES) == set(mounts.OPTIONS) - {"idmap", "ridmap"}
-
-
-@pytest.mark.parametrize("option", ["idmap", "ridmap"])
-def test_id_mapped_mounts_are_refused_by_name(
-    container: ContainerFactory, bundle: BundleFactory, option: str
-) -> None:
-    """Better than a mount with the wrong owners."""
-    what = bundle("userns")
-    what.mount("/m", "none", "/tmp", "rbind", option)
-    container(what).run().fails(
-        f"$.mounts[{len(what.list_of('mounts')) - 1}].options[1]", "id-mapped mounts"
-    )
+    """Every option that `features` promises; test_idmap.py has the two for id-mapped mounts."""
+    assert set(CASES) == set(mounts.OPTIONS) - {"idmap", "ridmap"} - set(mounts.BIND_ONLY)
 
 
 @pytest.mark.parametrize(("option", "arrives"), [("rslave", True), ("rprivate", False), ("rshared", True)])
@@ -221,3 +214,58 @@ def test_copy_up(container: ContainerFactory, bundle: BundleFactory) -> None:
         assert lines[3].startswith("755 12 34 ")
         assert lines[4] == "4751 0 0 1000000007 file"
         what.list_of("mounts").pop()
+
+
+# --- crun's options about symbolic links ------------------------------------------------------------------------------
+
+
+def _links(scratch: str) -> str:
+    """A directory with a link to what is only there."""
+    source = os.path.join(scratch, "source")
+    os.makedirs(os.path.join(source, "there"))
+    os.symlink("there", os.path.join(source, "link"))
+    return source
+
+
+@pytest.mark.parametrize("name", ["probe", "userns"])
+def test_copy_symlink(container: ContainerFactory, bundle: BundleFactory, scratch: str, name: str) -> None:
+    """The link is made anew; the same one may be there already; what is no link is bound; anything else is an error."""
+    source = _links(scratch)
+    what = bundle(name).args("/bin/sh" if name == "userns" else "/bin/probe")
+    if name == "userns":
+        what.args("/bin/sh", "-c", "readlink /new/name; ls -d /dir/link")
+    else:
+        what.probe("readlink", "/new/name", "--", "readlink", "/dir/link")
+    what.mount("/new/name", "bind", f"{source}/link", "bind", "copy-symlink")
+    what.mount("/dir", "bind", source, "rbind", "copy-symlink")
+    for _ in range(2):
+        out = container(what).run().ok().out
+        assert "there" in out.splitlines()[0]
+    path = os.path.join(what.rootfs, "new/name")
+    assert os.readlink(path) == "there"
+    os.unlink(path)
+    os.symlink("elsewhere", path)
+    at = f"$.mounts[{len(what.list_of('mounts')) - 2}]"
+    container(what).run().fails(
+        at, "'/new/name' exists and is not the symbolic link that copy-symlink would make"
+    )
+
+
+@pytest.mark.parametrize("name", ["probe", "userns"])
+def test_links_themselves(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str, name: str
+) -> None:
+    """src-nofollow takes the link instead of what it leads to, dest-nofollow covers one."""
+    source = _links(scratch)
+    what = bundle(name)
+    os.symlink("/nowhere", os.path.join(what.rootfs, "place"))
+    what.mount("/place", "bind", f"{source}/link", "bind", "src-nofollow", "dest-nofollow")
+    what.mount("/followed", "bind", f"{source}/link", "bind")
+    if name == "userns":
+        what.args("/bin/sh", "-c", "readlink /place; cat /proc/self/mountinfo; stat -c %F /followed")
+    else:
+        what.probe("readlink", "/place", "--", "mounts", "--", "ls", "/followed")
+    out = container(what).run().ok().out
+    assert "there" in out.splitlines()[0]
+    assert {"/place", "/followed"} <= set(mountinfo.parse(out))
+    assert os.readlink(os.path.join(what.rootfs, "place")) == "/nowhere"

@@ -95,7 +95,8 @@ def test_each_verb_of_a_life(container: ContainerFactory, bundle: BundleFactory)
     one.expect("ready")
     check(one.exec("/bin/probe", "exit", "0"), EXEC)
     check(
-        one.pyrunc("update", "--pids-limit", "-1", one.id), START | {"mounts", "runtime_update", "updates"}
+        one.pyrunc("update", "--pids-limit", "-1", one.id),
+        START | {"idmap", "mounts", "runtime_update", "updates"},
     )
     check(one.kill("KILL"), LIGHT)
     one.wait()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc import __version__, cli, features, render, rules, specgen
+from pyrunc import __version__, cli, features, mounts, render, specgen
 
 if TYPE_CHECKING:
     import pathlib
@@ -101,21 +101,13 @@ def test_features() -> None:
     assert document["linux"]["cgroup"] == dict.fromkeys(("v1", "v2", "systemd", "systemdUser", "rdma"), True)
 
 
-def test_features_follow_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the rules refuse as not there yet is not offered, and what they let through is."""
-    each = rules.EACH
-    ways = {
-        ("linux", "netDevices"): "netDevices",
-        ("linux", "intelRdt"): "intelRdt",
-    }
-    for refused in (True, False):
-        idmap = [("mounts", each, "uidMappings"), ("mounts", each, "options", each, "=idmap")]
-        monkeypatch.setattr(rules, "NOT_YET", dict.fromkeys([*ways, *idmap], "x") if refused else {})
-        document = json.loads(features.render())
-        for name in ways.values():
-            assert document["linux"][name]["enabled"] is not refused, name
-        assert document["linux"]["mountExtensions"]["idmap"]["enabled"] is not refused
-        assert ("idmap" in document["mountOptions"]) is not refused
+def test_features_of_linux() -> None:
+    """What the rules let through is offered; the mount options are those of the table."""
+    document = json.loads(features.render())
+    for name in ("netDevices", "intelRdt"):
+        assert document["linux"][name]["enabled"] is True
+    assert document["linux"]["mountExtensions"] == {"idmap": {"enabled": True}}
+    assert document["mountOptions"] == list(mounts.OPTIONS)
 
 
 def spec(bundle: pathlib.Path, *argv: str) -> dict[str, object]:

@@ -378,10 +378,12 @@ def test_a_good_configuration_loads_nothing_that_explains() -> None:
         "pyrunc",
         "pyrunc.config",
         "pyrunc.errors",
+        "pyrunc.idmap",
         "pyrunc.jsonfast",
         "pyrunc.mounts",
         "pyrunc.rules",
         "pyrunc.rules_linux",
+        "pyrunc.rules_mounts",
         "pyrunc.schema",
         "pyrunc.schema.check",
     ]

@@ -14,7 +14,7 @@ from pyrunc.host import HostFacts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyrunc.spec_types import Mount
+    from pyrunc.spec_types import IDMapping, Mount
 
 RO, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
 NOATIME, STRICTATIME, ATIME, NODIRATIME, NOSYMFOLLOW = 0x10, 0x20, 0x70, 0x80, 0x200000
@@ -79,10 +79,20 @@ SUPERBLOCK: dict[str, tuple[list[str], list[str]]] = {
     "mand": (["mand"], ["mand"]),
     "nolazytime": ([], ["nolazytime"]),
     "nomand": ([], ["nomand"]),
+    "rasync": ([], ["async"]),
+    "rdirsync": (["dirsync"], ["dirsync"]),
+    "rmand": (["mand"], ["mand"]),
+    "rnomand": ([], ["nomand"]),
+    "rsync": (["sync"], ["sync"]),
     "sync": (["sync"], ["sync"]),
 }
 NOTHING = ["defaults", "iversion", "loud", "noiversion", "silent"]
 OTHERS = ["bind", "idmap", "rbind", "remount", "ridmap", "tmpcopyup"]
+# What only crun knows.
+EXTENSIONS = {
+    *("copy-symlink", "dest-nofollow", "src-nofollow"),
+    *("rasync", "rdirsync", "rmand", "rnomand", "rsync"),
+}
 
 
 def state(options: mounts.MountOptions) -> tuple[object, ...]:
@@ -91,10 +101,11 @@ def state(options: mounts.MountOptions) -> tuple[object, ...]:
 
 
 def test_all_62_options() -> None:
-    """`features` lists OPTIONS: exactly those of the specification, sorted, each with its effect below."""
+    """`features` lists OPTIONS: those of the specification and of crun, sorted, each with its effect below."""
     tested = [*ATTRIBUTES, *RECURSIVE, *PROPAGATION, *SUPERBLOCK, *NOTHING, *OTHERS]
+    tested += ["copy-symlink", "dest-nofollow", "src-nofollow"]
     assert sorted(tested) == list(mounts.OPTIONS)
-    assert len(mounts.OPTIONS) == 62
+    assert len(set(mounts.OPTIONS) - EXTENSIONS) == 62
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
@@ -139,6 +150,11 @@ def test_other_options() -> None:
     assert mounts.parse(["remount"]).remount
     assert mounts.parse(["tmpcopyup"]).copy_up
     assert [mounts.parse([name]).idmap for name in ("idmap", "ridmap", "ro")] == ["idmap", "ridmap", ""]
+    found = mounts.parse(["src-nofollow", "dest-nofollow", "copy-symlink"])
+    assert found.source_nofollow and found.target_nofollow and found.copy_symlink
+    found = mounts.parse(["idmap", "ridmap=uids=0-1-2;gids=0-3-4"])
+    assert (found.idmap, found.mapping, found.data) == ("ridmap", "uids=0-1-2;gids=0-3-4", [])
+    assert mounts.parse(["ridmap=uids=0-1-2", "idmap"]).mapping == ""
 
 
 def test_last_option_wins() -> None:
@@ -276,7 +292,91 @@ def test_bind_in_a_user_namespace() -> None:
     tree = specs.only(one_in_userns(mount), "MOUNT_BIND").fields[2]
     assert isinstance(tree, wire.Fd)
     assert (tree.kind, tree.arg, tree.recursive) == ("tree", "/b", True)
+    # What the host mounts gets in; what is mounted inside must not get out.
+    assert (tree.propagation, tree.idmap) == (SLAVE | REC, None)
     assert specs.only(one_in_userns(mount, specs.ROOTLESS_HOST), "MOUNT_BIND").fields[2] == -1
+
+
+MAPS: list[IDMapping] = [{"containerID": 0, "hostID": 7, "size": 9}]
+
+
+def mapped(made: plan.Plan) -> tuple[wire.Fd, wire.Op]:
+    """The descriptor of the one bind, which is mapped, and its op."""
+    op = specs.only(made, "MOUNT_BIND")
+    fd = op.fields[2]
+    assert isinstance(fd, wire.Fd) and fd.idmap is not None
+    return fd, op
+
+
+def test_mapped_by_the_mount_itself() -> None:
+    """Its own mappings win over all others; who makes the mount is the runtime, as init may be in a user namespace."""
+    mount: Mount = {"destination": "/a", "source": "/b", "options": ["rbind", "ro"]}
+    mount["uidMappings"], mount["gidMappings"] = MAPS, [*MAPS, {"containerID": 9, "hostID": 70, "size": 0}]
+    for make in (one, one_in_userns):
+        fd, op = mapped(make(mount))
+        assert (fd.kind, fd.arg, fd.recursive, fd.propagation) == ("tree", "/b", True, SLAVE | REC)
+        assert fd.idmap is not None
+        assert (fd.idmap.uids, fd.idmap.gids, fd.idmap.recursive) == (((0, 7, 9),), ((0, 7, 9),), False)
+        assert (fd.idmap.path, fd.idmap.namespace) == ("$.mounts[0].uidMappings", "")
+        assert (op.fields[3], op.path) == (RO, "$.mounts[0].source")
+    mount["options"] = ["bind", "ridmap=uids=0-1-2;gids=0-1-2"]
+    fd, _ = mapped(one(mount))
+    assert fd.idmap is not None
+    assert (fd.idmap.uids, fd.idmap.recursive, fd.recursive) == (((0, 7, 9),), True, False)
+
+
+def test_mapped_by_the_container() -> None:
+    """A new user namespace has no descriptor yet: an equal one does; one that is joined is taken itself."""
+    mount: Mount = {"destination": "/a", "source": "/b", "options": ["rbind", "ridmap"]}
+    fd, _ = mapped(one_in_userns(mount))
+    assert fd.idmap is not None
+    assert (fd.idmap.uids, fd.idmap.recursive) == (((0, 100000, 65536),), True)
+    assert (fd.idmap.path, str(fd.idmap)) == (
+        "$.mounts[0].options",
+        "uids 0-100000-65536 gids 0-100000-65536",
+    )
+    spec = specs.docker_like()
+    spec["linux"]["namespaces"] = [*specs.new_namespaces("mount"), {"type": "user", "path": "/run/userns"}]
+    spec["mounts"] = [mount]
+    fd, _ = mapped(specs.create(spec))
+    assert fd.idmap is not None
+    assert (fd.idmap.namespace, fd.idmap.uids, str(fd.idmap)) == ("/run/userns", (), "of /run/userns")
+
+
+def test_mapped_in_place() -> None:
+    """crun's form; with "@" the host ids are the container's."""
+    options = ["bind", "idmap=uids=0-1-2#5-6-7;gids=@0-10-20"]
+    fd, _ = mapped(one_in_userns({"destination": "/a", "source": "/b", "options": options}))
+    assert fd.idmap is not None
+    assert (fd.idmap.uids, fd.idmap.gids) == (((0, 1, 2), (5, 6, 7)), ((0, 100010, 20),))
+
+
+def test_mapped_file_system() -> None:
+    """A new one is made by the runtime, which then owns its superblock, and attached by init."""
+    options = ["idmap", "size=64k", "nosuid", "tmpcopyup", "ro", "rprivate"]
+    made = one_in_userns({"destination": "/a", "type": "tmpfs", "source": "none", "options": options})
+    fd, op = mapped(made)
+    assert (fd.kind, fd.arg, fd.source, fd.parameters) == ("filesystem", "tmpfs", "none", ["size=64k"])
+    assert fd.propagation == 0
+    flags = wire.MOUNT_FLAG_COPY_UP | wire.MOUNT_FLAG_TARGET_MODE
+    assert op.fields == ("/a", "", fd, NOSUID, 0, 0, 0, [PRIVATE | REC], flags)
+    assert "MOUNT_NEW" not in specs.names(made)
+    assert specs.only(made, "REMOUNT").fields[:2] == ("/a", RO)
+    assert str(fd) == "filesystem tmpfs none size=64k mapped uids 0-100000-65536 gids 0-100000-65536"
+
+
+def test_links() -> None:
+    """crun's options about symbolic links are flags of the bind, and of the clone that the runtime makes."""
+    for options, flags, nofollow in (
+        (["bind", "src-nofollow"], wire.MOUNT_FLAG_SOURCE_NOFOLLOW, True),
+        (["bind", "dest-nofollow"], wire.MOUNT_FLAG_TARGET_NOFOLLOW, False),
+        (["bind", "copy-symlink"], wire.MOUNT_FLAG_COPY_SYMLINK, True),
+    ):
+        mount: Mount = {"destination": "/a", "source": "/b", "options": options}
+        assert specs.only(one(mount), "MOUNT_BIND").fields[8] == flags
+        op = specs.only(one_in_userns(mount), "MOUNT_BIND")
+        assert isinstance(op.fields[2], wire.Fd)
+        assert (op.fields[8], op.fields[2].nofollow) == (flags, nofollow)
 
 
 @pytest.mark.parametrize("options", [["bind", "size=5"], ["rbind", "copy"], ["remount", "bind", "size=5"]])

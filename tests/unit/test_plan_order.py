@@ -413,7 +413,7 @@ def test_exec_makes_nothing() -> None:
     )
     assert made.clone_flags == 0 and made.uid_maps is None and made.wants_cgroup_sync and made.needs_fork
     files = [str(fields[0]) for fields in specs.every(made, "SETNS")]
-    assert files[0] == "<ns /proc/4242/ns/mnt>" and files[-1] == "<ns /proc/4242/ns/user>"
+    assert files[0] == "ns /proc/4242/ns/mnt" and files[-1] == "ns /proc/4242/ns/user"
 
 
 def test_exec_without_mount_namespace_stays_in_the_root() -> None:

@@ -164,6 +164,29 @@ def test_matching_id_maps() -> None:
     assert idmap.parse(text) == [(1, 100000, 10), (30, 1000, 1)]
 
 
+def test_mappings_in_place() -> None:
+    """crun's documentation has this example; a relative one may go over several of the container's rows."""
+    own = [(0, 0, 1), (1, 2, 1000)]
+    assert idmap.in_place("uids=@1-3-10;gids=0-100-10#10-11-10", own, own) == (
+        [(1, 4, 10)],
+        [(0, 100, 10), (10, 11, 10)],
+    )
+    assert idmap.in_place("uids=@5-0-3", own, own) == ([(5, 0, 1), (6, 2, 2)], [])
+    assert idmap.text([(1, 4, 10), (2, 20, 3)]) == "1 4 10\n2 20 3"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "uids", "uids=", "uids=1-2", "uids=1-2-3-4", "uids=1--3", "uids=-1-2-3", "uids=1-2-0", "gids=1-2-x",
+     "uids=1-2-3#", "x=1-2-3", "uids=1-2-3;", "uids=@0-999-10", "uids=4294967295-0-1", "uids=0-0-99999999999",
+     "uids=٣-1-1"],
+)  # fmt: skip
+def test_mappings_in_place_that_are_none(text: str) -> None:
+    """In words that quote the part at fault."""
+    with pytest.raises(ValueError, match="'"):
+        idmap.in_place(text, [(0, 0, 1), (1, 2, 1000)], [])
+
+
 @pytest.mark.parametrize(
     ("kind", "file_mode", "expected"),
     [

@@ -149,22 +149,6 @@ def test_both_spellings_of_a_sysctl(key: str, name: str) -> None:
     assert rules_linux.dotted(key) == name
 
 
-def test_what_is_not_there_yet_is_shown_with_its_place() -> None:
-    """Every entry of the table leads somewhere: a document that has it is refused by name and path."""
-    for steps, what in rules.NOT_YET.items():
-        value: object = "x"
-        for step in reversed(steps):
-            if step.startswith("="):
-                value = step[1:]
-            else:
-                value = [value] if step == rules.EACH else {step: value}
-        with pytest.raises(ConfigError, match=f"not supported yet: {what}") as caught:
-            rules._not_yet(value)  # type: ignore[arg-type]  # only as much of a document as the entry asks for
-        path = caught.value.path
-        assert path is not None
-        assert path.replace("[0]", ".[]").split(".")[1:] == [step for step in steps if step[0] != "="]
-
-
 def test_empty_values_ask_for_nothing() -> None:
     document = spec({"netDevices": {}, "mountLabel": ""}, [{"destination": "/a", "uidMappings": []}])
     document["process"].update({"apparmorProfile": "", "selinuxLabel": ""})

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "trees.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdnoreturn.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef SYS_clone3
+#define SYS_clone3 435
+#endif
+#ifndef SYS_open_tree
+#define SYS_open_tree 428
+#define SYS_fsopen 430
+#define SYS_fsconfig 431
+#define SYS_fsmount 432
+#endif
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+#ifndef CLONE_NEWUSER
+#define CLONE_NEWUSER 0x10000000
+#endif
+
+#define ATTR_IDMAP 0x00100000ULL
+#define RECURSIVE 0x8000u
+#define KEY_MAX 256
+
+struct tree_attr {
+	uint64_t attr_set;
+	uint64_t attr_clr;
+	uint64_t propagation;
+	uint64_t userns_fd;
+};
+
+int shim_open_tree(int dirfd, const char *path, unsigned int flags)
+{
+	long fd = syscall(SYS_open_tree, dirfd, path, flags);
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+int shim_tree_setattr(int tree, uint64_t propagation, int userns, int recursive)
+{
+	struct tree_attr attr = {.propagation = propagation};
+	unsigned int flags = AT_EMPTY_PATH | (recursive ? RECURSIVE : 0);
+
+	if (userns >= 0) {
+		attr.attr_set = ATTR_IDMAP;
+		attr.userns_fd = (uint64_t)userns;
+	}
+	return syscall(SYS_mount_setattr, tree, "", flags, &attr, sizeof(attr)) < 0 ? -errno : 0;
+}
+
+/* Names the call that failed; -errno as it was. */
+static int failed(struct shim_words *words, const char *call, const char *text)
+{
+	int error = errno;
+
+	words->call = call;
+	if (text != NULL)
+		(void)snprintf(words->text, sizeof(words->text), "%s", text);
+	return -error;
+}
+
+/* The last thing that the file system has to say, without "e " in front, or else what it was given. fsconfig(2). */
+static int failed_with_log(struct shim_words *words, int fs, const char *text)
+{
+	char line[sizeof(words->text)];
+	int error = errno;
+	ssize_t size;
+
+	(void)snprintf(words->text, sizeof(words->text), "%s", text);
+	while ((size = read(fs, line, sizeof(line) - 1)) > 2) {
+		line[size] = '\0';
+		(void)snprintf(words->text, sizeof(words->text), "%s", line + 2);
+	}
+	errno = error;
+	return failed(words, "fsconfig", NULL);
+}
+
+static int set_param(int fs, const char *param)
+{
+	const char *equals = strchr(param, '=');
+	size_t size = equals == NULL ? strlen(param) : (size_t)(equals - param);
+	char key[KEY_MAX];
+
+	if (size >= sizeof(key)) {
+		errno = E2BIG;
+		return -1;
+	}
+	memcpy(key, param, size);
+	key[size] = '\0';
+	if (equals == NULL)
+		return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, key, NULL, 0);
+	return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, equals + 1, 0);
+}
+
+int shim_filesystem(const char *type, const char *source, const char *const *params, struct shim_words *words)
+{
+	int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), tree = 0;
+
+	if (fs < 0)
+		return failed(words, "fsopen", type);
+	if (source[0] != '\0' && syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
+		tree = failed_with_log(words, fs, source);
+	for (; tree == 0 && *params != NULL; params++)
+		if (set_param(fs, *params) < 0)
+			tree = failed_with_log(words, fs, *params);
+	if (tree == 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		tree = failed_with_log(words, fs, source[0] != '\0' ? source : type);
+	if (tree == 0) {
+		tree = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
+		if (tree < 0)
+			tree = failed(words, "fsmount", type);
+	}
+	(void)close(fs);
+	return tree;
+}
+
+static int write_map(pid_t pid, const char *name, const char *text, struct shim_words *words)
+{
+	char path[64];
+	int fd, result = 0;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return failed(words, "open", path);
+	/* one write: the kernel takes a map once and whole */
+	if (write(fd, text, strlen(text)) < 0)
+		result = failed(words, name, NULL);
+	(void)close(fd);
+	return result;
+}
+
+static int open_namespace(pid_t pid, struct shim_words *words)
+{
+	char path[64];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? failed(words, "open", path) : fd;
+}
+
+/* Holds the namespace until the other end of the gate is closed, also by the runtime's death. */
+static noreturn void hold(const int gate[2])
+{
+	char none;
+
+	(void)close(gate[1]);
+	while (read(gate[0], &none, 1) < 0 && errno == EINTR)
+		;
+	_exit(0);
+}
+
+int shim_user_namespace(const char *uid_map, const char *gid_map, struct shim_words *words)
+{
+	/* A copy of our memory and no signal at its end: nobody else must come to wait for it. */
+	struct clone_args args = {.flags = CLONE_NEWUSER};
+	sigset_t all, old;
+	int gate[2], fd;
+	pid_t pid;
+
+	if (pipe2(gate, O_CLOEXEC) < 0)
+		return failed(words, "pipe2", NULL);
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &old);
+	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	if (pid == 0)
+		hold(gate);
+	fd = pid < 0 ? failed(words, "clone3", "CLONE_NEWUSER") : 0;
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	if (fd == 0)
+		fd = write_map(pid, "uid_map", uid_map, words);
+	if (fd == 0)
+		fd = write_map(pid, "gid_map", gid_map, words);
+	if (fd == 0)
+		fd = open_namespace(pid, words);
+	(void)close(gate[0]);
+	(void)close(gate[1]);
+	if (pid > 0)
+		(void)waitpid(pid, NULL, __WALL);
+	return fd;
+}
