@@ -33,9 +33,8 @@ def _run(tmp_path: pathlib.Path, bundle: str) -> support.Result:
     known = support.children()
     result = support.run(os.path.join(os.path.dirname(support.PYRUNC), "python"), "-I", "-c", text)
     # Orphans are ours now; what keeps the exit status ends when somebody has collected the container's init.
-    for pid in support.children():
-        if pid not in known:
-            support.wait_for_exit(pid)
+    while set(support.children()) - set(known):
+        os.wait()
     return result
 
 
