@@ -180,11 +180,11 @@ def make_test_user(directory: str) -> User:
     os.chmod(directory, 0o711)
     user = User(TEST_USER, PYRUNC, directory)
     if run(*user.prefix, "test", "-r", os.path.join(PACKAGE, "__init__.py"), "-a", "-x", PYRUNC).status != 0:
-        user.pyrunc = _copy_installation(directory)
+        user.pyrunc = copy_installation(directory)
     return user
 
 
-def _copy_installation(directory: str) -> str:
+def copy_installation(directory: str) -> str:
     """Copy the virtual environment's part that pyrunc needs to where an ordinary user can read it."""
     venv = os.path.dirname(os.path.dirname(PYRUNC))
     target = os.path.join(directory, "venv")

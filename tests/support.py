@@ -213,12 +213,17 @@ def run(
     return Result(argv, done.returncode, done.stdout, done.stderr)
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = 10) -> None:
-    """Come back once `condition` holds; fail with `what` when it does not within `timeout` seconds."""
+def comes_true(condition: Callable[[], bool], timeout: float) -> bool:
+    """Whether `condition` holds within `timeout` seconds; comes back as soon as it does."""
     deadline = time.monotonic() + patience(timeout)
-    while not condition():
-        assert time.monotonic() < deadline, f"in vain waited {timeout} s for: {what}"
+    while not (true := condition()) and time.monotonic() < deadline:
         select.select([], [], [], 0.002)
+    return true
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = 30) -> None:
+    """Come back once `condition` holds; fail with `what` when it does not within `timeout` seconds."""
+    assert comes_true(condition, timeout), f"in vain waited {timeout} s for: {what}"
 
 
 # --- Processes --------------------------------------------------------------------------------------------------------

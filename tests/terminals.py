@@ -55,7 +55,7 @@ class Screen:
         """Type."""
         os.write(self.master, text.encode())
 
-    def expect(self, text: str, timeout: float = 10) -> str:
+    def expect(self, text: str, timeout: float = 30) -> str:
         """Read until `text` is shown; all that was shown up to and with it."""
         self._seen, found = read_until(self.master, text, self._seen, timeout)
         return found

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -14,24 +15,44 @@ from typing import TYPE_CHECKING
 import support
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import IO
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# "/" is shared as systemd would have it: docker refuses `rshared` volumes on a private one.
+# At last "/" is shared as systemd would have it: docker refuses `rshared` volumes on a private one.
 _SCRIPT = """
 set -e
-mount --make-rshared /
 for directory in /run /var/lib; do mount -t tmpfs -o mode=755 tmpfs $directory; done
 ip link set lo up
 mkdir /run/idle
-# A hierarchy that nobody has mounted any more but that did not end with its last mount, as happens when cgroups in it
-# end later: engines look for its mount and give up. One more mount and unmount ends it.
-while IFS=: read -r _ names _; do
-  [ -z "$names" ] || grep -q "cgroup rw.*,$names\\b" /proc/self/mountinfo ||
-    { mount -t cgroup -o "$names" none /run/idle && umount /run/idle; } || true
-done </proc/self/cgroup
+# The hierarchies that processes are in and nobody has mounted here.
+unmounted() {
+  while IFS=: read -r _ names _; do
+    [ -z "$names" ] || grep -q "cgroup rw.*,$names\\b" /proc/self/mountinfo || echo "$names"
+  done </proc/self/cgroup
+}
+# One that did not end with its last mount, as happens when cgroups in it end later, ends by one more mount and unmount.
+for names in $(unmounted); do
+  mount -t cgroup -o "$names" none /run/idle && umount /run/idle || true
+done
+# If it does not, or is somebody else's: engines look for its mount and give up. Here they find one.
+if [ "$(unmounted)" ]; then
+  mount -t tmpfs -o mode=755 tmpfs /run/idle
+  for path in /sys/fs/cgroup/*; do
+    if [ -L "$path" ]; then cp -P "$path" /run/idle; else
+      mkdir "/run/idle/${path##*/}"
+      mount --bind "$path" "/run/idle/${path##*/}"
+    fi
+  done
+  for names in $(unmounted); do
+    mkdir "/run/idle/${names#*=}"
+    mount -t cgroup -o "$names" none "/run/idle/${names#*=}" || rmdir "/run/idle/${names#*=}"
+  done
+  umount -R /sys/fs/cgroup
+  mount --move /run/idle /sys/fs/cgroup
+fi
 rmdir /run/idle
+mount --make-rshared /
 echo ready
 exec sleep infinity
 """
@@ -58,11 +79,8 @@ class Area:
         self.log = os.path.join(self.directory, "calls")
         self.runtime = os.path.join(self.directory, "bin", runtime)
         self._daemons: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
-        self._cgroups = support.cgroup_directories()
         os.mkdir(os.path.dirname(self.runtime))
-        with open(self.runtime, "w", encoding="utf-8") as stream:
-            stream.write(_RECORDER.format(log=self.log, runtime=path))
-        os.chmod(self.runtime, 0o755)
+        self.take(path)
         with open(self.log, "w", encoding="utf-8"):
             os.chmod(self.log, 0o666)
         unshare = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", _SCRIPT]
@@ -73,6 +91,7 @@ class Area:
         # How the area's file systems are reached from outside.
         self.root = f"/proc/{self._holder.pid}/root"
         self._mounts = self.mounts()
+        self._cgroups = self._all_cgroups()
         self._namespaces = {self._namespace(self._holder.pid, kind) for kind in ("mnt", "net")}
         self.prefix = ["nsenter", "--target", str(self._holder.pid), "--mount", "--net", "--"]
 
@@ -82,6 +101,12 @@ class Area:
             return os.readlink(f"/proc/{pid}/ns/{kind}")
         except OSError:
             return ""
+
+    def take(self, path: str) -> None:
+        """Call the program at `path` whenever the engine calls `runtime`."""
+        with open(self.runtime, "w", encoding="utf-8") as stream:
+            stream.write(_RECORDER.format(log=self.log, runtime=path))
+        os.chmod(self.runtime, 0o755)
 
     def path(self, *names: str) -> str:
         """A path below the area's directory."""
@@ -157,9 +182,15 @@ class Area:
             mounted = any(set(name.split(",")) <= set(found) for found in options)
             support.needs(mounted, f"a mount of the cgroup hierarchy '{name}'")
 
+    def _all_cgroups(self) -> set[str]:
+        """All cgroups of the host, also in hierarchies that are mounted in the area alone."""
+        with open(f"/proc/{self._holder.pid}/mountinfo", encoding="utf-8") as stream:
+            mounts = [line.split()[4] for line in stream if re.search(" - cgroup2? ", line)]
+        return {path for mount in mounts for path, _, _ in os.walk(self.root + mount)}
+
     def cgroups(self) -> list[str]:
         """The cgroups of the area, deepest first."""
-        return support.find_cgroups(self.name)
+        return _deepest_first(path for path in self._all_cgroups() if self.name in path)
 
     def container_cgroups(self) -> list[str]:
         """The same but the engine's own: the directory for all of its containers, and podman's for its conmons."""
@@ -192,20 +223,15 @@ class Area:
         were not there before.
         """
         self._stop_daemons()
+        # Shims and the like end by themselves, a moment later.
+        support.comes_true(lambda: all(map(_going, self.processes())), timeout=10)
         left = [f"process {pid} {_command_line(pid)}" for pid in self.processes() if not _going(pid)]
         support.wait_until(self._nobody, "the end of all processes of the area", timeout=30)
         left += [f"cgroup {path}" for path in self.container_cgroups()]
         support.remove_cgroups(self.cgroups())
+        made = self._all_cgroups() - self._cgroups
         support.remove_cgroups(
-            sorted(
-                (
-                    path
-                    for path in support.cgroup_directories() - self._cgroups
-                    if any(f"/{name}" in path for name in parents)
-                ),
-                key=len,
-                reverse=True,
-            )
+            _deepest_first(path for path in made if any(f"/{name}" in path for name in parents))
         )
         self._holder.kill()
         self._holder.wait(timeout=10)
@@ -213,6 +239,10 @@ class Area:
         self._holder.stdout.close()
         left += [f"mount {point}" for point in support.remove_scratch(self.directory)]
         return left
+
+
+def _deepest_first(paths: Iterable[str]) -> list[str]:
+    return sorted(paths, key=len, reverse=True)
 
 
 def _going(pid: int) -> bool:

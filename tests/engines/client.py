@@ -22,25 +22,31 @@ class Client:
 
     # How to take away a running container at once.
     remove: tuple[str, ...] = ("rm", "--force")
+    # The network that containers have when none is given.
+    bridge = "bridge"
 
     def __init__(
         self, area: Area, *program: str, environment: Mapping[str, str], always: tuple[str, ...] = ()
     ) -> None:
         self.area = area
         self._program = program
-        self._environment = dict(environment)
+        self.environment = dict(environment)
         self.always = always
         self._numbers = itertools.count(1)
         self._names: list[str] = []
 
     def do(self, *argv: str, stdin: str = "", timeout: float = 60) -> support.Result:
         """Run the command to its end."""
-        return self.area.run(*self._program, *argv, stdin=stdin, timeout=timeout, env=self._environment)
+        return self.area.run(*self._program, *argv, stdin=stdin, timeout=timeout, env=self.environment)
 
     def typed(self, *argv: str) -> list[str]:
         """The same as an argument list for a terminal."""
-        settings = [f"{name}={value}" for name, value in self._environment.items()]
+        settings = [f"{name}={value}" for name, value in self.environment.items()]
         return [*self.area.prefix, "env", *settings, *self._program, *argv]
+
+    def path(self, name: str) -> str:
+        """Where the user of the command has files of their own."""
+        return self.area.path(name)
 
     def name(self) -> str:
         """A name for a container that forget() will remove."""

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 # Scenarios that several modules share; their assertions explain themselves like those of a test module.
-pytest.register_assert_rewrite("engines.life", "engines.options")
+pytest.register_assert_rewrite(
+    *(f"engines.{name}" for name in ("builds", "life", "networks", "options", "podman_life"))
+)
 # By the test without its parameter: what the user saw with runc, and the finished rows by engine.
 _BASE_VALUES = pytest.StashKey[dict[str, dict[str, support.Json]]]()
 _ROWS = pytest.StashKey[dict[str, dict[str, support.Spec]]]()

@@ -3,58 +3,61 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import support
 from engines.client import Client
 from engines.image import make_image
+from engines.scenario import OURS
 
 if TYPE_CHECKING:
     from engines.area import Area
 
-# dockerd keeps the name runc for the one in its PATH.
-RUNTIME = "tested"
+# What users are given to copy is what runs here.
+with open(os.path.join(support.PROJECT, "deploy/daemon.json"), encoding="utf-8") as _stream:
+    SNIPPET = _stream.read()
+PROGRAM = "/usr/local/sbin/pyrunc"
 # The same program with an argument, for `docker run --runtime`.
 NAMED = "named"
 # A newer client that somebody installed by hand speaks otherwise than the one of the package.
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-# What has nothing to do with a runtime and would reach out of the area, or wait.
-_OPTIONS = (
-    "--bridge=none",
-    "--iptables=false",
-    "--ip6tables=false",
-    "--ip-forward=false",
-    "--shutdown-timeout=5",
-)
 
 
 class Docker(Client):
-    """A running dockerd with the image of image.py; containers are children of the cgroup in the area's name."""
+    """A running dockerd with the image of image.py; containers are children of the cgroup in the area's name.
+
+    It has no network of its own unless `options` say so.
+    """
+
+    options: tuple[str, ...] = (
+        "--bridge=none",
+        "--iptables=false",
+        "--ip6tables=false",
+        "--ip-forward=false",
+    )
 
     def __init__(self, area: Area) -> None:
         environment = {"PATH": _PATH, "DOCKER_CONFIG": area.path("client"), "DOCKER_BUILDKIT": "0"}
         super().__init__(area, "docker", environment=environment)
         # dockerd's containerd makes a directory there.
         area.run("mount", "-t", "tmpfs", "tmpfs", "/opt").ok()
+        # dockerd keeps the name runc for the one in its PATH.
+        self.runtime = OURS if area.runtime_name == OURS else "tested"
+        configuration = json.loads(SNIPPET.replace(PROGRAM, "PROGRAM").replace(OURS, self.runtime))
+        configuration["runtimes"][self.runtime]["path"] = area.runtime
+        configuration["runtimes"][NAMED] = {"path": area.runtime, "runtimeArgs": ["--debug"]}
+        configuration["deprecated-key-path"] = area.path("key.json")
         config = area.path("daemon.json")
         with open(config, "w", encoding="utf-8") as stream:
-            json.dump(
-                {
-                    "deprecated-key-path": area.path("key.json"),
-                    "runtimes": {
-                        RUNTIME: {"path": area.runtime},
-                        NAMED: {"path": area.runtime, "runtimeArgs": ["--debug"]},
-                    },
-                },
-                stream,
-            )
+            json.dump(configuration, stream)
         self._command = (
             "dockerd",
             f"--config-file={config}",
             f"--data-root={area.path('docker')}",
-            f"--default-runtime={RUNTIME}",
             f"--cgroup-parent=/{area.name}",
-            *_OPTIONS,
+            "--shutdown-timeout=5",
+            *self.options,
         )
         self._start()
         self.do("load", "--quiet", "--input", make_image(area.path("busybox.tar"))).ok()

@@ -43,11 +43,15 @@ true
 COMMAND = ("sh", "-c", f"({SCRIPT}) 2>&1")
 # What hides a path is no file system of the configuration's.
 _COVER = re.compile(
-    r" on (/proc/(acpi|asound|kcore|keys|latency_stats|sched_debug|scsi|timer\w+)|/sys/[\w/]+) type (dev)?tmpfs "
+    r" on (/proc/(acpi|asound|kcore|keys|latency_stats|sched_debug|scsi|timer\w+|version)|/sys/[\w/]+)"
+    r" type (dev)?tmpfs "
 )
 COVERS = pytest.mark.improvement(
     "run.covers",
     "masked directories are also nosuid, nodev and noexec; masked files are the host's /dev/null, not one of the image",
+)
+RUN_MODE = pytest.mark.improvement(
+    "run.mounts", "/run has its mode as it is mounted, as with newer runc, not a moment later"
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -202,6 +203,48 @@ def test_pause(client: Client, seen: Seen) -> None:
     seen.command("remove", client.do(*client.remove, one)).ok()
 
 
+def test_kill_paused(client: Client, seen: Seen) -> None:
+    """A paused container that is killed ends at once."""
+    one = client.start("sleep", "1000")
+    client.do("pause", one).ok()
+    seen.command("kill", client.do("kill", one)).ok()
+    client.wait_status(one, "exited")
+    seen.value("outcome", client.outcome(one))
+
+
+def test_attach(client: Client, seen: Seen) -> None:
+    """`attach` is at the terminal of a running program, and ends with it."""
+    name = client.name()
+    client.do("run", "--detach", "-it", "--name", name, *client.always, IMAGE, "sh").ok()
+    with Screen(client.typed("attach", name)) as screen:
+        screen.send("echo t=$(tty) e''nd\n")
+        answer = screen.expect(" end\r", timeout=30)
+        seen.value("terminal", [line for line in answer.splitlines() if line.startswith("t=")])
+        screen.send("exit 4\n")
+        # With its exit status or without, as the engine likes.
+        seen.value("status", screen.wait(timeout=30))
+    client.wait_status(name, "exited")
+    seen.value("outcome", client.outcome(name))
+    assert seen.values["terminal"] and "exited 4" in client.outcome(name)
+
+
+def test_signal_of_the_client(client: Client, seen: Seen) -> None:
+    """TERM for the client in the foreground reaches the program, whose exit status becomes the client's."""
+    name = client.name()
+    argv = client.typed("run", "--name", name, *client.always, IMAGE, "sh", "-c", TRAPS)
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, cwd="/")
+    try:
+        there = ("exec", name, "test", "-e", "/tmp/up")
+        support.wait_until(lambda: client.do(*there).status == 0, "the traps", timeout=30)
+        process.terminate()
+        seen.value("status", process.wait(timeout=30))
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+    seen.value("outcome", client.outcome(name))
+    assert seen.values["status"] == 15
+
+
 def test_stats(client: Client, seen: Seen) -> None:
     """`stats` finds the container's cgroups: its limit, its processes, memory in use."""
     one = client.start("sleep", "1000", options=("--memory", "64m", "--pids-limit", "20"))
@@ -217,7 +260,7 @@ def test_stats(client: Client, seen: Seen) -> None:
 def test_copy(client: Client, seen: Seen) -> None:
     """`cp` into and out of a running container, and out of a stopped one."""
     one = client.start("sleep", "1000")
-    source, target = client.area.path("in"), client.area.path("out")
+    source, target = client.path("in"), client.path("out")
     with open(source, "w", encoding="ascii") as stream:
         stream.write("copied\n")
     client.do("cp", source, f"{one}:/tmp/file").ok()
@@ -243,10 +286,13 @@ def test_force_remove(client: Client, seen: Seen) -> None:
 def test_restart_on_failure(client: Client, seen: Seen) -> None:
     """`--restart on-failure:2` starts a failing container twice more and then gives up."""
     one = client.start("sh", "-c", "echo run; exit 3", options=("--restart", "on-failure:2"))
+    # Between two runs it has exited, too.
+    runs = "run\n" * 3
+    support.wait_until(lambda: client.do("logs", one).ok().out == runs, "the third run")
     client.wait_status(one, "exited", timeout=30)
     seen.value("count", client.inspect(one, ".RestartCount"))
     seen.value("outcome", client.outcome(one))
-    assert seen.command("logs", client.do("logs", one)).ok().out == "run\n" * 3
+    assert seen.command("logs", client.do("logs", one)).ok().out == runs
 
 
 def test_update(client: Client, seen: Seen) -> None:

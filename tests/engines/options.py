@@ -80,8 +80,9 @@ def test_init(client: Client, seen: Seen) -> None:
 
 def test_volumes(client: Client, seen: Seen) -> None:
     """Volumes: a named one keeps its files, a bound directory can be read-only or shared."""
-    source = client.area.path("source")
+    source = client.path("source")
     os.makedirs(f"{source}/new", exist_ok=True)
+    os.chmod(f"{source}/new", 0o777)
     write = ("--rm", "--volume", "kept:/data")
     seen.command("write", client.run("sh", "-c", "echo kept >/data/file", options=write)).ok()
     options = ("--rm", "-v", "kept:/data", "-v", f"{source}:/ro:ro", "-v", f"{source}/new:/new:rshared")
@@ -97,7 +98,7 @@ def test_volumes(client: Client, seen: Seen) -> None:
 
 def test_shared_mounts(client: Client, seen: Seen) -> None:
     """A file system mounted on the host below a volume with rslave appears in the container."""
-    source = client.area.path("slave")
+    source = client.path("slave")
     os.makedirs(f"{source}/later")
     one = client.start("sleep", "1000", options=("-v", f"{source}:/data:rslave"))
     client.area.run("mount", "-t", "tmpfs", "later", f"{source}/later").ok()
@@ -125,6 +126,22 @@ def test_joined_namespaces(client: Client, seen: Seen) -> None:
     assert seen.values["same"] == "yyynn"
 
 
+def test_host_processes(client: Client, seen: Seen) -> None:
+    """A container in the host's pid namespace: when its first process has ended, so have all others."""
+    script = "sleep 1000 & touch /tmp/up; exec sleep 2000"
+    one = client.start("sh", "-c", script, options=("--pid", "host"))
+    pid = client.pid(one)
+    support.wait_until(lambda: os.path.exists(f"/proc/{pid}/root/tmp/up"), "the second process")
+    cgroup = f"/sys/fs/cgroup/pids{support.cgroup_of(pid)['pids']}/cgroup.procs"
+    with open(cgroup, encoding="ascii") as stream:
+        pids = [int(line) for line in stream]
+    seen.value("processes", len(pids))
+    seen.command("stop", client.do("stop", "--time", "0", one)).ok()
+    seen.value("gone", all(support.process_gone(pid) for pid in pids))
+    seen.value("outcome", client.outcome(one))
+    assert seen.values["processes"] == 2 and seen.values["gone"] is True
+
+
 def test_out_of_memory(client: Client, seen: Seen) -> None:
     """A program that needs more memory than its limit is killed, and the client is told the status of KILL."""
     one = client.name()
@@ -143,7 +160,7 @@ def test_processes_are_limited(client: Client, seen: Seen) -> None:
 
 def test_seccomp_profile(client: Client, seen: Seen) -> None:
     """A profile of the user's own forbids what it says."""
-    profile = client.area.path("profile.json")
+    profile = client.path("profile.json")
     with open(profile, "w", encoding="utf-8") as stream:
         stream.write(
             '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"],'
@@ -176,7 +193,7 @@ def test_bad_image(client: Client, seen: Seen, name: str) -> None:
 )
 def test_missing_interpreter(client: Client, seen: Seen) -> None:
     """A script whose interpreter is not there: the reason and the exit status reach the client."""
-    script = client.area.path("script")
+    script = client.path("script")
     with open(script, "w", encoding="ascii") as stream:
         stream.write("#!/no/interpreter\n")
     os.chmod(script, 0o755)

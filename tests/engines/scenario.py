@@ -54,7 +54,9 @@ class Seen:
             text = text.replace(old, new)
         text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", "TIME", text)
         text = re.sub(r"/snapshots/\d+/", "/snapshots/N/", text)
+        text = re.sub(r"/overlay/\d+/", "/overlay/N/", text)
         text = re.sub(r"/l/[0-9A-Z]{26}\b", "/l/LINK", text)
+        text = re.sub(r"\b[0-9a-f]{32}\b", "HEX", text)
         return re.sub(r"\b[0-9a-f]{64}\b", "HEX", text)
 
     def value(self, name: str, value: support.Json) -> None:

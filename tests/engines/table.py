@@ -16,11 +16,14 @@ ROWS = os.path.join(os.path.dirname(os.path.dirname(HERE)), "build/engines")
 DOCUMENT = os.path.join(HERE, "RESULTS.md")
 PROGRAMS = ("containerd", "podman", "buildah", "dockerd", "conmon", "runc", "crun")
 WIDTH = 160
+# Verdicts that explain nothing.
+PLAIN = ("same", "not explained")
 HEAD = """# What a user of an engine sees with runc and with pyrunc
 
 Written by `./dev engines`, which runs the tests of `tests/engines` under each engine with either runtime. A row is a
-scenario; what was compared (exit codes, output, messages, state) is shown shortened, of a row with differences only
-those. Ids, paths and times are replaced by words. A difference must be explained in its test, or the test fails.
+scenario; what was compared (exit codes, output, messages, state) is shown shortened, and of a row with differences only
+these, of longer texts the lines. Ids, paths and times are replaced by words. A difference must be explained in its
+test, or the test fails.
 """
 
 Cell = dict[str, object]
@@ -38,27 +41,54 @@ def versions() -> str:
     return "; ".join(found)
 
 
-def cell(values: Cell) -> str:
-    """Names and values in one table cell."""
-    text = ", ".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
+def cell(values: Cell, other: Cell) -> str:
+    """Names and values in one table cell; of a text of several lines, those that `other` does not have."""
+    parts: list[str] = []
+    for name, value in values.items():
+        compared = other.get(name)
+        if isinstance(value, str) and isinstance(compared, str) and value != compared:
+            theirs = compared.splitlines()
+            value = "\n".join(line for line in value.splitlines() if line not in theirs)  # noqa: PLW2901
+        parts.append(f"{name}: {json.dumps(value, ensure_ascii=False)}")
+    text = ", ".join(parts)
     text = text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
     return "`" + text.replace("`", "'").replace("|", "¦") + "`" if text else ""
 
 
-def render(engines: dict[str, dict[str, dict[str, object]]]) -> str:
-    """The document."""
-    lines = [HEAD, f"Versions: {versions()}.", ""]
+def improvements(rows: list[dict[str, object]]) -> dict[str, str]:
+    """The words of each reason in `rows`, by the reason; the table has numbers for them."""
+    reasons = [str(row["verdict"]) for row in rows if row["verdict"] not in PLAIN]
+    return {reason: f"improvement {number}" for number, reason in enumerate(dict.fromkeys(reasons), 1)}
+
+
+def overview(engines: dict[str, dict[str, dict[str, object]]], words: dict[str, str]) -> list[str]:
+    """How many scenarios of each engine are the same, and what the improvements are."""
+    lines = ["| engine | scenarios | the same | improvements |", "|---|---|---|---|"]
+    for engine, found in engines.items():
+        same = sum(row["verdict"] == "same" for row in found.values())
+        lines.append(f"| {engine} | {len(found)} | {same} | {len(found) - same} |")
     rows = [row for found in engines.values() for row in found.values()]
     same = sum(row["verdict"] == "same" for row in rows)
-    lines.append(f"{len(rows)} scenarios: {same} the same, {len(rows) - same} improvements.")
+    lines += [f"| all | {len(rows)} | {same} | {len(rows) - same} |", ""]
+    lines += ["| | what is better | scenarios |", "|---|---|---|"]
+    for reason, word in words.items():
+        lines.append(f"| {word} | {reason} | {sum(row['verdict'] == reason for row in rows)} |")
+    return lines
+
+
+def render(engines: dict[str, dict[str, dict[str, object]]]) -> str:
+    """The document."""
+    words = improvements([row for found in engines.values() for row in found.values()])
+    lines = [HEAD, f"Versions: {versions()}.", "", *overview(engines, words)]
     for engine, found in engines.items():
         lines += ["", f"## {engine}", "", "| scenario | runc | pyrunc | verdict |", "|---|---|---|---|"]
         for row in found.values():
             base, ours, verdict = row["runc"], row["pyrunc"], str(row["verdict"])
             assert isinstance(base, dict) and isinstance(ours, dict)
-            second = "the same" if base == ours else cell(ours)
-            word = verdict if verdict in {"same", "not explained"} else f"improvement: {verdict}"
-            lines.append(f"| {row['title']} | {cell(base)} | {second} | {word} |")
+            second = "the same" if base == ours else cell(ours, base)
+            lines.append(
+                f"| {row['title']} | {cell(base, ours)} | {second} | {words.get(verdict, verdict)} |"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import support
 from engines import facts
+from engines.image import IMAGE
 from engines.scenario import EXEC_WORDS
 from terminals import Screen
 
@@ -233,6 +234,28 @@ def test_checkpoint(ctd: Containerd, seen: Seen) -> None:
     seen.value("status", result.status)
     seen.value("task", ctd.status(one))
     seen.command("exec", ctd.exec(one, "echo", "alive")).ok()
+
+
+def test_created_then_started(ctd: Containerd, seen: Seen) -> None:
+    """`ctr container create` and `task start` in two steps; once it has ended, it can be started anew."""
+    one = ctd.id()
+    ctd.ctr("container", "create", IMAGE, one, "ls", "/etc/passwd", "/no/such").ok()
+    for number in ("first", "second"):
+        result = ctd.ctr("task", "start", one)
+        assert seen.command(number, result).fails("/no/such").out == "/etc/passwd\n"
+    seen.value("status", ctd.status(one))
+
+
+def test_root_of_the_runtime(ctd: Containerd, seen: Seen) -> None:
+    """`ctr run --runc-root` keeps the runtime's state where it is told, and nothing is left there."""
+    one, root = ctd.id(), ctd.area.path("elsewhere")
+    ctd.start(one, "sleep", "1000", options=("--detach", "--runc-root", root)).ok()
+    state = os.path.join(root, ctd.area.name)
+    seen.value("there", os.path.isdir(os.path.join(state, one)))
+    seen.command("exec", ctd.exec(one, "echo", "here")).ok()
+    seen.command("delete", ctd.ctr("task", "delete", "--force", one))
+    seen.value("left", one in os.listdir(state))
+    assert seen.values["there"] is True and seen.values["left"] is False
 
 
 def test_same_name(ctd: Containerd, seen: Seen) -> None:

@@ -76,6 +76,8 @@ def test_shim_killed(ctd: Containerd, seen: Seen) -> None:
     support.wait_until(
         lambda: not [path for path in ctd.left() if path.endswith(f"/{victim}")], "the end of its cgroups"
     )
+    # containerd cleans up first, and forgets the task then.
+    support.wait_until(lambda: not ctd.status(victim), "the end of the task")
     seen.value("victim", ctd.status(victim))
     others = [name for name in names if name != victim]
     seen.value("others", sum(ctd.status(name) == "RUNNING" for name in others))

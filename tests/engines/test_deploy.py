@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import support
-from engines.containerd import SNIPPET
+from engines import containerd, docker, podman
 
 DEPLOY = os.path.join(support.PROJECT, "deploy")
 HANDLER = "pyrunc"
@@ -61,13 +61,13 @@ def test_names_agree() -> None:
     assert crio["runtime_path"] == PROGRAM  # type: ignore[index,call-overload]
 
 
-def test_readme_has_the_snippet() -> None:
+@pytest.mark.parametrize("snippet", [containerd.SNIPPET, podman.SNIPPET, docker.SNIPPET])
+def test_readme_has_the_snippet(snippet: str) -> None:
     """What the README shows to copy and paste is what the tests run."""
     with open(os.path.join(support.PROJECT, "README.md"), encoding="utf-8") as stream:
         text = stream.read()
-    for line in SNIPPET.splitlines():
-        if line and "#" not in line:
-            assert f"    {line}\n" in text, line
+    lines = [line for line in snippet.splitlines() if line and "#" not in line]
+    assert "".join(f"    {line}\n" for line in lines) in text
 
 
 def test_installer_configures_containerd(scratch: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
+from engines.builds import *  # noqa: F403 - tests
 from engines.docker import NAMED, Docker
 from engines.life import *  # noqa: F403 - tests
 
@@ -32,6 +33,7 @@ def test_named_runtime(client: Docker, seen: Seen) -> None:
 
 def test_info(client: Docker, seen: Seen) -> None:
     """`docker info` names the default runtime and asks it for its version."""
+    seen.replace(client.runtime, "NAME")
     seen.command("info", client.do("info", "--format", "{{.DefaultRuntime}} {{.Warnings}}")).ok()
     version = client.do("info", "--format", "{{.RuncCommit.ID}}").ok().out.strip()
     assert version not in {"", "N/A"} and client.area.calls()[-1] == "--version"

@@ -6,34 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import support
 from engines.life import *  # noqa: F403 - tests
+from engines.networks import *  # noqa: F403 - tests
 from engines.podman import Podman
+from engines.podman_life import *  # noqa: F403 - tests
 
 if TYPE_CHECKING:
-    from engines.scenario import Seen
+    pass
 
 pytestmark = pytest.mark.root
 ENGINE = "podman"
 CLIENT = Podman
-
-
-def test_top(client: Podman, seen: Seen) -> None:
-    """`podman top` lists the container's processes and no others, with their pids inside and outside."""
-    one = client.start("sh", "-c", "sleep 1000 & sleep 2000; true")
-    argv = ("top", one, "hpid", "pid", "user", "args")
-    support.wait_until(lambda: client.do(*argv).ok().out.count("sleep") >= 3, "three processes")
-    lines = [line.split(None, 3) for line in client.do(*argv).ok().out.splitlines()]
-    seen.value("top", "\n".join(sorted(f"{user} {command}" for _, _, user, command in lines)))
-    assert lines[1][:2] == [str(client.pid(one)), "1"] and len(lines) == 4
-
-
-def test_healthcheck(client: Podman, seen: Seen) -> None:
-    """`podman healthcheck run`, the timer being systemd's: healthy at first, unhealthy when its file is gone."""
-    check = ("--health-cmd", "cat /tmp/well", "--health-interval", "disable", "--health-retries", "1")
-    one = client.start("sh", "-c", "echo well >/tmp/well; sleep 1000", options=check)
-    support.wait_until(lambda: client.do("healthcheck", "run", one).status == 0, "health")
-    seen.value("healthy", client.inspect(one, ".State.Health.Status"))
-    client.do("exec", one, "rm", "/tmp/well").ok()
-    seen.command("run", client.do("healthcheck", "run", one)).fails()
-    seen.value("unhealthy", client.inspect(one, ".State.Health.Status"))

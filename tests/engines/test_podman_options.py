@@ -25,9 +25,7 @@ def test_everything(client: Podman, seen: Seen, name: str) -> None:
 
 
 @facts.COVERS
-@pytest.mark.improvement(
-    "run.mounts", "/run has its mode as it is mounted, as with newer runc, not a moment later"
-)
+@facts.RUN_MODE
 def test_read_only(client: Podman, seen: Seen) -> None:
     """`podman run --read-only`: all that a program sees of its container."""
     facts.note(seen, client.run(*facts.COMMAND, options=("--rm", *options.READ_ONLY)))
