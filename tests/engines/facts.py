@@ -64,6 +64,7 @@ def note(seen: Seen, result: support.Result, name: str = "run") -> dict[str, str
     # The default devices come in any order.
     # Of a hierarchy without a controller, a new mount and a bound one have other sources: only a name.
     mounts = found["mounts"].replace("systemd on /sys/fs/cgroup", "cgroup on /sys/fs/cgroup")
+    mounts = re.sub(r"size=\d+k,nr_inodes=\d+", "size=N,nr_inodes=N", mounts)
     lines = sorted(mounts.splitlines())
     found["mounts"] = "".join(f"{line}\n" for line in lines if not _COVER.search(line))
     found["covers"] = "".join(f"{line}\n" for line in lines if _COVER.search(line))

@@ -25,6 +25,7 @@ OURS = "pyrunc"
 RUNTIMES = (BASE, OURS)
 ROWS = os.path.join(support.PROJECT, "build/engines")
 SAME = "same"
+IMPROVED = "improved"
 DIFFERENT = "not explained"
 
 
@@ -130,7 +131,7 @@ class Row:
     def document(self, improvements: Mapping[str, str]) -> support.Spec:
         """The row as it is stored."""
         reasons = [improvements[name] for name in self.different if name in improvements]
-        verdict = "; ".join(dict.fromkeys(reasons)) if self.different else SAME
+        verdict = IMPROVED if self.different else SAME
         if self.unexplained(improvements):
             verdict = DIFFERENT
         shown = self.different or sorted(self.ours)
@@ -139,6 +140,7 @@ class Row:
             "runc": {name: self.base.get(name) for name in shown},
             "pyrunc": {name: self.ours.get(name) for name in shown},
             "verdict": verdict,
+            "improvements": [*dict.fromkeys(reasons)],
         }
 
 

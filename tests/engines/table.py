@@ -16,8 +16,6 @@ ROWS = os.path.join(os.path.dirname(os.path.dirname(HERE)), "build/engines")
 DOCUMENT = os.path.join(HERE, "RESULTS.md")
 PROGRAMS = ("containerd", "podman", "buildah", "dockerd", "conmon", "runc", "crun")
 WIDTH = 160
-# Verdicts that explain nothing.
-PLAIN = ("same", "not explained")
 HEAD = """# What a user of an engine sees with runc and with pyrunc
 
 Written by `./dev engines`, which runs the tests of `tests/engines` under each engine with either runtime. A row is a
@@ -56,23 +54,30 @@ def cell(values: Cell, other: Cell) -> str:
 
 
 def improvements(rows: list[dict[str, object]]) -> dict[str, str]:
-    """The words of each reason in `rows`, by the reason; the table has numbers for them."""
-    reasons = [str(row["verdict"]) for row in rows if row["verdict"] not in PLAIN]
-    return {reason: f"improvement {number}" for number, reason in enumerate(dict.fromkeys(reasons), 1)}
+    """The number of each reason in `rows`, by the reason."""
+    found = [reason for row in rows for reason in reasons(row)]
+    return {reason: str(number) for number, reason in enumerate(dict.fromkeys(found), 1)}
+
+
+def reasons(row: dict[str, object]) -> list[str]:
+    """Why what differs in this row is better."""
+    found = row["improvements"]
+    assert isinstance(found, list)
+    return [str(reason) for reason in found]
 
 
 def overview(engines: dict[str, dict[str, dict[str, object]]], words: dict[str, str]) -> list[str]:
     """How many scenarios of each engine are the same, and what the improvements are."""
-    lines = ["| engine | scenarios | the same | improvements |", "|---|---|---|---|"]
+    lines = ["| engine | scenarios | the same | improved |", "|---|---|---|---|"]
     for engine, found in engines.items():
         same = sum(row["verdict"] == "same" for row in found.values())
         lines.append(f"| {engine} | {len(found)} | {same} | {len(found) - same} |")
     rows = [row for found in engines.values() for row in found.values()]
     same = sum(row["verdict"] == "same" for row in rows)
     lines += [f"| all | {len(rows)} | {same} | {len(rows) - same} |", ""]
-    lines += ["| | what is better | scenarios |", "|---|---|---|"]
+    lines += ["| improvement | what is better | scenarios |", "|---|---|---|"]
     for reason, word in words.items():
-        lines.append(f"| {word} | {reason} | {sum(row['verdict'] == reason for row in rows)} |")
+        lines.append(f"| {word} | {reason} | {sum(reason in reasons(row) for row in rows)} |")
     return lines
 
 
@@ -86,9 +91,9 @@ def render(engines: dict[str, dict[str, dict[str, object]]]) -> str:
             base, ours, verdict = row["runc"], row["pyrunc"], str(row["verdict"])
             assert isinstance(base, dict) and isinstance(ours, dict)
             second = "the same" if base == ours else cell(ours, base)
-            lines.append(
-                f"| {row['title']} | {cell(base, ours)} | {second} | {words.get(verdict, verdict)} |"
-            )
+            if verdict == "improved":
+                verdict = f"improvement {', '.join(words[reason] for reason in reasons(row))}"
+            lines.append(f"| {row['title']} | {cell(base, ours)} | {second} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 

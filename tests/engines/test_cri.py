@@ -170,7 +170,9 @@ def test_update(pod: Pod, seen: Seen) -> None:
     seen.command("files", one.output("cat", *(f"/sys/fs/cgroup/{name}" for name in files))).ok()
 
 
-@pytest.mark.improvement("run.message", "the message names the resource")
+@pytest.mark.improvement(
+    "run.message", "the message names the property of the resources, and a hint says what is allowed"
+)
 def test_update_refused(pod: Pod, seen: Seen) -> None:
     """UpdateContainerResources with a processor that does not exist is refused; the container goes on."""
     one = pod.run("sleep", "1000")
@@ -237,7 +239,7 @@ BAD = {
 }
 
 
-@pytest.mark.improvement("ended", "the message names the property of the configuration")
+@pytest.mark.improvement("ended", WORDS.args[1])
 @WORDS
 @pytest.mark.parametrize("name", BAD)
 def test_bad_image(pod: Pod, seen: Seen, name: str) -> None:
