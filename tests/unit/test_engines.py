@@ -79,7 +79,8 @@ def test_call_is_understood(argv: str, tmp_path: pathlib.Path) -> None:
         env=environment,
     )
     assert done.returncode == status and message in done.stderr, done
-    assert bool(done.stderr) == bool(message), done
+    # --debug tells of steps, which is asked for.
+    assert bool(done.stderr) == bool(message) or "--debug" in argv, done
     if "LOG" in argv and message:
         assert message in (tmp_path / "log").read_text()
     assert not (tmp_path / "root").exists() or not os.listdir(tmp_path / "root")
