@@ -266,12 +266,35 @@ void op_console(struct init *in, struct cursor *fields)
 	take_terminal(in, slave);
 }
 
+static bool is_null(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
+}
+
+/*
+ * The null device that came in from the host gives way to the container's: CRIU can save no file of a mount that the
+ * container does not have. Without one of its own that is the null device, the host's stays.
+ */
+static void own_null(int fd)
+{
+	/* Not to wait for whatever else may be there. */
+	int flags = (fcntl(fd, F_GETFL) & O_ACCMODE) | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC;
+	int ours = open("/dev/null", flags);
+	struct stat st;
+
+	if (ours < 0)
+		return;
+	if (fstat(ours, &st) == 0 && is_null(&st) && fcntl(ours, F_SETFL, 0) == 0)
+		(void)dup2(ours, fd);
+	close(ours);
+}
+
 /* Who reads `program < file` keeps the file; a pipe must be the user's, or /dev/stdin cannot be opened. */
 static bool wants_owner(int fd, const struct stat *st, uid_t uid)
 {
 	if (st->st_uid == uid || isatty(fd))
 		return false;
-	if (S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3))
+	if (is_null(st))
 		return false;
 	return !S_ISREG(st->st_mode) || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
 }
@@ -284,7 +307,11 @@ void op_stdio_owner(struct init *in, struct cursor *fields)
 	for (int fd = 0; fd < 3; fd++) {
 		struct stat st;
 
-		if (fstat(fd, &st) < 0 || !wants_owner(fd, &st, uid))
+		if (fstat(fd, &st) < 0)
+			continue;
+		if (is_null(&st))
+			own_null(fd);
+		if (!wants_owner(fd, &st, uid))
 			continue;
 		if (fchown(fd, uid, (gid_t)-1) < 0 && errno != EINVAL && errno != EPERM && errno != EROFS)
 			fail(in, STEP_FCHOWN, errno, number_text(digits, (uint64_t)fd));

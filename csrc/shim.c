@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdnoreturn.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -84,6 +85,14 @@ static int place_stdio(const int wanted[3])
 	return 0;
 }
 
+/* In a mount namespace of our own: from here on what is mounted in it does not get out. */
+static int bind_in_private(const char *source, const char *target)
+{
+	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+		return -1;
+	return mount(source, target, NULL, MS_BIND | MS_REC, NULL);
+}
+
 static int run_child(struct child *child)
 {
 	const struct shim_spawn *spawn = child->spawn;
@@ -95,6 +104,9 @@ static int run_child(struct child *child)
 		(void)sigaction(signal_number, &plain, NULL);
 	if (spawn->new_session)
 		(void)setsid();
+	child->step = 4;
+	if (spawn->bound && bind_in_private(spawn->bound, spawn->bound_on) < 0)
+		return errno;
 	child->step = 1;
 	if (spawn->cwd && chdir(spawn->cwd) < 0)
 		return errno;

@@ -20,10 +20,12 @@ struct shim_spawn {
 	const int *keep; /* file descriptors that lose close-on-exec */
 	size_t keep_count;
 	uint64_t clone_flags; /* CLONE_NEW* only */
-	int cgroup_fd;        /* >= 0: CLONE_INTO_CGROUP */
-	int new_session;      /* 1: setsid, so that a timeout can end the whole group */
-	int pidfd;            /* out */
-	int failed_step;      /* out: 0 clone3, 1 chdir, 2 dup2, 3 exec */
+	const char *bound;    /* with CLONE_NEWNS: what is mounted, with all below it, on bound_on; NULL: nothing */
+	const char *bound_on;
+	int cgroup_fd;   /* >= 0: CLONE_INTO_CGROUP */
+	int new_session; /* 1: setsid, so that a timeout can end the whole group */
+	int pidfd;       /* out */
+	int failed_step; /* out: 0 clone3, 1 chdir, 2 dup2, 3 exec, 4 mount */
 };
 
 /* The pid, or -errno. Returns when the child has exec'd; the child never comes back. clone(2), execveat(2). */

@@ -135,13 +135,13 @@ def serve(init: launch.Init, answers: dict[str, Callable[[int], None]]) -> None:
         init.go()
 
 
-def console_answer(options: ProcessOptions, attendance: console.Attendance | None) -> Callable[[int], None]:
+def console_answer(console_socket: str, attendance: console.Attendance | None) -> Callable[[int], None]:
     """What to do with the pty master: pass it to the console socket, or serve it when attached."""
 
     def answer(master: int) -> None:
-        if attendance is not None and not options.console_socket:
+        if attendance is not None and not console_socket:
             attendance.take_terminal(os.dup(master))
         else:
-            console.send_fd(options.console_socket, master, b"/dev/ptmx", "--console-socket")
+            console.send_fd(console_socket, master, b"/dev/ptmx", "--console-socket")
 
     return answer

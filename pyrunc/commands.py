@@ -11,7 +11,7 @@ import os
 
 from pyrunc.errors import KernelError, PyruncError, UsageError
 from pyrunc.options import make_default_root
-from pyrunc.requests import CreateOptions, ExecOptions, RunOptions
+from pyrunc.requests import CheckpointOptions, CreateOptions, ExecOptions, RestoreOptions, RunOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from pyrunc.options import Parsed
-    from pyrunc.requests import Context, ProcessOptions
+    from pyrunc.requests import Context, CriuOptions, ProcessOptions
 
-    Wanted = TypeVar("Wanted", bound=ProcessOptions)
+    Wanted = TypeVar("Wanted", bound=CriuOptions | ProcessOptions)
     Result = str | int | tuple[str, str]
     Handler = Callable[[Context, Parsed], Result]
+
+# Where the image files are when nobody says, below the current directory, as in runc.
+_IMAGE_PATH = "checkpoint"
 
 
 def _bundle(parsed: Parsed) -> str:
@@ -37,9 +40,9 @@ def _filled(wanted: Wanted, parsed: Parsed) -> Wanted:
         if hasattr(wanted, attribute):
             setattr(wanted, attribute, value)
     # More than any limit of open files allows would only be a long wait.
-    if not 0 <= wanted.preserve_fds <= 1 << 20:
+    if not 0 <= parsed.number("preserve-fds") <= 1 << 20:
         raise UsageError(
-            f'invalid value "{wanted.preserve_fds}" for flag -preserve-fds',
+            f'invalid value "{parsed.number("preserve-fds")}" for flag -preserve-fds',
             hint="count the descriptors from 3 on",
         )
     return wanted
@@ -82,6 +85,25 @@ def _exec(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import runtime
 
     return runtime.exec_(ctx, parsed.arguments[0], wanted)
+
+
+def _checkpoint(ctx: Context, parsed: Parsed) -> Result:
+    wanted = _filled(CheckpointOptions(), parsed)
+    wanted.image_path = wanted.image_path or os.path.abspath(_IMAGE_PATH)
+    from pyrunc import runtime
+
+    runtime.checkpoint(ctx, parsed.arguments[0], wanted)
+    return 0
+
+
+def _restore(ctx: Context, parsed: Parsed) -> Result:
+    wanted = _filled(RestoreOptions(), parsed)
+    wanted.image_path = wanted.image_path or os.path.abspath(_IMAGE_PATH)
+    if not ctx.root_explicit:
+        make_default_root(ctx.root)
+    from pyrunc import runtime
+
+    return runtime.restore(ctx, parsed.arguments[0], _bundle(parsed), wanted)
 
 
 def _start(ctx: Context, parsed: Parsed) -> Result:
@@ -261,6 +283,7 @@ def _explain(ctx: Context, parsed: Parsed) -> Result:
 
 
 HANDLERS: dict[str, Handler] = {
+    "checkpoint": _checkpoint,
     "create": _create,
     "delete": _delete,
     "events": _events,
@@ -271,6 +294,7 @@ HANDLERS: dict[str, Handler] = {
     "list": _list,
     "pause": _pause,
     "ps": _ps,
+    "restore": _restore,
     "resume": _resume,
     "run": _run,
     "spec": _spec,

@@ -71,6 +71,10 @@ class BusError(PyruncError):
         self.name = name
 
 
+class CriuError(PyruncError):
+    """CRIU is missing, too old, or could not do what it was asked."""
+
+
 class ContainerError(PyruncError):
     """The container's init could not do what it was asked, or a hook failed."""
 

@@ -16,10 +16,11 @@ from pyrunc import (
     SPEC_VERSION,
     __version__,
     capabilities,
+    commands,
+    criu_request,
     host,
     kernel,
     mounts,
-    options,
     plan_process,
     seccomp,
     wire,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     Json = dict[str, object]
 
 _OLDEST_SPEC = "1.0.0"
-_CRIU_ANNOTATION = "org.criu.config"
 
 
 def _part(name: str) -> bool:
@@ -42,8 +42,8 @@ def _part(name: str) -> bool:
 
 def _unsafe_annotations() -> list[str]:
     """Prefixes of the annotations that change what is done, and not only what is said."""
-    known = [unit.ANNOTATION, plan_process.KEEP_GROUPS, mounts.CONTEXT_ANNOTATION]
-    return known if "checkpoint" in options.NOT_YET else [*known, _CRIU_ANNOTATION]
+    criu = criu_request.CONFIG_ANNOTATION
+    return [unit.ANNOTATION, plan_process.KEEP_GROUPS, mounts.CONTEXT_ANNOTATION, criu]
 
 
 def _seccomp() -> Json:
@@ -89,7 +89,9 @@ def document() -> Json:
     """The features document."""
     annotations = {
         "org.opencontainers.runc.version": f"{RUNC_LEVEL}+pyrunc.{__version__}",
-        "org.opencontainers.runc.checkpoint.enabled": "false" if "checkpoint" in options.NOT_YET else "true",
+        "org.opencontainers.runc.checkpoint.enabled": "true"
+        if "checkpoint" in commands.HANDLERS
+        else "false",
         "io.github.pyrunc.version": __version__,
     }
     libseccomp = kernel.seccomp_version()

@@ -127,7 +127,8 @@ def read_file(path: str, default: str = "") -> str:
     return b"".join(pieces).decode("utf-8", "surrogateescape")
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """A path of /proc/PID/mountinfo as it is. proc(5)."""
     if "\\" not in text:
         return text
     for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
@@ -146,7 +147,7 @@ def _cgroups() -> tuple[str, dict[str, tuple[str, str]], str | None]:
             continue
         left, right = line.split(" - ", 1)
         fields = left.split(" ")
-        mount_point = _unescape(fields[4])
+        mount_point = unescape(fields[4])
         if not mount_point.startswith(_CGROUP_ROOT):
             continue
         if right.startswith("cgroup2 "):
@@ -156,7 +157,7 @@ def _cgroups() -> tuple[str, dict[str, tuple[str, str]], str | None]:
             if name not in ("rw", "ro", "xattr", "clone_children", "noprefix") and not name.startswith(
                 "release_agent"
             ):
-                mounts.setdefault(name, (mount_point, _unescape(fields[3])))
+                mounts.setdefault(name, (mount_point, unescape(fields[3])))
     if not mounts:
         return "v2", {}, unified
     return ("hybrid" if unified else "v1"), mounts, unified
@@ -207,7 +208,7 @@ def _resctrl() -> str:
     for line in read_file("/proc/self/mountinfo").split("\n"):
         left, _, right = line.partition(" - ")
         if right.startswith("resctrl "):
-            return _unescape(left.split(" ")[4])
+            return unescape(left.split(" ")[4])
     return ""
 
 

@@ -31,6 +31,7 @@ RDTGROUP_SUPER_MAGIC = 0x7655821
 _PIDFD_INFO_SIZE = 64
 _PIDFD_INFO_EXIT = 1 << 3
 _PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO_SIZE << 16 | 0xFF << 8 | 11
+_CLONE_NEWNS = 0x20000
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _AT_RECURSIVE = 0x8000
@@ -39,7 +40,7 @@ _AT_FDCWD = -100
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 1, 2, 0x10
 _F_ADD_SEALS = 1033
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # SEAL SHRINK GROW WRITE
-_SPAWN_STEPS = ("clone3", "chdir", "dup2", "execve")
+_SPAWN_STEPS = ("clone3", "chdir", "dup2", "execve", "mount")
 
 
 def _check(answer: int, syscall: str, arg: str | None = None) -> int:
@@ -60,11 +61,13 @@ def spawn(
     clone_flags: int = 0,
     cgroup_fd: int = -1,
     new_session: bool = False,
+    bound: tuple[str, str] | None = None,
 ) -> tuple[int, int]:
     """Start a program and return (pid, pidfd) once it has exec'd; the child never runs Python.
 
     The program is `exe_fd` (a memfd) or `path`; `stdio` entries of -1 are inherited; `keep` are the descriptors that
-    survive exec; `clone_flags` are CLONE_NEW* bits; `cgroup_fd` a cgroup v2 directory to start in. clone3(2).
+    survive exec; `clone_flags` are CLONE_NEW* bits; `cgroup_fd` a cgroup v2 directory to start in. `bound`: in a mount
+    namespace of its own, the first path with all that is mounted below it shows on the second. clone3(2).
     """
     held = [ffi.new("char[]", item) for item in (*argv, *env)]
     request = ffi.new("struct shim_spawn *")
@@ -81,13 +84,17 @@ def spawn(
     keep_array = ffi.new("int[]", list(keep))
     request.keep = keep_array
     request.keep_count = len(keep)
-    request.clone_flags = clone_flags
+    request.clone_flags = clone_flags | (_CLONE_NEWNS if bound else 0)
+    if bound:
+        bound_bytes = [ffi.new("char[]", os.fsencode(item)) for item in bound]
+        request.bound, request.bound_on = bound_bytes
     request.cgroup_fd = cgroup_fd
     request.new_session = 1 if new_session else 0
     pid = lib.shim_spawn(request)
     if pid < 0:
         step = _SPAWN_STEPS[request.failed_step]
-        raise KernelError(step, -pid, {"chdir": cwd, "execve": path or None}.get(step))
+        names = {"chdir": cwd, "execve": path or None, "mount": bound[0] if bound else None}
+        raise KernelError(step, -pid, names.get(step))
     return pid, request.pidfd
 
 

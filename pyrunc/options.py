@@ -92,16 +92,17 @@ _TIMINGS: Option = ("timings", "", "switch", "show on stderr where the time went
 _RECORD: Option = ("record-exit", "", "switch", "let a small process keep the exit status for a later wait")
 _CREATE = (_BUNDLE, _CONFIG, _CONSOLE, _PIDFD, _PID_FILE, _NO_PIVOT, _KEYRING, _FDS, _RECORD, _TIMINGS)
 _CRIU: tuple[Option, ...] = (
-    ("image-path", "", "text", "directory of the image files"),
-    ("work-path", "", "text", "directory of work files and logs"),
+    ("image-path", "", "path", "directory of the image files (default: ./checkpoint)"),
+    ("work-path", "", "path", "directory of CRIU's log and work files (default: the image files')"),
     ("tcp-established", "", "switch", "allow open TCP connections"),
-    ("ext-unix-sk", "", "switch", "allow external unix sockets"),
-    ("shell-job", "", "switch", "allow shell jobs"),
+    ("ext-unix-sk", "", "switch", "allow unix sockets whose other end is outside"),
+    ("shell-job", "", "switch", "allow a terminal that belongs to somebody outside"),
     ("file-locks", "", "switch", "keep file locks"),
     ("lazy-pages", "", "switch", "move memory pages on demand"),
     ("manage-cgroups-mode", "", "text", "soft, full, strict or ignore (default: soft)"),
-    ("empty-ns", "", "texts", "make the namespace but leave it empty"),
+    ("empty-ns", "", "texts", "make the namespace, but empty: network (always so)"),
     ("auto-dedup", "", "switch", "drop duplicate memory pages"),
+    ("network-lock", "", "text", "iptables, nftables or skip: how CRIU holds packets back"),
 )
 
 COMMANDS: dict[str, Command] = {
@@ -115,7 +116,7 @@ COMMANDS: dict[str, Command] = {
             ("parent-path", "", "text", "image of an earlier pre-dump, relative to the image path"),
             ("leave-running", "", "switch", "let the container run on"),
             ("tcp-skip-in-flight", "", "switch", "skip TCP connections that are being made"),
-            ("link-remap", "", "switch", "allow unlinked files to be linked again"),
+            ("link-remap", "", "switch", "allow deleted files that are open to be linked again"),
             ("status-fd", "", "number", "descriptor that gets a null byte when lazy pages are ready"),
             ("page-server", "", "text", "ADDRESS:PORT of the page server"),
             ("pre-dump", "", "switch", "save memory only and let the container run on"),
@@ -216,8 +217,11 @@ COMMANDS: dict[str, Command] = {
             _DETACH,
             _NO_PIVOT,
             _SUBREAPER,
+            ("tcp-close", "", "switch", "do not restore open TCP connections"),
             ("lsm-profile", "", "text", "TYPE:NAME of the LSM profile to restore with"),
             ("lsm-mount-context", "", "text", "LSM mount context to restore with"),
+            # go-runc gives it; the image itself says where its parent is
+            ("parent-path", "", "text", ""),
         ),
     ),
     "resume": Command("let the processes of a paused container run on", "<container-id>", 1, 1),
@@ -277,7 +281,7 @@ COMMANDS: dict[str, Command] = {
     "wait": Command("wait for a container to end and show its exit status", "<container-id>", 1, 1),
 }
 
-NOT_YET = frozenset(("checkpoint", "restore", "mounts"))
+NOT_YET = frozenset(("mounts",))
 
 # strconv.ParseBool
 _BOOLS = {

@@ -370,6 +370,20 @@ def create(spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
     return job.plan
 
 
+def file_systems(spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
+    """The plan of create up to SYNC_ENV, when all is mounted below the rootfs, and nothing of its process.
+
+    Its ops say what a container that is to be saved has mounted; run, it makes the mount points for one to restore.
+    """
+    job = Job(spec, host, options, namespaces(spec.get("linux") or {}))
+    _maps(job)
+    _enter_namespaces(job, None)
+    plan_rootfs.build(job)
+    job.plan.add("SYNC", SYNC["ENV"], path="$", why="all is mounted")
+    job.plan.add("DONE", path="$", why="there is no process to become")
+    return job.plan
+
+
 def exec_process(
     process: Process, spec: Spec, host: HostFacts, options: PlanOptions, path: str = "$.process"
 ) -> Plan:

@@ -133,3 +133,52 @@ class ExecOptions(ProcessOptions):
     cap: Sequence[str] = ()
     cgroup: Sequence[tuple[str, str]] = ()
     ignore_paused: bool = False
+
+
+class CriuOptions(_Request):
+    """What checkpoint and restore share. Paths are absolute; "" is CRIU's or the runtime's own choice.
+
+    `image_path` is the directory of the images, `work_path` that of CRIU's log (default: the images'). `empty_ns` are
+    types of namespaces that are made without what is in them; network is always one, as engines set it up anew.
+    """
+
+    image_path: str = ""
+    work_path: str = ""
+    tcp_established: bool = False
+    ext_unix_sk: bool = False
+    shell_job: bool = False
+    file_locks: bool = False
+    lazy_pages: bool = False
+    manage_cgroups_mode: str = ""
+    empty_ns: Sequence[str] = ()
+    auto_dedup: bool = False
+    network_lock: str = ""
+
+
+class CheckpointOptions(CriuOptions):
+    """Options of checkpoint.
+
+    `parent_path` is relative to `image_path`. `status_fd`, -1 for none, gets a null byte when lazy pages are ready.
+    `page_server` is "ADDRESS:PORT". `pre_dump` saves memory only and lets the container run on.
+    """
+
+    parent_path: str = ""
+    leave_running: bool = False
+    tcp_skip_in_flight: bool = False
+    link_remap: bool = False
+    status_fd: int = -1
+    page_server: str = ""
+    pre_dump: bool = False
+
+
+class RestoreOptions(CriuOptions):
+    """Options of restore. Not `detach`: wait for the program and return its status; the others are those of run."""
+
+    console_socket: str = ""
+    pid_file: str = ""
+    detach: bool = False
+    no_pivot: bool = False
+    no_subreaper: bool = False
+    tcp_close: bool = False
+    lsm_profile: str = ""
+    lsm_mount_context: str = ""

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from pyrunc.config import Config
     from pyrunc.kernel import Container
-    from pyrunc.requests import Context, CreateOptions, ExecOptions, RunOptions
+    from pyrunc.requests import (
+        CheckpointOptions,
+        Context,
+        CreateOptions,
+        ExecOptions,
+        RestoreOptions,
+        RunOptions,
+    )
     from pyrunc.spec_types import Resources
 
 
@@ -30,7 +37,7 @@ def load(ctx: Context, container_id: str) -> Container:
     return kernel.container_state(ctx.root, container_id)
 
 
-def _configuration(ctx: Context, container_id: str) -> Config:
+def configuration(ctx: Context, container_id: str) -> Config:
     """The private copy of the configuration that create made: later edits of the bundle do not matter."""
     from pyrunc import config
 
@@ -56,6 +63,20 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
     from pyrunc import runtime_exec
 
     return runtime_exec.exec_(ctx, container_id, options)
+
+
+def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> None:
+    """Save a running container as CRIU's image files and, unless it is to be left running, destroy it."""
+    from pyrunc import runtime_checkpoint
+
+    runtime_checkpoint.checkpoint(ctx, container_id, options)
+
+
+def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOptions) -> int:
+    """Bring a saved container back, running; its exit status (128 + signal), 0 at once when detached."""
+    from pyrunc import runtime_restore
+
+    return runtime_restore.restore(ctx, container_id, bundle, options)
 
 
 def state(ctx: Context, container_id: str) -> dict[str, object]:
@@ -122,7 +143,7 @@ def _prestart(ctx: Context, container_id: str, found: Container) -> None:
     from pyrunc import hooks
     from pyrunc.state import hook_state
 
-    spec = _configuration(ctx, container_id).spec
+    spec = configuration(ctx, container_id).spec
     document = hook_state(_document(found), "created", found.pid)
     try:
         hooks.run("prestart", hooks.of(spec, "prestart"), document, found.bundle)
@@ -136,7 +157,7 @@ def _poststart(ctx: Context, container_id: str, found: Container) -> None:
     from pyrunc import hooks, log
     from pyrunc.state import hook_state
 
-    spec = _configuration(ctx, container_id).spec
+    spec = configuration(ctx, container_id).spec
     wanted = hooks.of(spec, "poststart")
     document = hook_state(_document(found), "running", found.pid)
     if int(spec["ociVersion"].split(".")[1]) < _POSTSTART_MUST_SUCCEED:
@@ -156,7 +177,7 @@ def start_failure(ctx: Context, container_id: str, record: bytes) -> None:
     `record` is a struct sync_message. Only two ops come behind the fifo, so the path follows from op and place.
     """
     message = wire.message(record)
-    spec = _configuration(ctx, container_id).spec
+    spec = configuration(ctx, container_id).spec
     error: PyruncError
     if message.step in ("hook", "hook_timeout"):
         kind = wire.HOOK_KINDS.index("startContainer")
@@ -230,21 +251,21 @@ def delete(ctx: Context, container_id: str, force: bool = False) -> None:
     try:
         found = load(ctx, container_id)
         hooked = "poststop" in found.needs
-        configuration = _configuration(ctx, container_id) if hooked else None
+        ours = configuration(ctx, container_id) if hooked else None
     except PyruncError:
         # container_delete words what is wrong, or, with force, removes what is left.
-        found, configuration = None, None
+        found, ours = None, None
     if found is not None and (found.unit or found.rdt):
         _delete_in_parts(ctx, container_id, force)
     else:
         kernel.container_delete(ctx.root, container_id, force=force)
-    if found is None or configuration is None:
+    if found is None or ours is None:
         return
     from pyrunc import hooks, log
     from pyrunc.state import hook_state
 
     document = hook_state(_document(found), "stopped", 0)
-    wanted = hooks.of(configuration.spec, "poststop")
+    wanted = hooks.of(ours.spec, "poststop")
     for problem in hooks.run_all("poststop", wanted, document, found.bundle):
         log.warning(str(problem))
 

@@ -10,7 +10,6 @@ import os
 
 from pyrunc import (
     bringup,
-    cgroups,
     config,
     console,
     hooks,
@@ -24,102 +23,21 @@ from pyrunc import (
     runtime,
     state,
 )
-from pyrunc.errors import ConfigError, ContainerError, KernelError, PyruncError, StateError
+from pyrunc.attempt import Attempt
+from pyrunc.errors import ConfigError, ContainerError, KernelError, PyruncError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pyrunc.cgroups import Manager
     from pyrunc.host import HostFacts
-    from pyrunc.network import Devices
-    from pyrunc.rdt import Group
     from pyrunc.requests import Context, CreateOptions, RunOptions
     from pyrunc.spec_types import Spec
 
 
-class _Attempt:
-    """A create under way: what there is to undo, in the order of making."""
-
-    __slots__ = (
-        "devices",
-        "directory",
-        "hooks_failed",
-        "init",
-        "manager",
-        "pid_file",
-        "rdt",
-        "record",
-        "spec",
-    )
-
-    def __init__(self, directory: state.StateDir, record: state.Record, spec: Spec) -> None:
-        self.directory = directory
-        self.record = record
-        self.spec = spec
-        self.manager: Manager | None = None
-        self.init: launch.Init | None = None
-        self.devices: Devices | None = None
-        self.rdt: Group | None = None
-        self.hooks_failed = False
-        self.pid_file = ""
-
-    def undo(self, reason: BaseException) -> None:
-        """Leave nothing behind; what fails in here is noted on `reason` and hides nothing."""
-        steps: list[Callable[[], None]] = []
-        if self.devices is not None:
-            # First, and the namespace is held until then: virtual devices end with it.
-            steps += [self.devices.move_back, self.devices.close]
-        if self.init is not None:
-            steps.append(self.init.abort)
-        if self.manager is not None:
-            steps += [self.manager.kill, self.manager.destroy]
-        if self.rdt is not None:
-            steps.append(self.rdt.undo)
-        if self.pid_file:
-            steps.append(lambda: os.unlink(self.pid_file))
-        steps += [self.directory.remove, self.directory.close]
-        for step in steps:
-            try:
-                step()
-            except (PyruncError, OSError) as error:
-                reason.add_note(f"while cleaning up: {error}")
-        if self.hooks_failed:
-            self.record.pid = 0
-            failed = hooks.run_all(
-                "poststop",
-                hooks.of(self.spec, "poststop"),
-                self.record.hook_state("stopped"),
-                self.record.bundle,
-            )
-            for problem in failed:
-                reason.add_note(str(problem))
-
-
 def _no_fd(function: Callable[[], None]) -> Callable[[int], None]:
     return lambda _fd: function()
-
-
-def _record(configuration: config.Config, container_id: str, rootfs: str, *, strict: bool) -> state.Record:
-    spec = configuration.spec
-    record = state.Record(
-        bundle=configuration.bundle,
-        rootfs=rootfs,
-        container_id=container_id,
-        annotations=spec.get("annotations"),
-    )
-    namespaces = (spec.get("linux") or {}).get("namespaces") or []
-    # A joined one outlives our init, so that the end of init does not end the others in it.
-    record.pidns_private = any(item["type"] == "pid" and not item.get("path") for item in namespaces)
-    late = ("prestart",) if strict else ()
-    record.needs = [
-        kind for kind in (*late, "startContainer", "poststart", "poststop") if hooks.of(spec, kind)
-    ]
-    if not spec.get("process"):
-        record.needs.append("process")
-    elif os.environ.get("NOTIFY_SOCKET"):
-        record.needs.append("notify")
-    return record
 
 
 def _plan(
@@ -153,19 +71,6 @@ def _plan(
             attached_late=bool(manager.paths) and not manager.joined_at_birth,
         ),
     )
-
-
-def rootfs_path(configuration: config.Config) -> str:
-    """root.path made absolute. Raises ConfigError or StateError when it is no directory (config.md, Root)."""
-    root = configuration.spec["root"]["path"]
-    rootfs = os.path.realpath(os.path.join(configuration.bundle, root))
-    if not os.path.isdir(rootfs):
-        raise StateError(
-            f"the rootfs path '{rootfs}' does not exist or is no directory",
-            path="$.root.path",
-            hint="a relative path is taken from the bundle",
-        )
-    return rootfs
 
 
 def _check_joined_maps(spec: Spec) -> None:
@@ -204,39 +109,8 @@ def _check_joined_sysctls(spec: Spec) -> None:
     rules_linux.sysctls(linux, spaces)
 
 
-def _in_runtime_hooks(attempt: _Attempt, kinds: Sequence[str]) -> None:
-    for kind in kinds:
-        wanted = hooks.of(attempt.spec, kind)
-        if wanted:
-            log.debug(f"{len(wanted)} {kind} hooks")
-            try:
-                hooks.run(kind, wanted, attempt.record.hook_state("created"), attempt.record.bundle)
-            except ContainerError:
-                attempt.hooks_failed = True
-                raise
-
-
-def _environment_ready(attempt: _Attempt, manager: Manager, init: launch.Init) -> None:
-    record = attempt.record
-    record.pid, record.start_time = init.pid, state.start_time(init.pid)
-    if attempt.rdt is not None:
-        # Before the first hook in the container: what it starts is to be in the group as well.
-        attempt.rdt.attach(init.pid)
-        record.rdt = attempt.rdt.places
-    attempt.directory.write(state.CREATING, record.render())
-    wanted = (attempt.spec.get("linux") or {}).get("netDevices")
-    if wanted:
-        from pyrunc import network  # 150 ms, by pyroute2
-
-        attempt.devices = network.Devices(init.pid)
-        attempt.devices.move(wanted)
-    manager.apply((attempt.spec.get("linux") or {}).get("resources") or {})
-    kinds = ("prestart", "createRuntime")
-    _in_runtime_hooks(attempt, [kind for kind in kinds if kind not in record.needs])
-
-
 def _answer(
-    attempt: _Attempt,
+    attempt: Attempt,
     manager: Manager,
     init: launch.Init,
     the_plan: plan.Plan,
@@ -259,7 +133,7 @@ def _answer(
             {
                 "MAPS": _no_fd(maps),
                 "CGROUP": _no_fd(lambda: manager.attach(init.pid)),
-                "ENV": _no_fd(lambda: _environment_ready(attempt, manager, init)),
+                "ENV": _no_fd(lambda: attempt.in_environment(init.pid)),
                 "CONSOLE": console_answer,
                 "SECCOMP": listener,
             },
@@ -269,7 +143,7 @@ def _answer(
         raise
 
 
-def _start_init(attempt: _Attempt, manager: Manager, the_plan: plan.Plan) -> launch.Init:
+def _start_init(attempt: Attempt, manager: Manager, the_plan: plan.Plan) -> launch.Init:
     """Start init: on v2 inside its cgroup, on v1 attached to it while it already mounts."""
     fds = [attempt.directory.make_fifo()]
     try:
@@ -286,7 +160,7 @@ def _start_init(attempt: _Attempt, manager: Manager, the_plan: plan.Plan) -> lau
     finally:
         for fd in fds:
             os.close(fd)
-    attempt.init = init
+    attempt.abort = init.abort
     if cgroup_fd < 0 and not the_plan.wants_cgroup_sync:
         try:
             manager.attach(init.pid)
@@ -297,7 +171,7 @@ def _start_init(attempt: _Attempt, manager: Manager, the_plan: plan.Plan) -> lau
     return init
 
 
-def _publish(attempt: _Attempt, init: launch.Init, options: CreateOptions) -> None:
+def _publish(attempt: Attempt, init: launch.Init, options: CreateOptions) -> None:
     """The container is created: tell whoever wants to know, and let init wait for start."""
     directory = attempt.directory
     if options.record_exit:
@@ -309,24 +183,8 @@ def _publish(attempt: _Attempt, init: launch.Init, options: CreateOptions) -> No
     if options.pid_file:
         bringup.write_pid_file(options.pid_file, init.pid)
         attempt.pid_file = options.pid_file
-    directory.write(state.STATE, attempt.record.render())
-    directory.drop(state.CREATING)
-    log.debug(f"state written below '{directory.path}'")
+    attempt.publish()
     init.go()
-
-
-def _resctrl_group(attempt: _Attempt, facts: HostFacts) -> None:
-    """Decide on the group that linux.intelRdt asks for; the record is told, nothing is made yet."""
-    wanted = (attempt.spec.get("linux") or {}).get("intelRdt")
-    if wanted is None:
-        return
-    from pyrunc import rdt
-
-    record = attempt.record
-    attempt.rdt = rdt.Group(wanted, str(record.document["id"]), facts.resctrl)
-    record.rdt = attempt.rdt.places
-    if attempt.rdt.made:
-        record.needs.append("intelRdt")
 
 
 def _bring_up(
@@ -349,50 +207,33 @@ def _bring_up(
     rules.check(spec, facts)
     _check_joined_maps(spec)
     _check_joined_sysctls(spec)
-    rootfs = rootfs_path(configuration)
-
-    directory = state.create(ctx.root, container_id)
-    record = _record(configuration, container_id, rootfs, strict=facts.strict)
+    attempt = Attempt(ctx, container_id, configuration, facts)
+    record = attempt.record
     record.new_keyring = not options.no_new_keyring
-    attempt = _Attempt(directory, record, spec)
+    if not process:
+        record.needs.append("process")
+    elif os.environ.get("NOTIFY_SOCKET"):
+        record.needs.append("notify")
     try:
-        directory.write(state.CONFIG, configuration.text)
+        attempt.directory.write(state.CONFIG, configuration.text)
         if "notify" in record.needs:
             from pyrunc import notify
 
-            notify.prepare(spec, directory.path)
-        manager = cgroups.manager(
-            spec, container_id, facts, systemd=ctx.systemd_cgroup, disabled=ctx.cgroup_manager == "disabled"
-        )
-        manager.check_free()
-        # Written before anything is made, so that a runtime killed at any point leaves what delete --force needs.
-        record.cgroups = manager.paths
-        record.made = manager.to_make
-        record.unit = manager.unit
-        if manager.unit:
-            record.needs.append("systemd")
-        _resctrl_group(attempt, facts)
-        directory.write(state.CREATING, record.render())
-        manager.create()
-        # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.
-        attempt.manager = manager
-        if attempt.rdt is not None:
-            attempt.rdt.create()
+            notify.prepare(spec, attempt.directory.path)
+        manager = attempt.settle(ctx, facts)
         # Behind create: an ordinary user may have been refused some cgroups, and the plan mounts those that are left.
         the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
         record.cgroups = manager.paths
         log.debug(f"a plan of {len(the_plan.ops)} steps, cgroups: {[path for _, path in manager.paths]}")
         init = _start_init(attempt, manager, the_plan)
         log.debug(f"init is process {init.pid}")
-        _answer(attempt, manager, init, the_plan, bringup.console_answer(options, attendance))
+        _answer(attempt, manager, init, the_plan, bringup.console_answer(options.console_socket, attendance))
         _publish(attempt, init, options)
         bringup.log_warnings(the_plan.warnings, init.warnings, manager.warnings)
     except BaseException as error:
         attempt.undo(error)
         raise
-    if attempt.devices is not None:
-        attempt.devices.close()
-    directory.close()
+    attempt.close()
     return init, record
 
 

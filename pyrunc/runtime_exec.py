@@ -229,7 +229,11 @@ def _serve(
 
     bringup.serve(
         init,
-        {"CGROUP": attach, "CONSOLE": bringup.console_answer(options, attendance), "SECCOMP": listener},
+        {
+            "CGROUP": attach,
+            "CONSOLE": bringup.console_answer(options.console_socket, attendance),
+            "SECCOMP": listener,
+        },
     )
     if found.rdt:
         from pyrunc import rdt

@@ -36,6 +36,7 @@ _STAMP_SIZE = 8
 
 # module: {function or method: what it is called on the time line}. "{2}" is the argument at that place.
 SEAMS: dict[str, dict[str, str]] = {
+    "pyrunc.attempt": {"rootfs_path": "root file system"},
     "pyrunc.bringup": {"write_pid_file": "pid file"},
     "pyrunc.cgroups": {
         "Manager.apply": "cgroup: limits",
@@ -65,6 +66,7 @@ SEAMS: dict[str, dict[str, str]] = {
         "adopt_orphans": "subreaper",
         "send_fd": "send descriptor",
     },
+    "pyrunc.criu": {"Server.ask": "CRIU", "version": "CRIU's version"},
     "pyrunc.execspec": {"build": "process"},
     "pyrunc.hooks": {"run_one": "hook {0}[{1}]"},
     "pyrunc.host": {"gather": "host facts"},
@@ -91,10 +93,12 @@ SEAMS: dict[str, dict[str, str]] = {
     "pyrunc.recorder": {"start": "recorder"},
     "pyrunc.rules": {"check": "rules", "check_process": "rules"},
     "pyrunc.runtime": {
+        "checkpoint": "checkpoint",
         "create": "create",
         "delete": "delete",
         "exec_": "exec",
         "kill": "kill",
+        "restore": "restore",
         "run": "run",
         "start": "start",
         "state": "state",
@@ -103,7 +107,6 @@ SEAMS: dict[str, dict[str, str]] = {
         "_answer": "answer init",
         "_bring_up": "bring up",
         "_publish": "publish",
-        "rootfs_path": "root file system",
     },
     "pyrunc.runtime_exec": {"_serve": "answer init", "_start": "start in cgroup"},
     "pyrunc.seccomp": {"compile": "seccomp filter"},

@@ -21,12 +21,14 @@ as `pyrunc spec` and the OCI runtime specification describe them. The quickest w
 """
 _METAVARS = {"text": "VALUE", "path": "PATH", "number": "N", "texts": "VALUE", "numbers": "N"}
 _MORE = {
+    "checkpoint": "Needs CRIU. Without --leave-running the container is gone afterwards, as after `pyrunc delete`.",
     "create": "The program does not run before `pyrunc start`. The id must not be in use below the same --root.",
     "exec": "Options stand before the container id; everything behind it is the command.",
     "explain": "Needs no privileges and changes nothing.",
     "features": "The document is described in the OCI runtime specification, features.md.",
     "kill": "The signal is a number or a name: 9, KILL and SIGKILL are the same. RTMIN+n is understood.",
     "list": "The containers are those below --root.",
+    "restore": "Needs CRIU. The bundle has the root filesystem and the sources of bind mounts on this host.",
     "ps": "Options of ps(1) may follow the container id (default: -ef). The format json shows the process ids only.",
     "run": "The exit status is that of the program, 128 + N when signal N killed it.",
     "spec": "An existing config.json is not overwritten.",

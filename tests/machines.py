@@ -18,6 +18,7 @@ _LACKS = {
     "": {
         "AppArmor",
         "CAP_SYS_RESOURCE",
+        "a CRIU that works with this kernel",
         "SELinux",
         "a kernel without SELinux",
         "a cgroup2 controller",
@@ -27,8 +28,8 @@ _LACKS = {
         "a second processor",
     },
     # The guests: systemd on cgroup v2.
-    "apparmor": {"SELinux", "cgroup v1"},
-    "selinux": {"AppArmor", "a kernel without SELinux", "cgroup v1"},
+    "apparmor": {"SELinux", "a kernel that is too new for CRIU", "cgroup v1"},
+    "selinux": {"AppArmor", "a kernel that is too new for CRIU", "a kernel without SELinux", "cgroup v1"},
 }
 ALLOWED_LACKS = _EVERYWHERE | _LACKS[GUEST]
 

@@ -352,8 +352,11 @@ def test_log_of_bytes_that_are_no_text(tmp_path: pathlib.Path) -> None:
         ("--root /r list --format xml", "pyrunc: list: invalid format option: 'xml'\n"),
         ("--root /nonexistent list", "pyrunc: list: open '/nonexistent': no such file or directory\n"),
         ("--root /r create --preserve-fds -1 c1", 'pyrunc: create: invalid value "-1" for flag'),
-        ("checkpoint --help", "pyrunc: checkpoint: not supported yet: checkpoint\n"),
-        ("restore --bundle /b c1", "pyrunc: restore: not supported yet: restore\n"),
+        ("--root /r checkpoint c1", "pyrunc: checkpoint: container does not exist\n"),
+        (
+            "--root /r restore --bundle /nonexistent c1",
+            "pyrunc: restore: JSON specification file config.json not",
+        ),
         ("mounts add c1 f", "pyrunc: mounts: not supported yet: mounts\n"),
     ],
 )

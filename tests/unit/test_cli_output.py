@@ -95,9 +95,9 @@ def test_features() -> None:
     ]
     assert {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"} <= set(seccomp["archs"])
     assert set(seccomp["supportedFlags"]) <= set(seccomp["knownFlags"])
-    assert document["annotations"]["org.opencontainers.runc.checkpoint.enabled"] == "false"
+    assert document["annotations"]["org.opencontainers.runc.checkpoint.enabled"] == "true"
     unsafe = {"org.systemd.property.", "run.oci.keep_original_groups", "run.oci.mount_context_type"}
-    assert set(document["potentiallyUnsafeConfigAnnotations"]) - {"org.criu.config"} == unsafe
+    assert set(document["potentiallyUnsafeConfigAnnotations"]) == {*unsafe, "org.criu.config"}
     assert document["linux"]["cgroup"] == dict.fromkeys(("v1", "v2", "systemd", "systemdUser", "rdma"), True)
 
 

@@ -1,0 +1,196 @@
+"""A container that is coming up: what create and restore make alike, and how it is undone.
+
+Imported by runtime_create and runtime_restore; imports bringup, cgroups, hooks, state and errors. Raises PyruncError.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc import cgroups, hooks, log, state
+from pyrunc.errors import ContainerError, PyruncError, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyrunc.cgroups import Manager
+    from pyrunc.config import Config
+    from pyrunc.host import HostFacts
+    from pyrunc.network import Devices
+    from pyrunc.rdt import Group
+    from pyrunc.requests import Context
+    from pyrunc.spec_types import Spec
+
+
+def rootfs_path(configuration: Config) -> str:
+    """root.path made absolute. Raises ConfigError or StateError when it is no directory (config.md, Root)."""
+    root = configuration.spec["root"]["path"]
+    rootfs = os.path.realpath(os.path.join(configuration.bundle, root))
+    if not os.path.isdir(rootfs):
+        raise StateError(
+            f"the rootfs path '{rootfs}' does not exist or is no directory",
+            path="$.root.path",
+            hint="a relative path is taken from the bundle",
+        )
+    return rootfs
+
+
+def _record(configuration: Config, container_id: str, rootfs: str, *, strict: bool) -> state.Record:
+    spec = configuration.spec
+    record = state.Record(
+        bundle=configuration.bundle,
+        rootfs=rootfs,
+        container_id=container_id,
+        annotations=spec.get("annotations"),
+    )
+    namespaces = (spec.get("linux") or {}).get("namespaces") or []
+    # A joined one outlives our init, so that the end of init does not end the others in it.
+    record.pidns_private = any(item["type"] == "pid" and not item.get("path") for item in namespaces)
+    late = ("prestart",) if strict else ()
+    record.needs = [
+        kind for kind in (*late, "startContainer", "poststart", "poststop") if hooks.of(spec, kind)
+    ]
+    return record
+
+
+class Attempt:
+    """A container under way: what there is to undo, in the order of making. `abort` ends its init."""
+
+    __slots__ = (
+        "abort",
+        "devices",
+        "directory",
+        "hooks_failed",
+        "manager",
+        "pid_file",
+        "rdt",
+        "record",
+        "spec",
+    )
+
+    def __init__(self, ctx: Context, container_id: str, configuration: Config, facts: HostFacts) -> None:
+        """Make and lock the state directory; from here on undo() has something to do."""
+        rootfs = rootfs_path(configuration)
+        self.directory = state.create(ctx.root, container_id)
+        self.spec: Spec = configuration.spec
+        self.record = _record(configuration, container_id, rootfs, strict=facts.strict)
+        self.manager: Manager | None = None
+        self.abort: Callable[[], None] | None = None
+        self.devices: Devices | None = None
+        self.rdt: Group | None = None
+        self.hooks_failed = False
+        self.pid_file = ""
+
+    def settle(self, ctx: Context, facts: HostFacts) -> Manager:
+        """Make the cgroups and the group of resctrl, and record them before."""
+        record = self.record
+        manager = cgroups.manager(
+            self.spec,
+            str(record.document["id"]),
+            facts,
+            systemd=ctx.systemd_cgroup,
+            disabled=ctx.cgroup_manager == "disabled",
+        )
+        manager.check_free()
+        # Written before anything is made, so that a runtime killed at any point leaves what delete --force needs.
+        record.cgroups = manager.paths
+        record.made = manager.to_make
+        record.unit = manager.unit
+        if manager.unit:
+            record.needs.append("systemd")
+        self._resctrl_group(facts)
+        self.directory.write(state.CREATING, record.render())
+        manager.create()
+        # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.
+        self.manager = manager
+        if self.rdt is not None:
+            self.rdt.create()
+        return manager
+
+    def _resctrl_group(self, facts: HostFacts) -> None:
+        """Decide on the group that linux.intelRdt asks for; the record is told, nothing is made yet."""
+        wanted = (self.spec.get("linux") or {}).get("intelRdt")
+        if wanted is None:
+            return
+        from pyrunc import rdt
+
+        record = self.record
+        self.rdt = rdt.Group(wanted, str(record.document["id"]), facts.resctrl)
+        record.rdt = self.rdt.places
+        if self.rdt.made:
+            record.needs.append("intelRdt")
+
+    def in_environment(self, pid: int) -> None:
+        """The container's namespaces are there, `pid` is in them, its program is not: runtime.md, steps 3 and 4."""
+        record = self.record
+        record.pid, record.start_time = pid, state.start_time(pid)
+        if self.rdt is not None:
+            # Before the first hook in the container: what it starts is to be in the group as well.
+            self.rdt.attach(pid)
+            record.rdt = self.rdt.places
+        self.directory.write(state.CREATING, record.render())
+        linux = self.spec.get("linux") or {}
+        if wanted := linux.get("netDevices"):
+            from pyrunc import network  # 150 ms, by pyroute2
+
+            self.devices = network.Devices(pid)
+            self.devices.move(wanted)
+        if self.manager is not None:
+            self.manager.apply(linux.get("resources") or {})
+        kinds = ("prestart", "createRuntime")
+        self._in_runtime_hooks([kind for kind in kinds if kind not in record.needs])
+
+    def _in_runtime_hooks(self, kinds: Sequence[str]) -> None:
+        for kind in kinds:
+            wanted = hooks.of(self.spec, kind)
+            if wanted:
+                log.debug(f"{len(wanted)} {kind} hooks")
+                try:
+                    hooks.run(kind, wanted, self.record.hook_state("created"), self.record.bundle)
+                except ContainerError:
+                    self.hooks_failed = True
+                    raise
+
+    def publish(self) -> None:
+        """From now on the container is there for others."""
+        self.directory.write(state.STATE, self.record.render())
+        self.directory.drop(state.CREATING)
+        log.debug(f"state written below '{self.directory.path}'")
+
+    def undo(self, reason: BaseException) -> None:
+        """Leave nothing behind; what fails in here is noted on `reason` and hides nothing."""
+        steps: list[Callable[[], None]] = []
+        if self.devices is not None:
+            # First, and the namespace is held until then: virtual devices end with it.
+            steps += [self.devices.move_back, self.devices.close]
+        if self.abort is not None:
+            steps.append(self.abort)
+        if self.manager is not None:
+            steps += [self.manager.kill, self.manager.destroy]
+        if self.rdt is not None:
+            steps.append(self.rdt.undo)
+        if self.pid_file:
+            steps.append(lambda: os.unlink(self.pid_file))
+        steps += [self.directory.remove, self.directory.close]
+        for step in steps:
+            try:
+                step()
+            except (PyruncError, OSError) as error:
+                reason.add_note(f"while cleaning up: {error}")
+        if self.hooks_failed:
+            self.record.pid = 0
+            failed = hooks.run_all(
+                "poststop",
+                hooks.of(self.spec, "poststop"),
+                self.record.hook_state("stopped"),
+                self.record.bundle,
+            )
+            for problem in failed:
+                reason.add_note(str(problem))
+
+    def close(self) -> None:
+        """All is well: let go of what was held."""
+        if self.devices is not None:
+            self.devices.close()
+        self.directory.close()

@@ -1,0 +1,108 @@
+"""PURE: what CRIU's log says about a failure, in one line, and what to do about the known causes.
+
+May be imported by criu. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# "(00.040969)     12: Error (criu/vdso.c:381): vdso: Unexpected rt vDSO area bounds"
+_ERROR = re.compile(r"Error \((?P<where>[^)]+)\): (?P<words>.+)")
+_LONGEST = 300
+# What a cause is known by, in CRIU's own words, and what to do. Versions of CRIU word some of them differently.
+_CAUSES: tuple[tuple[str, str], ...] = (
+    (
+        r"vdso|vDSO",
+        "this CRIU does not understand the vdso of this host's kernel, as `criu check` shows: use a newer CRIU",
+    ),
+    (
+        r"ip6?tables-restore|[Ii]ptables",
+        "CRIU locks the network with iptables: install it, or give --network-lock nftables or skip",
+    ),
+    (
+        r"built without libnftables",
+        "this CRIU cannot lock the network with nftables: give --network-lock iptables",
+    ),
+    (
+        r"--tcp-established|Connected TCP socket|Can't dump (half|in-flight|established)",
+        "--tcp-established saves open TCP connections, --tcp-skip-in-flight leaves out those that are being made",
+    ),
+    (r"--tcp-close", "give --tcp-close, or --tcp-established to restore the connections"),
+    (
+        r"[Ee]xternal (stream |dgram |unix )?socket|--ext-unix-sk|[Ee]xternal stream",
+        "--ext-unix-sk lets unix sockets be whose other end is outside",
+    ),
+    (r"file locks are hold|--file-locks", "--file-locks saves them, when nobody outside holds one, too"),
+    (
+        r"--shell-job|session leader|dangling (tty|connection)|[Ff]ound (dangling|inherited) tty|slave peer",
+        "--shell-job allows a terminal that belongs to somebody outside",
+    ),
+    (
+        r"Can't dump ghost file .* increase limit|--ghost-limit",
+        "a deleted file that is still open: 'ghost-limit 1G' in /etc/criu/runc.conf allows a larger one",
+    ),
+    (r"--link-remap|can't remap|Can't create link remap", "--link-remap saves deleted files that are open"),
+    (
+        r"Can't lookup mount=.* path=|doesn't have a proper root mount|unreachable sharing",
+        "a file or mount came in from outside, and not by the configuration",
+    ),
+    (
+        r"No mapping for .* mountpoint|external mount",
+        "the bundle needs the same bind mounts as the one the image was made of",
+    ),
+    (
+        r"[Pp]id \d+ do(es)? not match expected|Can't (fork|clone) .*[Ff]ile exists",
+        "a process id of the image is in use: the container has no pid namespace of its own",
+    ),
+    (
+        r"external (netns|pidns|net namespace)|Can't open .*ns/(net|pid)",
+        "the namespace that the configuration names by its path must be there",
+    ),
+    (
+        r"[Nn]ested mount namespaces|more than one (pid|user|mount) namespace",
+        "a process of the container has made namespaces of its own",
+    ),
+    (r"Can't open file .*: No such file|File .* has bad size", "the root file system is not as it was"),
+    (r"CAP_|capabilit|[Oo]peration not permitted", "CRIU needs to be root of the host"),
+    (
+        r"dirty track|mem_track|pagemap",
+        "this kernel does not tell which pages have changed (CONFIG_MEM_SOFT_DIRTY): pre-dumps are not possible",
+    ),
+    (r"[Uu]serfault|uffd|lazy", "this kernel has no userfaultfd that is good enough for lazy pages"),
+    (
+        r"[Cc]pu .*(feature|mismatch|not compatible|incompatible)",
+        "the image was made on another kind of CPU",
+    ),
+    (r"seccomp", "a process has a seccomp filter that the kernel does not hand out"),
+    (r"No space left", "the images need more room"),
+)
+_KNOWN = tuple((re.compile(pattern), hint) for pattern, hint in _CAUSES)
+
+
+def _clean(words: str) -> str:
+    """Names of the container's files may hold anything."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in words.strip())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def errors(lines: Sequence[str]) -> list[str]:
+    """The error messages of a log, without time, process and place in CRIU's source."""
+    return [_clean(found["words"]) for found in map(_ERROR.search, lines) if found]
+
+
+def explain(lines: Sequence[str]) -> tuple[str, str | None]:
+    """(the cause in CRIU's words, a hint); "" when the log has no error, None when the cause is not known here.
+
+    The first error is where it began: the others say what became of it. A later one that is known has a hint, too.
+    """
+    found = errors(lines)
+    for words in found:
+        for pattern, hint in _KNOWN:
+            if pattern.search(words):
+                return words, hint
+    return (found[0] if found else ""), None

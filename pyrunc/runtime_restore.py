@@ -1,0 +1,381 @@
+"""restore: a container comes back from the image files of a checkpoint, running. criu(8).
+
+    pyrunc                                       criu
+      state directory, cgroups (recorded before)
+      mount points in the rootfs, by init
+      criu swrk, in the container's cgroup        its mount namespace has the rootfs on the state directory
+      request                                     ──▶ forks the container's init, a child of ours
+      ◀── setup-namespaces: devices, limits, prestart and createRuntime hooks
+      ◀── orphan-pts-master: the terminal, to the console socket or ourselves
+      ◀── post-restore: pid file, state            ──▶ the processes run
+      ◀── done
+
+A step that is refused makes CRIU kill what it made; nothing stays behind. The hooks are those of runc: createContainer
+and startContainer hooks ran when the container was created, and there is no start that poststart could follow.
+Imported by runtime for this verb only. All functions raise PyruncError.
+"""
+
+from __future__ import annotations
+
+import _signal
+import json
+import os
+
+from pyrunc import (
+    bringup,
+    config,
+    console,
+    criu,
+    criu_request,
+    criu_rpc,
+    externals,
+    host,
+    launch,
+    plan,
+    rules,
+    runtime,
+    state,
+)
+from pyrunc.attempt import Attempt
+from pyrunc.errors import KernelError, StateError
+from pyrunc.runtime_checkpoint import (
+    DESCRIPTORS,
+    Directories,
+    config_file,
+    file_systems,
+    mount_points,
+    warn_of_rootless,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrunc.cgroups import Manager
+    from pyrunc.config import Config
+    from pyrunc.criu_rpc import Message
+    from pyrunc.host import HostFacts
+    from pyrunc.requests import Context, RestoreOptions
+    from pyrunc.spec_types import Spec
+
+LOG_FILE = "restore.log"
+_SETS_LSM = 31600
+_LONGEST_LIST = 1 << 16
+_SIGKILL = 9
+
+
+class _Processes:
+    """Those of a restore under way: CRIU itself and, once there is one, the container's init."""
+
+    __slots__ = ("pid", "pidfd", "server")
+
+    def __init__(self) -> None:
+        self.server: criu.Server | None = None
+        self.pid = 0
+        self.pidfd = -1
+
+    def follow(self, pid: int) -> None:
+        """The container's init has this pid. It is our child, so the pid stays its own until we collect it."""
+        if self.pidfd < 0:
+            self.pid, self.pidfd = pid, os.pidfd_open(pid)
+
+    def hang_up(self) -> None:
+        """End the conversation; CRIU ends, too."""
+        server, self.server = self.server, None
+        if server is not None:
+            server.close()
+
+    def abort(self) -> None:
+        """End all of it, and wait until it is gone."""
+        self.hang_up()
+        if self.pidfd < 0:
+            return
+        try:
+            _signal.pidfd_send_signal(self.pidfd, _SIGKILL)
+        except ProcessLookupError:
+            pass
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Let go; the container lives on by itself."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+def _read_descriptors(image: int, path: str) -> list[str]:
+    """What standard input, output and error were. Raises StateError for a directory without an image of ours."""
+    where = f"{path}/{DESCRIPTORS}"
+    try:
+        fd = os.open(DESCRIPTORS, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=image)
+    except OSError as error:
+        hint = "--image-path is the directory that checkpoint was given; a pre-dump alone cannot be restored"
+        raise KernelError("open", error.errno or 0, where, hint=hint) from error
+    try:
+        found = json.loads(os.read(fd, _LONGEST_LIST))
+    except ValueError as error:
+        raise StateError(f"'{where}' is no JSON: {error}") from error
+    finally:
+        os.close(fd)
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise StateError(f"'{where}' is no list of descriptors")
+    return found
+
+
+def _inherited(descriptors: list[str]) -> list[Message]:
+    """Of our standard streams, those that take the place of pipes and files that were outside."""
+    return [
+        {"key": name, "fd": fd}
+        for fd, name in enumerate(descriptors[:3])
+        if name.startswith(("pipe:", externals.FILE))
+    ]
+
+
+def _namespaces(spec: Spec, opts: Message, version: int) -> list[int]:
+    """The namespaces that are named by a path; returns the descriptors that CRIU needs for them."""
+    fds: list[int] = []
+    inherited: list[criu_rpc.Value] = []
+    joined: list[criu_rpc.Value] = []
+    try:
+        for index, item in enumerate((spec.get("linux") or {}).get("namespaces") or ()):
+            kind, path = item["type"], item.get("path") or ""
+            at = f"$.linux.namespaces[{index}].path"
+            if not path:
+                continue
+            if kind == "cgroup":
+                raise StateError("CRIU cannot restore into a cgroup namespace that exists", path=at)
+            if kind not in externals.NAMESPACES:
+                joined.append({"ns": host.NAMESPACE_FILES[kind], "ns_file": path})
+                continue
+            _, key, since = externals.NAMESPACES[kind]
+            criu.require(version, since, f"a {kind} namespace that exists")
+            try:
+                fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as error:
+                hint = "a namespace that the configuration names must exist when the container is restored"
+                raise KernelError("open", error.errno or 0, path, path=at, hint=hint) from error
+            inherited.append({"key": key, "fd": fds[-1]})
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    opts["inherit_fd"] = inherited
+    opts["join_ns"] = joined
+    return fds
+
+
+def _make_mount_points(the_plan: plan.Plan) -> None:
+    """Mount as create does, in namespaces that end right after: what stays is that the mount points are there.
+
+    A rootfs may be new, and CRIU makes none. As create's own init does it, no link of the image leads out of it.
+    """
+    init = launch.start(the_plan.ops, known={}, clone_flags=the_plan.clone_flags)
+    try:
+        while True:
+            code, _fd = init.receive()
+            if not code:
+                raise init.died()
+            if code == "ENV":
+                return
+            if code == "MAPS":
+                from pyrunc import usermaps
+
+                usermaps.write(init.pid, the_plan.uid_maps or (), the_plan.gid_maps or ())
+            init.go()
+    finally:
+        init.abort()
+
+
+def _cgroup_roots(pid: int) -> list[criu_rpc.Value]:
+    """Where the container's cgroups are now, for those of the image: where CRIU is that restores it."""
+    roots: list[criu_rpc.Value] = []
+    for line in host.read_file(f"/proc/{pid}/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        roots += [{"ctrl": name, "path": path} for name in controllers.split(",")]
+    return roots
+
+
+def _note_time_namespace(attempt: Attempt, configuration: Config) -> None:
+    """CRIU gives the container a time namespace; our copy of the configuration says so, for exec and the next dump."""
+    namespaces = (attempt.spec.get("linux") or {}).get("namespaces") or []
+    ours, theirs = (os.stat(f"/proc/{who}/ns/time").st_ino for who in ("self", attempt.record.pid))
+    if ours == theirs or any(item["type"] == "time" for item in namespaces):
+        return
+    document = json.loads(configuration.text)
+    document.setdefault("linux", {}).setdefault("namespaces", []).append({"type": "time"})
+    attempt.directory.write(state.CONFIG, json.dumps(document).encode("utf-8", "surrogateescape"))
+
+
+class _Restore:
+    """One restore: what was asked for and what has been made of it."""
+
+    __slots__ = (
+        "attempt",
+        "configuration",
+        "console_answer",
+        "descriptors",
+        "directories",
+        "facts",
+        "options",
+        "processes",
+        "version",
+    )
+
+    def __init__(
+        self,
+        configuration: Config,
+        facts: HostFacts,
+        options: RestoreOptions,
+        console_answer: Callable[[int], None],
+    ) -> None:
+        """Look at all that can be wrong before anything is made."""
+        self.configuration = configuration
+        self.facts = facts
+        self.options = options
+        self.console_answer = console_answer
+        criu_request.restore(options, LOG_FILE)
+        self.version = criu.version()
+        for option, value in (
+            ("--lsm-profile", options.lsm_profile),
+            ("--lsm-mount-context", options.lsm_mount_context),
+        ):
+            if value:
+                criu.require(self.version, _SETS_LSM, option)
+        self.directories = Directories(options, make=False)
+        try:
+            self.descriptors = _read_descriptors(self.directories.image, options.image_path)
+        except BaseException:
+            self.directories.close()
+            raise
+        self.processes = _Processes()
+        self.attempt: Attempt
+
+    def bring_back(self, ctx: Context, container_id: str) -> _Processes:
+        """All of it, up to the point where the program runs; a failure leaves nothing."""
+        try:
+            self.attempt = Attempt(ctx, container_id, self.configuration, self.facts)
+            self.attempt.abort = self.processes.abort
+            try:
+                self._bring_back(ctx, container_id)
+            except BaseException as error:
+                self.attempt.undo(error)
+                raise
+            self.attempt.close()
+        finally:
+            self.directories.close()
+        return self.processes
+
+    def _bring_back(self, ctx: Context, container_id: str) -> None:
+        attempt, record = self.attempt, self.attempt.record
+        attempt.directory.write(state.CONFIG, self.configuration.text)
+        manager = attempt.settle(ctx, self.facts)
+        record.cgroups = manager.paths
+        options = plan.PlanOptions(
+            bundle=self.configuration.bundle,
+            container_id=container_id,
+            rootfs=str(record.document["rootfs"]),
+            no_pivot=self.options.no_pivot,
+            cgroup_paths=list(manager.paths),
+        )
+        the_plan = file_systems(ctx, attempt.spec, options)
+        _make_mount_points(the_plan)
+        opts = criu_request.restore(self.options, LOG_FILE)
+        opts["root"] = os.path.realpath(attempt.directory.path)
+        opts["external"] = list(
+            externals.restored(the_plan.ops, [*mount_points("self").values()], os.path.realpath)
+        )
+        config_file(opts, attempt.spec)
+        fds = _namespaces(attempt.spec, opts, self.version)
+        try:
+            opts["inherit_fd"] += _inherited(self.descriptors)  # type: ignore[operator]  # _namespaces made the list
+            self._ask(manager, opts, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        bringup.log_warnings(manager.warnings)
+
+    def _ask(self, manager: Manager, opts: Message, fds: list[int]) -> None:
+        server = self._start(manager, fds)
+        opts["cg_root"] = _cgroup_roots(server.pid)
+        self.directories.move_to(f"/proc/{server.pid}/root")
+        self.directories.put_into(opts)
+        answer = server.ask({"type": criu_rpc.RESTORE, "opts": opts}, self._heard)
+        if not criu_rpc.number(answer, "success"):
+            raise criu.failure(answer, f"{self.directories.work_path}/{LOG_FILE}", server.output())
+        self.processes.hang_up()
+
+    def _start(self, manager: Manager, fds: list[int]) -> criu.Server:
+        """CRIU in the container's cgroup: what it forks is in there from its beginning."""
+        terminal = bool((self.attempt.spec.get("process") or {}).get("terminal"))
+        cgroup_fd = manager.open()
+        try:
+            server = criu.Server(
+                # With a terminal of its own the container has none of our descriptors.
+                stdio=None if terminal else (0, 1, 2),
+                keep=fds,
+                cgroup_fd=cgroup_fd,
+                # CRIU wants the root to be a mount point; nobody else sees this one, and it ends with CRIU.
+                bound=(str(self.attempt.record.document["rootfs"]), self.attempt.directory.path),
+            )
+        finally:
+            if cgroup_fd >= 0:
+                os.close(cgroup_fd)
+        self.processes.server = server
+        if cgroup_fd < 0:
+            manager.attach(server.pid)
+        return server
+
+    def _heard(self, script: str, pid: int, fd: int) -> None:
+        if script == "setup-namespaces":
+            self.processes.follow(pid)
+            self.attempt.in_environment(pid)
+        elif script == "orphan-pts-master":
+            self.console_answer(fd)
+        elif script == "post-restore":
+            self.processes.follow(pid)
+            record = self.attempt.record
+            record.pid, record.start_time = pid, state.start_time(pid)
+            _note_time_namespace(self.attempt, self.configuration)
+            if self.options.pid_file:
+                bringup.write_pid_file(self.options.pid_file, pid)
+                self.attempt.pid_file = self.options.pid_file
+            self.attempt.publish()
+
+
+def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOptions) -> int:
+    """Bring a saved container back; unless detached wait for it, delete it, and return its exit status (128 + signal).
+
+    Raises CriuError with CRIU's reason. `bundle` is where its rootfs and the sources of its bind mounts are here.
+    """
+    state.check_id(container_id)
+    configuration = config.load(bundle)
+    terminal = bool((configuration.spec.get("process") or {}).get("terminal"))
+    console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
+    facts = bringup.facts(ctx, configuration.spec)
+    rules.check(configuration.spec, facts)
+    warn_of_rootless()
+    attendance = None
+    if not options.detach:
+        attendance = console.Attendance()
+        console.adopt_orphans(not options.no_subreaper)
+    try:
+        answer = bringup.console_answer(options.console_socket, attendance)
+        processes = _Restore(configuration, facts, options, answer).bring_back(ctx, container_id)
+        try:
+            if attendance is None:
+                return 0
+            status = attendance.wait(processes.pid, processes.pidfd)
+        except BaseException:
+            runtime.delete(ctx, container_id, force=True)
+            raise
+        finally:
+            processes.close()
+        runtime.delete(ctx, container_id, force=True)
+        return status
+    finally:
+        if attendance is not None:
+            attendance.close()
