@@ -10,18 +10,23 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "container.h"
+#include "snapshot.h"
 
 #define EXIT_NO_PYTHON 127
+/* Strings that launched.py can be told: three words with a value each. */
+#define TOLD 6
 /* Who may not write three of them will not write the fourth. */
 #define PRIME_TRIES 3
 
@@ -48,7 +53,7 @@ static long long now_ns(void)
 	return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
-/* --- The way to Python --- */
+/* --- Where Python is --- */
 
 static bool is_file(const char *path)
 {
@@ -141,43 +146,6 @@ static bool find_python(char python[PATH_MAX], char boot[PATH_MAX])
 				return true;
 	}
 	return false;
-}
-
-static _Noreturn void exec_python(const struct call *call, int primed)
-{
-	char python[PATH_MAX], boot[PATH_MAX], pid[16], clocks[64];
-	char **argv = calloc((size_t)call->argc + 14, sizeof(char *));
-	int count = 0;
-
-	if (!argv || !find_python(python, boot)) {
-		dprintf(2, "pyrunc: cannot find lib/python3*/site-packages/pyrunc/boot.py and its python3 beside this "
-			   "program\nhint: install pyrunc with pip; a copy of the program alone does not work\n");
-		_exit(EXIT_NO_PYTHON);
-	}
-	argv[count++] = python;
-	argv[count++] = (char *)"-I";
-	argv[count++] = (char *)"-S";
-	argv[count++] = boot;
-	if (primed > 0) {
-		snprintf(pid, sizeof(pid), "%d", primed);
-		argv[count++] = (char *)"--primed";
-		argv[count++] = pid;
-	}
-	if (failure_hex[0]) {
-		argv[count++] = (char *)"--start-failure";
-		argv[count++] = failure_hex;
-	}
-	if (call->began) {
-		snprintf(clocks, sizeof(clocks), "%lld:%lld", call->began, now_ns());
-		argv[count++] = (char *)"--clock";
-		argv[count++] = clocks;
-	}
-	argv[count++] = (char *)"--";
-	for (int i = 1; i < call->argc; i++)
-		argv[count++] = call->argv[i];
-	execv(python, argv);
-	dprintf(2, "pyrunc: execve '%s': %s\n", python, strerror(errno));
-	_exit(EXIT_NO_PYTHON);
 }
 
 /* --- Prime --- */
@@ -355,21 +323,131 @@ static bool in_user_namespace(void)
 }
 
 /* As options.default_root(). false: only Python knows. */
+static bool default_root(char root[PATH_MAX])
+{
+	const char *directory = getenv("XDG_RUNTIME_DIR"), *user = getenv("USER");
+
+	if (directory && *directory &&
+	    (geteuid() != 0 || ((!user || strcmp(user, "root") != 0) && in_user_namespace())))
+		return join(root, directory, "/pyrunc", "");
+	return join(root, "/run/pyrunc", "", "");
+}
+
 static bool find_root(struct call *call)
 {
-	static char below[PATH_MAX];
+	static char root[PATH_MAX];
 
 	if (!call->root) {
-		const char *directory = getenv("XDG_RUNTIME_DIR"), *user = getenv("USER");
-		call->root = "/run/pyrunc";
-		if (directory && *directory &&
-		    (geteuid() != 0 || ((!user || strcmp(user, "root") != 0) && in_user_namespace()))) {
-			if (!join(below, directory, "/pyrunc", ""))
-				return false;
-			call->root = below;
-		}
+		if (!default_root(root))
+			return false;
+		call->root = root;
 	}
 	return is_clean(call->root);
+}
+
+/* --- Python --- */
+
+/* [WORD VALUE]... for launched.py; returns how many strings that are. */
+static int tell(const struct call *call, int primed, char *told[TOLD])
+{
+	static char pid[16], clocks[64];
+	int count = 0;
+
+	if (primed > 0) {
+		snprintf(pid, sizeof(pid), "%d", primed);
+		told[count++] = (char *)"--primed";
+		told[count++] = pid;
+	}
+	if (failure_hex[0]) {
+		told[count++] = (char *)"--start-failure";
+		told[count++] = failure_hex;
+	}
+	if (call->began) {
+		snprintf(clocks, sizeof(clocks), "%lld:%lld", call->began, now_ns());
+		told[count++] = (char *)"--clock";
+		told[count++] = clocks;
+	}
+	return count;
+}
+
+static _Noreturn void exec_python(const struct call *call, int primed, const char *python, const char *boot)
+{
+	char *told[TOLD];
+	int told_count = tell(call, primed, told), count = 0;
+	char **argv = calloc((size_t)(call->argc + told_count) + 8, sizeof(char *));
+
+	if (!argv)
+		_exit(EXIT_NO_PYTHON);
+	argv[count++] = (char *)python;
+	argv[count++] = (char *)"-I";
+	argv[count++] = (char *)"-S";
+	argv[count++] = (char *)boot;
+	for (int i = 0; i < told_count; i++)
+		argv[count++] = told[i];
+	argv[count++] = (char *)"--";
+	for (int i = 1; i < call->argc; i++)
+		argv[count++] = call->argv[i];
+	execv(python, argv);
+	dprintf(2, "pyrunc: execve '%s': %s\n", python, strerror(errno));
+	_exit(EXIT_NO_PYTHON);
+}
+
+/* Where the snapshot of this installation is kept, whichever --root is given. false: nowhere. */
+static bool find_snapshot(char path[PATH_MAX])
+{
+	char self[PATH_MAX], root[PATH_MAX];
+	uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self));
+	if (length <= 0 || !default_root(root))
+		return false;
+	for (ssize_t i = 0; i < length; i++)
+		hash = (hash ^ (unsigned char)self[i]) * 0x100000001b3u;
+	return snprintf(path, PATH_MAX, "%s/@python-%016" PRIx64, root, hash) < PATH_MAX;
+}
+
+/* As the Python that has already started, if we may: --debug wants line numbers, which hot.bin has not. */
+static bool wants_snapshot(const struct call *call)
+{
+	static const char *const debug[] = {"-debug", "--debug", NULL};
+	const char *wish = getenv("PYRUNC_SNAPSHOT");
+
+	for (int i = 1; i < call->argc; i++)
+		if (is_one_of(call->argv[i], debug))
+			return false;
+	return !wish || strcmp(wish, "0") != 0;
+}
+
+/* As the first create does: 0700, or it is there. */
+static bool make_directory_of(const char *path)
+{
+	char directory[PATH_MAX];
+	int length = (int)(base_name(path) - path) - 1;
+
+	snprintf(directory, sizeof(directory), "%.*s", length, path);
+	return mkdir(directory, 0700) == 0 || errno == EEXIST;
+}
+
+/* `hot`: this verb will be called so often that making a snapshot is worth 0.1 s. */
+static _Noreturn void become_python(struct call *call, int primed, bool hot)
+{
+	char python[PATH_MAX], boot[PATH_MAX], snapshot[PATH_MAX], *told[TOLD];
+	struct snapshot_arrival arrival = {call->argc, call->argv, environ, told, 0};
+	bool wanted = wants_snapshot(call) && find_snapshot(snapshot);
+
+	call->argv[0] = (char *)"pyrunc";
+	arrival.told_count = tell(call, primed, told);
+	hot &= wanted && snapshot_enter(snapshot, &arrival) == SNAPSHOT_STALE;
+	if (!find_python(python, boot)) {
+		dprintf(2, "pyrunc: cannot find lib/python3*/site-packages/pyrunc/boot.py and its python3 beside this "
+			   "program\nhint: install pyrunc with pip; a copy of the program alone does not work\n");
+		_exit(EXIT_NO_PYTHON);
+	}
+	if (hot && make_directory_of(snapshot) && snapshot_make(snapshot, python, boot)) {
+		arrival.told_count = tell(call, primed, told);
+		(void)snapshot_enter(snapshot, &arrival);
+	}
+	exec_python(call, primed, python, boot);
 }
 
 /* --- Answers --- */
@@ -579,17 +657,19 @@ int main(int argc, char **argv)
 	static const char *const primed[] = {"create", "run", "exec", NULL};
 	struct call call = {.argc = argc, .argv = argv};
 	int child = 0;
+	bool hot = false;
 
 	fill_stdio();
 	if (parse_globals(&call)) {
 		int status = answer(&call);
 		if (status >= 0)
 			return status;
-		if (is_one_of(argv[call.verb], primed)) {
+		hot = is_one_of(argv[call.verb], primed);
+		if (hot) {
 			if (!call.began && wants_timings(&call))
 				call.began = now_ns();
 			child = prime();
 		}
 	}
-	exec_python(&call, child);
+	become_python(&call, child, hot);
 }

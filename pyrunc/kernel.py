@@ -49,6 +49,26 @@ def _check(answer: int, syscall: str, arg: str | None = None) -> int:
     return answer
 
 
+def snapshot(fd: int, watched: str) -> tuple[list[str], dict[bytes, bytes], list[str]] | None:
+    """Write the memory of this process to `fd`: see csrc/snapshot.h. `watched` is a file it also depends on.
+
+    None in this process; in each that comes out of the snapshot (its argv, its environment, what boot.py is told).
+    """
+    arrival = ffi.new("struct snapshot_arrival *")
+    if not _check(lib.snapshot_write(fd, os.fsencode(watched), arrival), "snapshot"):
+        return None
+    argv = [os.fsdecode(ffi.string(arrival.argv[i])) for i in range(arrival.argc)]
+    told = [os.fsdecode(ffi.string(arrival.told[i])) for i in range(arrival.told_count)]
+    environment: dict[bytes, bytes] = {}
+    at = 0
+    while arrival.envp[at] != ffi.NULL:
+        name, equals, value = ffi.string(arrival.envp[at]).partition(b"=")
+        if equals:
+            environment.setdefault(name, value)
+        at += 1
+    return argv, environment, told
+
+
 def spawn(
     argv: Sequence[bytes],
     env: Sequence[bytes],

@@ -3,7 +3,7 @@
 Imported by boot only; behaves as `python3 -m pyrunc`, only sooner: no site, no teardown. The words before `--` are
 between the launcher and this file: `--primed PID`, a child to collect; `--start-failure HEX`, the struct sync_message
 (csrc/plan.h) of a container that the launcher could not start, to be put into words; `--clock BEGIN:EXEC`,
-for trace.py.
+for trace.py; `--snapshot FD`, to be made there for later processes.
 """
 
 from __future__ import annotations
@@ -134,8 +134,16 @@ def _run() -> int:
         sys.meta_path.insert(0, hot)
     sys.meta_path.append(_LateFinder(package.rsplit("/", 1)[0]))
     split = sys.argv.index("--")
-    words = sys.argv[1:split]
-    sys.argv = ["pyrunc", *sys.argv[split + 1 :]]
+    told, argv = sys.argv[1:split], sys.argv[split + 1 :]
+    if told[:1] == ["--snapshot"]:
+        from pyrunc import snapshot
+
+        argv, told = snapshot.keep(int(told[1]), f"{package}/hot.bin")
+    return _answer(argv, told)
+
+
+def _answer(argv: list[str], words: list[str]) -> int:
+    sys.argv = ["pyrunc", *argv]
     primed = 0
     while words:
         word, value = words[:2]
@@ -150,7 +158,7 @@ def _run() -> int:
             trace.launched(value)
     from pyrunc import cli
 
-    status = cli.main(sys.argv[1:])
+    status = cli.main(argv)
     if primed:
         try:
             # It is through by now, as we had to wait for the same lock; left behind it would puzzle our subreaper.

@@ -112,6 +112,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.launched",
             "pyrunc.options",
             "pyrunc.render",
+            "pyrunc.snapshot",
             "pyrunc.specgen",
             "pyrunc.timeline",
             "pyrunc.trace",

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The side of a snapshot (snapshot.h) that the shim has: csrc/build.py hands the declarations to cffi. */
+#ifndef PYRUNC_SNAPSHOT_WRITE_H
+#define PYRUNC_SNAPSHOT_WRITE_H
+
+/* What the command hands to the Python that it becomes; it lies in the memory of the snapshot. */
+struct snapshot_arrival {
+	int argc;
+	char **argv; /* "pyrunc", then its words */
+	char **envp;
+	char **told; /* [WORD VALUE]..., as boot.py takes them */
+	int told_count;
+};
+
+/*
+ * Write the memory of this process to fd. 0: written. 1: this is the process that came out of the snapshot, and
+ * `arrival` says what for. -errno: no snapshot; EOPNOTSUPP when something in the memory cannot be kept. `watched` is a
+ * file, beside the mapped ones, that must stay what it is.
+ */
+int snapshot_write(int fd, const char *watched, struct snapshot_arrival *arrival);
+
+#endif

@@ -1,0 +1,263 @@
+"""The snapshot of a Python that has started: when it is made, when it is used, and that nobody can tell (README.md)."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+import support
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from containers import BundleFactory, ContainerFactory
+
+pytestmark = pytest.mark.root
+
+DEFAULT_ROOT = "/run/pyrunc"
+COLD = 99
+# Of csrc/snapshot.h: magic, then the boot id.
+BOOT_ID_AT = 32
+BOOT_ID_SIZE = 36
+
+
+def snapshot_of(command: str) -> str:
+    """Where the command at that path keeps its snapshot: FNV-1a of the path."""
+    value = 0xCBF29CE484222325
+    for byte in os.fsencode(command):
+        value = (value ^ byte) * 0x100000001B3 % (1 << 64)
+    return f"{DEFAULT_ROOT}/@python-{value:016x}"
+
+
+class Installation:
+    """pyrunc below a prefix of its own, and so with a snapshot of its own."""
+
+    def __init__(self, prefix: str) -> None:
+        python = os.path.realpath(support.PYTHON)
+        packages = os.path.join(prefix, "lib", os.path.basename(python), "site-packages")
+        self.package = os.path.join(packages, "pyrunc")
+        self.command = os.path.join(prefix, "bin", "pyrunc")
+        self.snapshot = snapshot_of(self.command)
+        self.root = os.path.join(prefix, "root")
+        os.makedirs(os.path.join(prefix, "bin"))
+        shutil.copytree(support.PACKAGE, self.package)
+        for path in glob.glob(os.path.join(os.path.dirname(support.PACKAGE), "_cffi_backend*.so")):
+            shutil.copy(path, packages)
+        shutil.copy(support.PYRUNC, self.command)
+        os.symlink(python, os.path.join(prefix, "bin", "python3"))
+
+    def ask(self, *options: str, **environment: str) -> support.Result:
+        """Call a verb that needs Python and makes a snapshot: exec in a container that is not there."""
+        argv = [self.command, "--root", self.root, *options, "exec", "nobody", "true"]
+        return support.run(*argv, env=environment)
+
+    def answers(self, *options: str, **environment: str) -> None:
+        """Assert that Python, however started, words the error."""
+        self.ask(*options, **environment).fails("container does not exist", status=255)
+
+    def break_python(self) -> None:
+        """From now on only a snapshot answers."""
+        with open(os.path.join(self.package, "boot.py"), "w", encoding="ascii") as stream:
+            stream.write(f"import posix; posix._exit({COLD})\n")
+
+    def change(self, content: bytes, at: int) -> None:
+        """Overwrite a part of the snapshot."""
+        with open(self.snapshot, "r+b") as stream:
+            stream.seek(at)
+            stream.write(content)
+
+
+@pytest.fixture
+def fresh(scratch: str) -> Iterator[Installation]:
+    """An installation without a snapshot."""
+    support.needs(platform.machine() == "x86_64", "snapshots on this architecture")
+    one = Installation(os.path.join(scratch, "prefix"))
+    yield one
+    for path in glob.glob(one.snapshot + "*"):
+        os.unlink(path)
+
+
+@pytest.fixture
+def warm(fresh: Installation) -> Installation:
+    """One that has a snapshot, and no other way to start Python."""
+    fresh.answers()
+    fresh.break_python()
+    return fresh
+
+
+def test_first_call_makes_one(fresh: Installation) -> None:
+    """Only a verb that engines call often does; it is closed to others, and nothing else is left beside it."""
+    support.run(fresh.command, "list", env={}).ok()
+    assert not os.path.exists(fresh.snapshot)
+    fresh.answers()
+    status = os.stat(fresh.snapshot)
+    assert (status.st_mode & 0o777, status.st_uid) == (0o600, os.geteuid())
+    assert 1 << 20 < status.st_size < 16 << 20
+    assert glob.glob(fresh.snapshot + "*") == [fresh.snapshot]
+
+
+def test_later_calls_use_it(warm: Installation) -> None:
+    """Also verbs that would not have made it, also from a link elsewhere."""
+    warm.answers()
+    support.run(warm.command, "--root", warm.root, "features", env={}).ok()
+    link = warm.root + "-link"
+    os.symlink(warm.command, link)
+    support.run(link, "--root", warm.root, "exec", "nobody", "true", env={}).fails(
+        "does not exist", status=255
+    )
+
+
+@pytest.mark.parametrize("how", ["--debug", "PYRUNC_SNAPSHOT"])
+def test_it_can_be_done_without(warm: Installation, how: str) -> None:
+    """--debug wants line numbers; the environment may forbid it."""
+    result = warm.ask("--debug") if how == "--debug" else warm.ask(PYRUNC_SNAPSHOT="0")
+    assert result.status == COLD
+
+
+DAMAGE = ["hot.bin changed", "library changed", "other boot", "other version", "cut", "open to others"]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "of another user", "link"])
+def test_it_is_not_used_when(warm: Installation, damage: str) -> None:
+    """It is for what is there now, for this boot and for its owner: otherwise Python starts, and makes another."""
+    size = os.path.getsize(warm.snapshot)
+    match damage:
+        case "hot.bin changed":
+            os.utime(os.path.join(warm.package, "hot.bin"))
+        case "library changed":
+            shim = os.path.join(warm.package, "_shim.abi3.so")
+            shutil.copy(shim, shim + ".new")
+            os.rename(shim + ".new", shim)
+        case "other boot":
+            warm.change(b"0" * BOOT_ID_SIZE, BOOT_ID_AT)
+        case "other version":
+            warm.change(b"pyrunc 0.0.0", 0)
+        case "cut":
+            os.truncate(warm.snapshot, size - 4096)
+        case "open to others":
+            os.chmod(warm.snapshot, 0o644)
+        case "of another user":
+            os.chown(warm.snapshot, 1, 1)
+        case "link":
+            os.rename(warm.snapshot, warm.snapshot + "-moved")
+            os.symlink(warm.snapshot + "-moved", warm.snapshot)
+    # `list` never makes one.
+    assert support.run(warm.command, "--root", warm.root, "list", env={}).status == COLD
+
+
+def test_it_is_made_anew(fresh: Installation) -> None:
+    """After an update, in the place of the old one."""
+    fresh.answers()
+    old = os.stat(fresh.snapshot).st_ino
+    os.utime(os.path.join(fresh.package, "hot.bin"))
+    fresh.answers()
+    assert os.stat(fresh.snapshot).st_ino != old
+    fresh.break_python()
+    fresh.answers()
+
+
+def test_one_that_does_not_come_up_is_nobodys(fresh: Installation) -> None:
+    """What cannot be made, or does not work when it is tried, is remembered for a while, and Python just starts."""
+    tries = os.path.join(fresh.root + "-tries")
+    with open(os.path.join(fresh.package, "boot.py"), encoding="ascii") as stream:
+        boot = stream.read()
+    with open(os.path.join(fresh.package, "boot.py"), "w", encoding="ascii") as stream:
+        stream.write(
+            f"import sys\nif '--snapshot' in sys.argv:\n    open({tries!r}, 'a').write('.')\n    sys.exit(3)\n{boot}"
+        )
+    for _ in range(3):
+        fresh.answers()
+    assert os.path.getsize(tries) == 1
+    # Ten minutes later.
+    past = os.stat(fresh.snapshot).st_mtime - 601
+    os.utime(fresh.snapshot, (past, past))
+    fresh.answers()
+    assert os.path.getsize(tries) == 2
+
+
+def test_many_first_calls_at_once(fresh: Installation) -> None:
+    """One makes it, the others do not wait; nothing is left beside it."""
+    with ThreadPoolExecutor(20) as pool:
+        for result in pool.map(lambda _: fresh.ask(), range(20)):
+            result.fails("container does not exist", status=255)
+    assert glob.glob(fresh.snapshot + "*") == [fresh.snapshot]
+    fresh.break_python()
+    fresh.answers()
+
+
+def test_ignored_sigchld_does_not_matter(fresh: Installation) -> None:
+    """Whoever calls us so would take the maker's status from us."""
+    old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        argv = [fresh.command, "--root", fresh.root, "exec", "nobody", "true"]
+        subprocess.run(argv, stderr=subprocess.DEVNULL, env={}, check=False, timeout=30)
+    finally:
+        signal.signal(signal.SIGCHLD, old)
+    fresh.break_python()
+    fresh.answers()
+
+
+LOOK = """
+import json, os, signal, sys
+print(json.dumps({
+    "argv": sys.argv, "environment": sorted(os.environ.items()), "directory": os.getcwd(), "umask": os.umask(0),
+    "pipe": signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN, "group": os.getpgrp() == os.getsid(0),
+    "descriptors": sorted(os.listdir("/proc/self/fd"), key=int)[:-1],
+    "caught": [line for line in open("/proc/self/status") if line.startswith(("SigBlk", "SigCgt", "SigIgn"))],
+}))
+"""
+
+
+def test_the_process_is_the_callers(fresh: Installation, scratch: str) -> None:
+    """What the kernel and Python know of the process is the same, whichever way it started."""
+    with open(os.path.join(fresh.package, "features.py"), "w", encoding="ascii") as stream:
+        stream.write(f"def render():\n    exec({LOOK!r}, dict())\n    return ''\n")
+    fresh.answers()
+    script = f'umask 027; cd {scratch}; trap "" USR1; exec "$@" 7</dev/null'
+    argv = ["sh", "-c", script, "sh", fresh.command, "--root", fresh.root, "features"]
+    seen = []
+    for wish in ("1", "0"):
+        result = support.run(*argv, env={"PYRUNC_SNAPSHOT": wish, "A": "b=c", "PATH": "/bin:/usr/bin"}).ok()
+        seen.append(json.loads(result.out.splitlines()[0].replace(f'SNAPSHOT", "{wish}"', 'SNAPSHOT", "?"')))
+    # Python without a locale makes one of its own; nobody else is told.
+    assert seen[0] == {
+        **seen[1],
+        "environment": [pair for pair in seen[1]["environment"] if pair[0] != "LC_CTYPE"],
+    }
+    assert seen[0]["umask"] == 0o027
+    assert seen[0]["directory"] == scratch
+
+
+def test_a_life_is_the_same(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """create, exec, run and a refusal, with and without: the same output, status and files."""
+    told = []
+    for wish in ("1", "0"):
+        one = container(
+            bundle("probe").probe("pause"),
+            name=f"{support.ID_PREFIX}snapshot",
+            command=["/usr/bin/env", "-i", f"PYRUNC_SNAPSHOT={wish}", support.PYRUNC],
+        )
+        answers = [one.create(), one.exec("/bin/probe", "exit", "3"), one.start()]
+        one.expect("ready")
+        answers += [
+            one.exec("/bin/probe", "exit", "3"),
+            one.exec("/bin/nothing"),
+            one.create(),
+            one.kill("KILL"),
+        ]
+        files = sorted(os.listdir(os.path.join(one.root, one.id)))
+        one.wait()
+        answers.append(one.delete())
+        told.append(([(answer.status, answer.out, answer.err) for answer in answers], files))
+        one.clean_up()
+    assert told[0] == told[1]
+    assert [status for status, _, _ in told[0][0]] == [0, 3, 0, 3, 255, 1, 0, 0]
