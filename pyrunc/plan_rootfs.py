@@ -116,9 +116,6 @@ def enter(job: Job, process: Process | None, deferred: list[Deferred]) -> None:
     elif job.options.no_pivot:
         mode, why = PIVOT_MOVE, "--no-pivot: the host's tree stays mounted, out of reach"
     add("PIVOT", mode, path="$.root.path", why=why)
-    if propagation := linux.get("rootfsPropagation"):
-        why = 'config-linux.md: of the container\'s "/", which is only now the rootfs'
-        add("ROOT_PROPAGATION", mounts.PROPAGATION[propagation], path="$.linux.rootfsPropagation", why=why)
     if process and process["cwd"] != "/":
         why = "engines expect a missing one to be made; before the root is read-only"
         add("MKDIR", _target(process["cwd"]), 0o755, path=f"{job.at}.cwd", why=why)
@@ -135,6 +132,9 @@ def enter(job: Job, process: Process | None, deferred: list[Deferred]) -> None:
     if domainname := job.spec.get("domainname"):
         add("DOMAINNAME", domainname, path="$.domainname", why="setdomainname(2)")
     _restrict(job)
+    if propagation := linux.get("rootfsPropagation"):
+        why = "last: of what is unbindable no part can be made read-only or masked"
+        add("ROOT_PROPAGATION", mounts.PROPAGATION[propagation], path="$.linux.rootfsPropagation", why=why)
 
 
 def sysctl_path(name: str) -> str:

@@ -204,3 +204,26 @@ def test_spellings(box: Box, words: list[str]) -> None:
     one = box.container()
     one.bundle.probe("ids").write()
     one.pyrunc("run", "-no-subreaper", *(word.format(one.bundle.path) for word in words), one.id).ok()
+
+
+@row("--trace")
+def test_trace(box: Box, scratch: str) -> None:
+    """pyrunc's own: the time of every phase, as a Chrome trace."""
+    path = os.path.join(scratch, "trace.json")
+    one = box.container()
+    one.bundle.probe("ids").write()
+    one.pyrunc("--trace", path, "run", "--bundle", one.bundle.path, one.id).ok()
+    with open(path, encoding="utf-8") as stream:
+        assert json.load(stream)
+
+
+@row("create --timings", "run --timings", "exec --timings")
+def test_timings(box: Box) -> None:
+    """pyrunc's own: the same as a chart on stderr."""
+    box.bundle.probe("pause")
+    one = box.container()
+    assert "ms" in one.create("--timings").ok().err
+    one.start().ok()
+    assert "ms" in one.pyrunc("exec", "--timings", one.id, "/bin/probe", "ids").ok().err
+    one.delete("--force").ok()
+    assert "ms" in box.run("ids", options=["--timings"]).ok().err

@@ -55,6 +55,18 @@ def test_hook_runs(box: Box, kind: str) -> None:
     assert read(log, "out") == "zero one two\n"
 
 
+@row("hooks: unset args are the path")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "startContainer"])
+def test_args_unset(box: Box, kind: str) -> None:
+    script = os.path.join(box.bundle.path, "hook")
+    with open(script, "w", encoding="ascii") as stream:
+        stream.write(f'#!/bin/sh\necho "$#" "$0" >{script}.out\n')
+    os.chmod(script, 0o755)
+    box.add(f"hooks.{kind}", {"path": script})
+    box.facts("ids")
+    assert read(box.bundle.path, "hook.out") == f"0 {script}\n"
+
+
 @row("hooks.{kind}[].env")
 @pytest.mark.parametrize("kind", KINDS)
 def test_hook_environment(box: Box, kind: str) -> None:
@@ -138,10 +150,62 @@ def test_state_on_stdin(box: Box, kind: str) -> None:
     state = json.loads(read(log, "out"))
     assert state["bundle"] == box.bundle.path
     assert state["id"].startswith(support.ID_PREFIX)
+    assert state["ociVersion"]
     if kind == "poststop":
         assert state["status"] == "stopped"
-    else:
-        assert state["pid"] > 0
+        return
+    assert state["pid"] > 0
+    # runc still says creating where the suite of the specification wants created.
+    wanted = {"poststart": ("running",), "startContainer": ("created", "starting")}
+    assert state["status"] in wanted.get(kind, ("creating", "created"))
+
+
+@row("hooks: the pid is init's, as the hook sees it")
+@pytest.mark.parametrize(
+    "kind", ["prestart", "createRuntime", "poststart", "createContainer", "startContainer"]
+)
+def test_state_pid(box: Box, kind: str) -> None:
+    log = hook(box, kind, "/bin/busybox cat >LOG/out; /bin/busybox true")
+    box.bundle.probe("pause")
+    one = box.container().up()
+    outside = kind in ("prestart", "createRuntime", "poststart")
+    assert json.loads(read(log, "out"))["pid"] == (one.pid if outside else 1)
+
+
+@row("hooks: {kind} runs in the namespaces of the {side}")
+@pytest.mark.parametrize(
+    ("kind", "side"),
+    [
+        *((kind, "runtime") for kind in ("prestart", "createRuntime", "poststart", "poststop")),
+        *((kind, "container") for kind in ("createContainer", "startContainer")),
+    ],
+)
+def test_namespaces(box: Box, kind: str, side: str) -> None:
+    script = "for n in mnt uts ipc net pid; do /bin/busybox readlink /proc/self/ns/$n; done >LOG/out"
+    log = hook(box, kind, script)
+    box.facts("ids")
+    inside = read(log, "out").split()
+    mine = [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "uts", "ipc", "net", "pid")]
+    assert len(inside) == 5
+    assert [one == other for one, other in zip(inside, mine, strict=True)] == [side == "runtime"] * 5
+
+
+@row("hooks: createContainer comes before pivot_root, with the mounts made")
+def test_before_pivot_root(box: Box) -> None:
+    box.bundle.mount("/mounted", "tmpfs", "tmpfs")
+    script = f"/bin/busybox grep -c ' {box.bundle.rootfs}/mounted ' /proc/self/mountinfo >LOG/out"
+    log = hook(box, "createContainer", script)
+    box.facts("ids")
+    assert read(log, "out") == "1\n"
+
+
+@row("hooks: poststop comes when the container is gone")
+def test_after_deletion(box: Box) -> None:
+    one = box.container()
+    log = hook(box, "poststop", f"ls {one.root} >LOG/out")
+    one.bundle.probe("exit", "0").write()
+    one.run().ok()
+    assert one.id not in read(log, "out").split()
 
 
 @row("hooks: a failing {kind} undoes create")

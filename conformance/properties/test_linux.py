@@ -61,6 +61,7 @@ def holder() -> Iterator[int]:
         "-n",
         "-p",
         "-C",
+        "-m",
         "-T",
         "--fork",
         "sh",
@@ -78,10 +79,25 @@ def holder() -> Iterator[int]:
 
 
 @row("linux.namespaces[].path")
-@pytest.mark.parametrize("kind", ["uts", "ipc", "network", "pid", "cgroup"])
+@pytest.mark.parametrize("kind", ["uts", "ipc", "network", "pid", "cgroup", "time"])
 def test_joined_namespace(box: Box, holder: int, kind: str) -> None:
     box.bundle.namespace(kind, f"/proc/{holder}/ns/{FILES[kind]}")
     assert box.facts("ns").all(FILES[kind])[0] == inode(holder, kind)
+
+
+@row("linux.namespaces[].path: a user namespace and what belongs to it")
+def test_joined_user_namespace(box: Box) -> None:
+    """As engines join the namespaces of a pod: without mappings, or with the very ones that it has."""
+    first = mapped(box)
+    one = first.up()
+    for key in ("uidMappings", "gidMappings"):
+        box.drop(f"linux.{key}")
+    for kind in ("user", "network", "ipc", "uts"):
+        box.bundle.namespace(kind, f"/proc/{one.pid}/ns/{FILES[kind]}")
+    box.drop("hostname")
+    assert box.facts("ns").all("user")[0] == inode(one.pid, "user")
+    box.set("linux.uidMappings", IDS).set("linux.gidMappings", IDS)
+    assert box.facts("ns").all("net")[0] == inode(one.pid, "network")
 
 
 @row("linux.namespaces[].path: another type is an error")
@@ -123,6 +139,22 @@ def test_mappings_need_a_user_namespace(box: Box) -> None:
 def test_user_namespace_needs_mappings(box: Box) -> None:
     box.bundle.namespace("user")
     box.refused()
+
+
+@row("files keep their owners")
+def test_owners(box: Box) -> None:
+    """config-linux.md: "The runtime SHOULD NOT modify the ownership of referenced filesystems"."""
+    mapped(box)
+    path = os.path.join(box.bundle.rootfs, "etc/foreign")
+    with open(path, "w", encoding="ascii"):
+        os.chown(path, 5, 6)
+    before = {
+        name: os.lstat(os.path.join(box.bundle.rootfs, name)).st_uid
+        for name in os.listdir(box.bundle.rootfs)
+    }
+    box.facts("ids")
+    assert (os.stat(path).st_uid, os.stat(path).st_gid) == (5, 6)
+    assert {name: os.lstat(os.path.join(box.bundle.rootfs, name)).st_uid for name in before} == before
 
 
 @row("linux.timeOffsets")
@@ -200,6 +232,31 @@ def test_device_needs_numbers(box: Box) -> None:
     assert result.status != 0 or "rdev 0:0" in result.out
 
 
+@row("linux.devices: the same numbers twice are no error")
+def test_devices_twice(box: Box) -> None:
+    box.add("linux.devices", DEVICE, {**DEVICE, "path": "/dev/again"})
+    assert box.facts("stat", "/dev/again")["stat"].endswith("rdev 1:5")
+
+
+@row("linux.devices[].fileMode: unset, it is 0666")
+def test_device_without_mode(box: Box) -> None:
+    box.add("linux.devices", {"path": "/dev/more", "type": "c", "major": 1, "minor": 5})
+    assert f"mode {stat.S_IFCHR | 0o666:06o} uid 0 gid 0" in box.facts("stat", "/dev/more")["stat"]
+
+
+@row("linux.devices: none is made in a /dev that is the host's")
+def test_dev_of_the_host(box: Box) -> None:
+    source = os.path.join(box.bundle.path, "dev")
+    os.mkdir(source)
+    mounts = box.bundle.list_of("mounts")
+    mounts[:] = [
+        item for item in mounts if isinstance(item, dict) and not str(item["destination"]).startswith("/dev")
+    ]
+    box.bundle.mount("/dev", "none", source, "rbind")
+    box.facts("ids")
+    assert os.listdir(source) == []
+
+
 @row("linux.devices: in a user namespace they come from the host")
 def test_devices_in_a_user_namespace(box: Box) -> None:
     assert mapped(box).facts("stat", "/dev/null")["stat"].endswith("rdev 1:3")
@@ -233,6 +290,25 @@ def test_net_device(box: Box, device: str, name: str | None) -> None:
     assert f"net {name or device} up" in box.facts("net").text.splitlines()
 
 
+@row("linux.netDevices{}: addresses are kept")
+def test_net_device_addresses(box: Box, device: str) -> None:
+    one = box.set("linux.netDevices", {device: {"name": "eth7"}}).up()
+    words = ["nsenter", "-t", str(one.pid), "-n", "ip", "-o", "addr", "show", "dev", "eth7"]
+    assert " 192.0.2.7/24 " in support.run(*words).ok().out
+
+
+@row("linux.netDevices{}.name: %d is the first free number")
+def test_net_device_template(box: Box, device: str) -> None:
+    box.set("linux.netDevices", {device: {"name": "eth%d"}})
+    assert "net eth0 up" in box.facts("net").text.splitlines()
+
+
+@row("linux.netDevices{}.name: one that the container has is an error")
+def test_net_device_name_taken(box: Box, device: str) -> None:
+    box.set("linux.netDevices", {device: {"name": "lo"}}).refused()
+    support.run("ip", "link", "show", device).ok()
+
+
 @row("linux.netDevices{}: a missing one is an error")
 def test_missing_net_device(box: Box) -> None:
     box.set("linux.netDevices", {"nosuchdevice0": {}}).refused()
@@ -261,16 +337,32 @@ def test_readonly_paths(box: Box) -> None:
     assert box.run("write", "/etc/new", "x").status != 0
 
 
+@row("linux.readonlyPaths: other flags of the mount are kept")
+def test_readonly_keeps_flags(box: Box) -> None:
+    box.bundle.mount("/m", "tmpfs", "tmpfs", "nosuid", "nodev", "noexec")
+    box.set("linux.readonlyPaths", ["/m"])
+    lines = [line.split() for line in box.facts("mounts").text.splitlines()]
+    options = [words[5] for words in lines if words[4] == "/m"][-1]
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(options.split(","))
+
+
+@row("linux.maskedPaths: a directory is empty and stays so")
+def test_masked_directory(box: Box) -> None:
+    box.set("linux.maskedPaths", ["/etc"])
+    assert box.run("write", "/etc/new", "x").status != 0
+
+
 @row("linux.maskedPaths", "linux.readonlyPaths")
 @pytest.mark.parametrize("name", ["maskedPaths", "readonlyPaths"])
 def test_paths_are_absolute(box: Box, name: str) -> None:
     box.set(f"linux.{name}", ["proc/version"]).refused()
 
 
-@row("linux.rootfsPropagation")
+@row("linux.rootfsPropagation", "linux.rootfsPropagation: r-forms")
+@pytest.mark.parametrize("prefix", ["", "r"])
 @pytest.mark.parametrize("value", ["private", "slave", "shared", "unbindable"])
-def test_rootfs_propagation(box: Box, value: str) -> None:
-    box.set("linux.rootfsPropagation", value)
+def test_rootfs_propagation(box: Box, value: str, prefix: str) -> None:
+    box.set("linux.rootfsPropagation", prefix + value)
     line = next(line for line in box.facts("mounts").text.splitlines() if line.split()[4] == "/")
     tags = line.split(" - ")[0].split()[6:]
     assert (["shared:"] if value == "shared" else ["unbindable"] if value == "unbindable" else []) == [
@@ -296,6 +388,22 @@ def test_mount_label(box: Box) -> None:
 def test_sysctl(box: Box, name: str) -> None:
     box.set("linux.sysctl", {name: "4321"})
     assert "4321" in box.run("sysctl", "kernel.msgmax").ok().out
+
+
+@row("linux.sysctl: kernel.domainname, fs.mqueue and net belong to namespaces")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("kernel.domainname", "example.org"), ("fs.mqueue.msg_max", "11"), ("net.ipv4.ip_forward", "1")],
+)
+def test_namespaced_sysctl(box: Box, name: str, value: str) -> None:
+    box.set("linux.sysctl", {name: value})
+    assert value in box.run("sysctl", name).ok().out
+
+
+@row("linux.sysctl: one that cannot be set is an error")
+@pytest.mark.parametrize(("name", "value"), [("net.nonsense", "1"), ("kernel.msgmax", "nonsense")])
+def test_impossible_sysctl(box: Box, name: str, value: str) -> None:
+    box.set("linux.sysctl", {name: value}).refused()
 
 
 @row("linux.sysctl: of the host is an error")
@@ -339,6 +447,13 @@ def test_personality_flags(box: Box) -> None:
         ({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}, "bind=static:0"),
         ({"mode": "MPOL_INTERLEAVE", "nodes": "0"}, "interleave:0"),
         ({"mode": "MPOL_PREFERRED", "nodes": "0"}, "prefer:0"),
+        ({"mode": "MPOL_PREFERRED_MANY", "nodes": "0"}, "prefer (many):0"),
+        ({"mode": "MPOL_WEIGHTED_INTERLEAVE", "nodes": "0"}, "weighted interleave:0"),
+        (
+            {"mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"]},
+            "interleave=relative:0",
+        ),
+        ({"mode": "MPOL_DEFAULT"}, "default"),
         ({"mode": "MPOL_LOCAL"}, "local"),
     ],
 )

@@ -156,6 +156,21 @@ def test_control_file(
     assert expected in found.splitlines(), found
 
 
+@row("linux.resources.memory.limit: -1 is none")
+def test_no_memory_limit(box: Box) -> None:
+    needs_file(("memory", "memory.limit_in_bytes", ""), ("memory.max", ""))
+    one = box.set(f"{R}.memory", {"limit": -1}).up()
+    found = box.cgroup_value(one, ("memory", "memory.limit_in_bytes"), "memory.max")
+    assert found == "max" or int(found) > 1 << 60
+
+
+@row("linux.resources.cpu.quota: -1 is none")
+def test_no_quota(box: Box) -> None:
+    needs_file(("cpu", "cpu.cfs_quota_us", ""), ("cpu.max", ""))
+    one = box.set(f"{R}.cpu", {"quota": -1}).up()
+    assert box.cgroup_value(one, ("cpu", "cpu.cfs_quota_us"), "cpu.max").split()[0] in ("-1", "max")
+
+
 @row("linux.resources.memory.limit: enforced")
 def test_out_of_memory(box: Box) -> None:
     needs_file(("memory", "memory.limit_in_bytes", ""), ("memory.max", ""))
@@ -314,6 +329,14 @@ def test_unified(box: Box) -> None:
     assert box.cgroup_value(one, None, f"hugetlb.{name}.max") == str(2 * size)
 
 
+@row("linux.resources.unified{}: without cgroup v2 it is an error")
+def test_unified_on_v1(box: Box) -> None:
+    if cgroup_mount("memory") is None:
+        lacks("controllers of cgroup v1")
+    box.view = "v1"
+    box.set(f"{R}.unified", {"pids.max": "5"}).refused()
+
+
 @row("linux.resources.unified{}: a missing controller is an error")
 def test_unified_without_controller(box: Box) -> None:
     if cgroup_mount("memory"):
@@ -364,8 +387,45 @@ def test_device_rules(box: Box, view: str, allow: bool) -> None:
 @row("linux.resources.devices: null zero full random urandom tty are always allowed")
 def test_default_rules(box: Box) -> None:
     box.set(f"{R}.devices", [{"allow": False, "access": "rwm"}])
-    words = [word for name in ("null", "zero", "full", "urandom") for word in ("open", f"/dev/{name}", "--")]
+    names = ("null", "zero", "full", "random", "urandom", "ptmx")
+    words = [word for name in names for word in ("open", f"/dev/{name}", "--")]
     assert " -" not in box.run(*words[:-1]).ok().out
+
+
+@row("linux.resources.devices: update leaves them alone")
+@pytest.mark.parametrize("view", ["", "v2"])
+def test_update_keeps_devices(box: Box, view: str) -> None:
+    """A GPU that was granted at create is not taken away, and what an update's document lists is not granted."""
+    box.view = view or box.view
+    box.add("linux.devices", {"path": PATH, "type": "c", "major": 10, "minor": 237})
+    granted: Spec = {"allow": True, "type": "c", "major": 10, "minor": 237, "access": "rwm"}
+    box.set(f"{R}.devices", [{"allow": False, "access": "rwm"}, granted])
+    one = box.up()
+    wanted = (
+        '{"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "b", "access": "rwm"}]}'
+    )
+    one.pyrunc("update", "--resources", "-", one.id, stdin=wanted).ok()
+    assert f"open {PATH} -{errno.EPERM}\n" not in one.exec("/bin/probe", "open", PATH, "rw").out
+    one.exec("/bin/probe", "mknod", "/dev/other", "10", "200").ok()
+
+
+@row("linux.cgroupsPath: with a user namespace the cgroup is the container's to manage")
+@pytest.mark.parametrize("writable", [True, False])
+def test_cgroup_ownership(box: Box, writable: bool) -> None:
+    """config-linux.md, Cgroup ownership: only with a cgroup namespace and a writable mount of cgroup2."""
+    box.view = "v2"
+    ids: list[Json] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    box.bundle.namespace("user").namespace("cgroup")
+    box.set("linux.uidMappings", ids).set("linux.gidMappings", ids)
+    for directory, _, names in os.walk(box.bundle.path):
+        for name in [directory, *(os.path.join(directory, name) for name in names)]:
+            os.lchown(name, 100000, 100000)
+    mounts = box.bundle.list_of("mounts")
+    mounts[:] = [item for item in mounts if "cgroup" not in str(item)]
+    box.bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", *(() if writable else ("ro",)))
+    found = box.facts("stat", "/sys/fs/cgroup/cgroup.procs", "--", "mkdir", "/sys/fs/cgroup/below")
+    assert ("uid 0 " in found["stat"]) is writable
+    assert ("mkdir 0" in found.text.splitlines()) is writable
 
 
 # --- cgroupsPath ------------------------------------------------------------------------------------------------------

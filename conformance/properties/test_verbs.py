@@ -304,6 +304,14 @@ def test_explain(box: Box) -> None:
     assert "pivot_root" in support.run(RUNTIME, "explain", "--bundle", box.bundle.path).ok().out
 
 
+@row("explain --json")
+def test_explain_json(box: Box) -> None:
+    """pyrunc's own: the same for programs."""
+    box.bundle.probe("ids").write()
+    found = support.run(RUNTIME, "explain", "--json", "--bundle", box.bundle.path).ok().json()
+    assert "$.process.args" in str(found)
+
+
 @row("version")
 def test_version_command() -> None:
     """pyrunc's own: the same as the option."""

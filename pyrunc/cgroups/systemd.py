@@ -404,6 +404,9 @@ def manager(spec: Mapping[str, object], given: str, container_id: str, host: Hos
 
     Raises ConfigError, BusError.
     """
+    wanted = unit.of(given, container_id, rootless=host.rootless)
+    annotations = spec.get("annotations")
+    annotated = unit.from_annotations(annotations if isinstance(annotations, dict) else {})
     if not os.path.isdir(_RUNNING):
         raise ConfigError(
             "systemd not running on this host, cannot use systemd cgroups manager",
@@ -413,9 +416,6 @@ def manager(spec: Mapping[str, object], given: str, container_id: str, host: Hos
         raise ConfigError(
             "cannot use rootless systemd cgroups manager on cgroup v1", hint="leave out --systemd-cgroup"
         )
-    wanted = unit.of(given, container_id, rootless=host.rootless)
-    annotations = spec.get("annotations")
-    annotated = unit.from_annotations(annotations if isinstance(annotations, dict) else {})
     inner, systemd = wanted.directory, None
     if host.rootless:
         systemd = Systemd(user=True)

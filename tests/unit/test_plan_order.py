@@ -84,6 +84,8 @@ ALWAYS = [
     ("MOUNT_NEW", "PIVOT"),
     # What closes a door comes after what goes through it.
     ("PIVOT", "ROOT_PROPAGATION"),
+    ("READONLY_PATH", "ROOT_PROPAGATION"),
+    ("MASKED_PATH", "ROOT_PROPAGATION"),
     ("PIVOT", "MKDIR"),
     ("MKDIR", "CHDIR"),
     ("SYSCTL", "READONLY_PATH"),
