@@ -97,7 +97,7 @@ def measure_here(options: argparse.Namespace) -> Figures:
         runtimes = command.find(options.runtime, scratch)
         figures.machine = surroundings.facts()
         figures.versions = {one.name: one.version() for one in runtimes}
-        scene = sections.Scene(options.inside, runtimes, scratch, figures)
+        scene = sections.Scene(options.inside, runtimes, scratch, figures, choosy=not options.anyway)
         plan = sections.Plan(quick=options.quick, rounds=options.rounds)
         for name in options.only:
             print(f"bench: {options.inside}: {name} ...", file=sys.stderr)
@@ -132,7 +132,7 @@ def measure(options: argparse.Namespace, figures: Figures) -> None:
         with tempfile.NamedTemporaryFile(prefix="pyrunc-bench-", suffix=".json") as file:
             argv = [sys.executable, os.path.abspath(__file__), "--inside", view, "--json", file.name]
             argv += ["--only", ",".join(options.only), "--rounds", str(options.rounds)]
-            argv += ["--quick"] if options.quick else []
+            argv += [f"--{name}" for name in ("quick", "anyway") if getattr(options, name)]
             for name in options.runtime:
                 argv += ["--runtime", name]
             helped = locked_memory_help() if view in ("v2", "host") else []

@@ -116,6 +116,7 @@ class Life:
         self.name = name
         self.pid = 0
         self.cgroups: list[str] = []
+        self.waiting_kb = 0
         self.samples: dict[str, Sample] = {}
 
 
@@ -129,7 +130,6 @@ class Runtime:
         self.scratch = scratch
         self.event = event
         self.facts: dict[str, dict[str, str]] = {}
-        self.waiting_kb: list[float] = []
 
     def version(self) -> str:
         """What `--version` says first."""
@@ -243,7 +243,7 @@ class Runtime:
             time.sleep(quiet)
             step()
             if command == "create":
-                self.waiting_kb.append(proportional_size(life.pid))
+                life.waiting_kb = proportional_size(life.pid)
             elif command == "start":
                 self.facts[bundles.name] = process_facts(life.pid)
         time.sleep(quiet)

@@ -61,6 +61,7 @@ class Figures:
         self.versions: dict[str, str] = {}
         self.remarks: list[str] = []
         self.others: list[float] = []
+        self.retaken = 0
 
     def row(self, view: str, bundle: str, regime: str, command: str, runtime: str) -> Row:
         """The row, made when it is new."""
@@ -100,6 +101,7 @@ class Figures:
             "versions": self.versions,
             "remarks": self.remarks,
             "busy with something else": [round(share, 3) for share in self.others],
+            "rounds taken again": self.retaken,
             "rows": [row.document() for row in self.rows.values()],
         }
 
@@ -111,6 +113,7 @@ class Figures:
         if self.versions and versions != self.versions:
             raise ValueError(f"these figures are of other runtimes: {versions}, not {self.versions}")
         self.versions = versions
+        self.retaken += int(str(document["rounds taken again"]))
         for name in ("machine", "remarks", "busy with something else"):
             given = document[name]
             if isinstance(given, dict):

@@ -224,6 +224,8 @@ def _facts(figures: Figures) -> list[str]:
     lines += [f"{name}: {version}" for name, version in figures.versions.items()]
     if figures.others:
         lines.append(f"busy with something else while measuring: at most {max(figures.others):.0%}")
+    if figures.retaken:
+        lines.append(f"rounds taken again because of that: {figures.retaken}")
     if not counted(figures):
         lines.append("instructions: not counted here, the machine has no counter for them")
     return lines

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import workload
 from command import CommandError, Life
+from surroundings import REFUSE, Watch
 from workload import Bundles
 
 if TYPE_CHECKING:
@@ -41,12 +42,18 @@ class Plan:
 
 
 class Scene:
-    """Where a section runs: the view's name, the runtimes, the bundles, and what gets the figures."""
+    """Where a section runs: the view's name, the runtimes, the bundles, and what gets the figures.
 
-    def __init__(self, view: str, runtimes: Sequence[Runtime], scratch: str, figures: Figures) -> None:
+    `choosy`: a round of whole lives counts only if the machine had little else to do meanwhile; others are taken again.
+    """
+
+    def __init__(
+        self, view: str, runtimes: Sequence[Runtime], scratch: str, figures: Figures, *, choosy: bool
+    ) -> None:
         self.view = view
         self.runtimes = runtimes
         self.figures = figures
+        self.choosy = choosy
         self.scratch = scratch
         self._bundles: dict[str, Bundles] = {}
 
@@ -60,11 +67,15 @@ class Scene:
         """The name of a container that nobody else on this machine has, another bench included."""
         return f"{os.path.basename(self.scratch)}-{name}"
 
+    def order(self, number: int) -> list[Runtime]:
+        """Who comes when in this round."""
+        first = number % len(self.runtimes)
+        return [*self.runtimes[first:], *self.runtimes[:first]]
+
     def turns(self, rounds: int) -> Iterator[tuple[int, Runtime]]:
         """Round by round, each runtime once."""
         for number in range(rounds):
-            first = number % len(self.runtimes)
-            for one in (*self.runtimes[first:], *self.runtimes[:first]):
+            for one in self.order(number):
                 yield number, one
 
 
@@ -72,18 +83,28 @@ def warm_up(scene: Scene, bundle: str) -> None:
     """A round that does not count; afterwards every program is in memory and every filter compiled."""
     for _, one in scene.turns(2):
         one.whole_life(scene.container("warm"), scene.bundles(bundle))
-        one.waiting_kb.clear()
 
 
 def _lives(scene: Scene, bundle: str, regime: str, rounds: int, quiet: float) -> None:
     warm_up(scene, bundle)
-    for number, one in scene.turns(rounds):
-        life = one.whole_life(scene.container(f"{regime}-{number}"), scene.bundles(bundle), quiet)
-        for command, sample in life.samples.items():
-            row = scene.figures.row(scene.view, bundle, regime, command, one.name)
-            row.add(ms=sample.ms, kb=sample.kb, cpu_ms=sample.cpu_ms, instructions=sample.instructions)
-        waiting = scene.figures.row(scene.view, bundle, regime, "waiting init", one.name)
-        waiting.add(kb=one.waiting_kb.pop())
+    number, spare = 0, rounds if scene.choosy else 0
+    while number < rounds:
+        watch = Watch()
+        lives = {
+            one: one.whole_life(scene.container(f"{regime}-{number}"), scene.bundles(bundle), quiet)
+            for one in scene.order(number)
+        }
+        if spare and watch.others() > REFUSE:
+            spare -= 1
+            scene.figures.retaken += 1
+            continue
+        number += 1
+        for one in scene.runtimes:
+            for command, sample in lives[one].samples.items():
+                row = scene.figures.row(scene.view, bundle, regime, command, one.name)
+                row.add(ms=sample.ms, kb=sample.kb, cpu_ms=sample.cpu_ms, instructions=sample.instructions)
+            waiting = scene.figures.row(scene.view, bundle, regime, "waiting init", one.name)
+            waiting.add(kb=lives[one].waiting_kb)
 
 
 def hot(scene: Scene, plan: Plan) -> None:

@@ -78,11 +78,18 @@ class Watch:
         return max(spent / (whole - self.all), 0.0) if whole > self.all else 0.0
 
 
-def check_quiet(*, anyway: bool, seconds: float = 1.0) -> float:
-    """Look for a while. Says so when the machine is busy; ends the program when it is too busy, unless `anyway`."""
-    watch = Watch()
-    time.sleep(seconds)
-    share = watch.others()
+def check_quiet(*, anyway: bool, seconds: float = 1.0, patience: int = 60) -> float:
+    """Look for some seconds; when it is too busy look again, `patience` times, and then end the program.
+
+    `anyway`: look once and only say so.
+    """
+    share = 1.0
+    for _ in range(1 if anyway else patience):
+        watch = Watch()
+        time.sleep(seconds)
+        share = watch.others()
+        if share <= REFUSE:
+            break
     if share > WARN:
         print(
             f"bench: {share:.0%} of the processors are busy with something else (load {load()}): "
