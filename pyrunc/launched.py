@@ -153,9 +153,12 @@ def _answer(argv: list[str], words: list[str]) -> int:
         elif word == "--start-failure":
             _answer_start_failure(bytes.fromhex(value))
         elif word == "--clock":
+            import time
+
+            arrived = time.monotonic_ns()
             from pyrunc import trace
 
-            trace.launched(value)
+            trace.launched(value, arrived)
     from pyrunc import cli
 
     status = cli.main(argv)

@@ -309,12 +309,15 @@ class Trace:
 _current: list[Trace] = []
 
 
-def launched(words: str) -> None:
-    """Begin with what the `pyrunc` command did: "BEGIN:EXEC", when it started and when it executed Python."""
+def launched(words: str, arrived: int) -> None:
+    """Begin with what the `pyrunc` command did: "BEGIN:EXEC", when it started and when it became Python.
+
+    `arrived`: when that Python was there. It has loaded our modules already if it comes out of a snapshot.
+    """
     begin, executed = map(int, words.split(":"))
     trace = current(begin)
-    trace.spans += [Span("launcher", begin, executed), Span("interpreter start", executed, _LOADED)]
-    trace.add("tracing", _LOADED)
+    trace.spans += [Span("launcher", begin, executed), Span("interpreter start", executed, arrived)]
+    trace.add("tracing", arrived)
 
 
 def current(begin: int = _LOADED) -> Trace:

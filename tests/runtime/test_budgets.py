@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 # System calls of the command's own process, exec included, not of its children; on cgroup v1 with nine controllers.
-CALLS = {"create": 830, "start": 65, "state": 50, "exec": 800, "kill": 50, "delete": 85}
+CALLS = {"create": 560, "start": 65, "state": 50, "exec": 530, "kill": 50, "delete": 85}
 LIGHT = ("start", "state", "kill", "delete")
 # Modules beyond the bare interpreter's.
 MODULES = {"create": 60, "exec": 60}

@@ -97,8 +97,6 @@ def check(path: str, verb: str, names: set[str], *, init: int = 0) -> list[Event
         shares = uncovered(lane)
         if tid == whole["tid"]:
             assert lane[0] is whole
-            # Everything that takes long is seen. A busy machine may stop us between two phases, never for most of it.
-            assert shares[f"pyrunc {verb}"] < 0.35, shares
         else:
             assert not shares, "ops lie one behind the other"
     return events
@@ -123,7 +121,9 @@ def test_a_whole_life(container: ContainerFactory, bundle: BundleFactory, scratc
     # Not START_WAIT: create may be done before init comes to it.
     ops = {f"ROOTFS {one.bundle.rootfs}", "SYNC ENV", "PIVOT", "SYNC READY"}
     events = check(path, "create", early | phases | ops, init=1)
-    assert any(str(event["name"]).startswith("import pyrunc.") for event in events)
+    # The command's Python has loaded them already, when it comes out of a snapshot.
+    imports = [str(event["name"]) for event in events if event["cat"] == "import"]
+    assert "import pyrunc.runtime_create" in imports or door == "pyrunc"
     mount = next(event for event in events if str(event["name"]).startswith("MOUNT_NEW /proc"))
     assert mount["args"] == {"path": "$.mounts[0]"}
     assert one.status() == "created"
@@ -138,6 +138,22 @@ def test_a_whole_life(container: ContainerFactory, bundle: BundleFactory, scratc
     one.wait()
     one.delete().ok()
     check(path, "delete", early | {"delete"})
+
+
+def test_phases_are_nearly_the_whole(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str
+) -> None:
+    """What takes long has a name. A busy machine may stop us between two phases, but not again and again."""
+    path = os.path.join(scratch, "trace.json")
+    one = container(bundle("probe", "/bin/probe", "exit", "0"), command=[support.PYRUNC, "--trace", path])
+    least: dict[str, float] = {}
+    for _ in range(8):
+        one.run().ok()
+        whole, *_ = lane = max(lanes(read(path)).values(), key=lambda lane: number(lane[0], "dur"))
+        assert whole["name"] == "pyrunc run"
+        for name, share in uncovered(lane).items():
+            least[name] = min(least.get(name, 1), share)
+    assert {name: least[name] for name in ("pyrunc run", "run", "bring up") if least[name] > 0.15} == {}
 
 
 @pytest.mark.parametrize("namespace", ["pid", "time", "joined pid", "no_new_privs"])
