@@ -190,6 +190,7 @@ void added_undo(struct init *in);
 int kept_tree(struct init *in);
 
 /* init_proc.c */
+bool is_proc(int fd);
 void proc_open_host(struct init *in);
 void proc_forget(struct init *in);
 void proc_prepare_wait(struct init *in);

@@ -255,6 +255,27 @@ static int nofollow_target(struct init *in, const char *path, enum path_kind kin
 	return fd < 0 ? note(in, STEP_OPENAT, path) : fd;
 }
 
+/*
+ * CVE-2019-16884: rules.py goes by the target's name, but a link of the image may lead any name into /proc. What the
+ * kernel says there must be what programs read.
+ */
+static void refuse_in_proc(struct init *in, int target, const char *path)
+{
+	struct stat here, there;
+	int proc;
+
+	if (!is_proc(target))
+		return;
+	proc = path_open(in, "/proc", O_PATH, 0);
+	if (proc < 0)
+		return;
+	if (fstat(target, &here) < 0 || fstat(proc, &there) < 0)
+		fail(in, STEP_FSTAT, errno, path);
+	close(proc);
+	if (here.st_dev == there.st_dev)
+		fail(in, STEP_INSIDE_PROC, 0, path);
+}
+
 /* The target's descriptor; -1 when it is missing and may be. */
 static int target_open(struct init *in, const char *path, enum path_kind kind, uint32_t flags)
 {
@@ -264,9 +285,10 @@ static int target_open(struct init *in, const char *path, enum path_kind kind, u
 	if ((flags & MOUNT_FLAG_NO_CREATE) != 0) {
 		fd = path_open(in, path, O_PATH | ((flags & MOUNT_FLAG_TARGET_NOFOLLOW) != 0 ? O_NOFOLLOW : 0),
 			       resolve);
-		if (fd >= 0 || errno == ENOENT || errno == ENOTDIR)
+		if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 			return fd;
-		note(in, STEP_OPENAT2, path);
+		if (fd < 0)
+			note(in, STEP_OPENAT2, path);
 	} else if ((flags & MOUNT_FLAG_TARGET_NOFOLLOW) != 0) {
 		fd = nofollow_target(in, path, kind);
 	} else {
@@ -277,6 +299,8 @@ static int target_open(struct init *in, const char *path, enum path_kind kind, u
 		fail(in, STEP_NOT_ORDINARY_DIR, in->why.error, path);
 	if (fd < 0)
 		fail_noted(in);
+	if ((flags & MOUNT_FLAG_IN_PROC) == 0)
+		refuse_in_proc(in, fd, path);
 	return fd;
 }
 
@@ -472,6 +496,8 @@ void op_mount_bind(struct init *in, struct cursor *fields)
 	}
 	if (fstat(tree, &st) < 0)
 		fail(in, STEP_FSTAT, errno, m.source);
+	if ((m.flags & MOUNT_FLAG_PROCFS) != 0 && !is_proc(tree))
+		fail(in, STEP_WRONG_FS, 0, m.target);
 	if (S_ISLNK(st.st_mode) && (m.flags & MOUNT_FLAG_COPY_SYMLINK) != 0) {
 		settle(in, copy_symlink(in, &m, tree) == 0, m.flags);
 		close(tree);

@@ -17,7 +17,7 @@
 
 #define PROC_ROOT_INODE 1
 
-static bool is_proc(int fd)
+bool is_proc(int fd)
 {
 	struct statfs fs;
 

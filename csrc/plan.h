@@ -164,6 +164,8 @@ enum plan_op {
 #define MOUNT_FLAG_COPY_SYMLINK 1024u /* when the source is a symlink, make one with its text and mount nothing */
 #define MOUNT_FLAG_KEPT_TREE 2048u    /* the source was cloned by TREE */
 #define MOUNT_FLAG_RDONLY_LATER 4096u /* read-only from ADD_END on: mount points are made in it until then */
+#define MOUNT_FLAG_IN_PROC 8192u      /* the target may lie in /proc: it says so, and is one that may */
+#define MOUNT_FLAG_PROCFS 16384u      /* the source stands for /proc: it must be a procfs */
 
 #define DEVICE_FLAG_BIND 1u    /* bind from the runtime's /dev instead of mknod (user namespace) */
 #define DEVICE_FLAG_DEFAULT 2u /* one of the spec's default devices: an existing matching file is fine */
@@ -236,7 +238,7 @@ struct sync_message {
 	X(47, SCHED_SETAFFINITY) X(48, KEYCTL) X(49, SOCKET) X(50, CLOSE_RANGE) X(51, HOOK) X(52, HOOK_TIMEOUT)                \
 	X(53, LOOKUP) X(54, CWD_OUTSIDE) X(55, NOT_ORDINARY_DIR) X(56, WRONG_FS) X(57, DEVICE_MISMATCH) X(58, FSPICK)          \
 	X(59, FCHOWN) X(60, READLINK) X(61, COPY_UP) X(62, SETGROUPS_DENIED) X(63, WAIT) X(64, OVERSIZE) X(65, MEMORY)    \
-	X(66, FSETXATTR) X(67, READLINKAT) X(68, LINK_EXISTS) X(69, NOT_A_MOUNT) X(70, PROTECTED)
+	X(66, FSETXATTR) X(67, READLINKAT) X(68, LINK_EXISTS) X(69, NOT_A_MOUNT) X(70, PROTECTED) X(71, INSIDE_PROC)
 /* clang-format on */
 
 enum plan_step {

@@ -110,6 +110,8 @@ _MOUNT_FLAGS = {
     "copy a symbolic link": wire.MOUNT_FLAG_COPY_SYMLINK,
     "source taken hold of": wire.MOUNT_FLAG_KEPT_TREE,
     "read-only in the end": wire.MOUNT_FLAG_RDONLY_LATER,
+    "may lie in /proc": wire.MOUNT_FLAG_IN_PROC,
+    "must be a procfs": wire.MOUNT_FLAG_PROCFS,
 }
 _DEVICE_FLAGS = {"bound from the host": wire.DEVICE_FLAG_BIND, "may exist": wire.DEVICE_FLAG_DEFAULT}
 _CHDIR_FLAGS = {

@@ -38,6 +38,7 @@ _ARGUMENT = {
 _PATH_WORDS = {
     "device_mismatch": "'{path}' exists and is not the device that is asked for",
     "link_exists": "'{path}' exists and is not the symbolic link that copy-symlink would make",
+    "inside_proc": "'{path}' cannot be mounted because it is inside /proc",
     "not_a_mount": "'{path}' is not a mount point",
     "protected": "'{path}' cannot be unmounted: the mount at '{text}' must stay",
 }
@@ -201,6 +202,8 @@ def _words(op: wire.Op, message: wire.Message) -> str:
         return f"the working directory '{_text(op, 0)}' is outside of the container's root (CVE-2024-21626)"
     if step == "not_ordinary_dir":
         return f'filesystem "{_text(op, 1)}" must be mounted on ordinary directory: {_text(op, 0)}'
+    if step == "wrong_fs" and op.name == "MOUNT_BIND":
+        return f"'{_text(op, 0)}' cannot be mounted because it is not of type proc"
     if step == "wrong_fs":
         return f"'{_argument(op, message.text)}' is not on the file system it must be on"
     if step in _PATH_WORDS:

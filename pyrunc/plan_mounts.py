@@ -13,9 +13,11 @@ from pyrunc.wire import (
     MOUNT_FLAG_COPY_SYMLINK,
     MOUNT_FLAG_COPY_UP,
     MOUNT_FLAG_DONE_SKIP,
+    MOUNT_FLAG_IN_PROC,
     MOUNT_FLAG_MQUEUE_LABEL,
     MOUNT_FLAG_OPTIONAL,
     MOUNT_FLAG_ORDINARY_DIR,
+    MOUNT_FLAG_PROCFS,
     MOUNT_FLAG_RECURSIVE,
     MOUNT_FLAG_SOURCE_NOFOLLOW,
     MOUNT_FLAG_TARGET_MODE,
@@ -58,6 +60,11 @@ def is_bind(mount: Mount, options: MountOptions) -> bool:
     return options.bind or (mount.get("type") == "bind" and not options.remount)
 
 
+def _proc_flags(target: str) -> int:
+    """Rules have looked at what says that it lies in /proc; nothing else may come to lie there."""
+    return MOUNT_FLAG_IN_PROC if target == "/proc" or target.startswith("/proc/") else 0
+
+
 def _add_bind(
     job: Job,
     target: str,
@@ -74,6 +81,9 @@ def _add_bind(
     flags |= MOUNT_FLAG_SOURCE_NOFOLLOW if options.source_nofollow else 0
     flags |= MOUNT_FLAG_TARGET_NOFOLLOW if options.target_nofollow else 0
     flags |= MOUNT_FLAG_COPY_SYMLINK if options.copy_symlink else 0
+    flags |= _proc_flags(target)
+    if target == "/proc":
+        flags |= MOUNT_FLAG_PROCFS | MOUNT_FLAG_ORDINARY_DIR
     job.plan.add(
         "MOUNT_BIND",
         target,
@@ -232,6 +242,7 @@ def _new(job: Job, mount: Mount, target: str, options: MountOptions, at: str, ke
         )
     attributes = options.new_attributes() & ~keep
     parameters, flags = _parameters(job, kind, options, bool(attributes & mounts.ATTR_RDONLY))
+    flags |= _proc_flags(target)
     why = _IN_ORDER
     fallback = False
     if kind in ("proc", "sysfs"):

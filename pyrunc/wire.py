@@ -105,7 +105,7 @@ STEPS: tuple[str, ...] = (
     "sched_setaffinity", "keyctl", "socket", "close_range", "hook", "hook_timeout",
     "lookup", "cwd_outside", "not_ordinary_dir", "wrong_fs", "device_mismatch", "fspick",
     "fchown", "readlink", "copy_up", "setgroups_denied", "wait", "oversize", "memory", "fsetxattr",
-    "readlinkat", "link_exists", "not_a_mount", "protected",
+    "readlinkat", "link_exists", "not_a_mount", "protected", "inside_proc",
 )  # fmt: skip
 
 FLAG_KERNEL_TEXT = 1
@@ -125,6 +125,8 @@ MOUNT_FLAG_TARGET_MODE = 512
 MOUNT_FLAG_COPY_SYMLINK = 1024
 MOUNT_FLAG_KEPT_TREE = 2048
 MOUNT_FLAG_RDONLY_LATER = 4096
+MOUNT_FLAG_IN_PROC = 8192
+MOUNT_FLAG_PROCFS = 16384
 DEVICE_FLAG_BIND = 1
 DEVICE_FLAG_DEFAULT = 2
 CHDIR_MAKE = 1

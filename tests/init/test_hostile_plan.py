@@ -131,7 +131,7 @@ def hostile_records() -> Iterator[tuple[str, bytes]]:
     ("name", "raw"), list(hostile_records()), ids=[name for name, _ in hostile_records()]
 )
 def test_lies_of_a_record(hardened: Machine, name: str, raw: bytes) -> None:
-    """Sizes, counts, descriptors and numbers that do not fit are refused before anything is done."""
+    """CVE-2021-43784: sizes, counts, descriptors and numbers that do not fit are refused before anything is done."""
     refused(hardened, whole(record(wire.OPS["HOSTNAME"][0], number(70) + b"x" * 70 + b"\0"), raw))
 
 

@@ -16,6 +16,7 @@ import pytest
 
 import support
 from callers import LEAKED, leaking
+from terminals import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -171,6 +172,28 @@ def test_device_nodes_that_are_links(
     outcome(container(target))
 
 
+@pytest.mark.parametrize("kind", LINKS)
+@pytest.mark.parametrize("node", ["console", "ptmx", "pts", "pts/0"])
+def test_a_terminal_on_links(
+    container: ContainerFactory, bundle: BundleFactory, outside: str, kind: str, node: str
+) -> None:
+    """CVE-2025-52565: what the image has at /dev/console and /dev/pts does not lead the terminal anywhere."""
+    target = bundle("probe").probe("tty")
+    target.mapping("process")["terminal"] = True
+    mounts = target.list_of("mounts")
+    mounts[:] = [item for item in mounts if isinstance(item, dict) and item["destination"] != "/dev"]
+    if node.startswith("pts"):
+        mounts[:] = [item for item in mounts if isinstance(item, dict) and item["destination"] != "/dev/pts"]
+    replace(
+        target, f"dev/{node}", LINKS[kind](os.path.join(outside, "file" if node != "pts" else "directory"))
+    )
+    one = container(target)
+    with Screen([*one.command, "run", "--bundle", target.write().path, one.id]) as screen:
+        status = screen.wait()
+    assert status in (0, 1)
+    assert os.listdir(one.root) == [] if os.path.isdir(one.root) else True
+
+
 @pytest.mark.parametrize("replacement", ["link", "file", "directory"])
 def test_masks_do_not_come_from_the_image(
     container: ContainerFactory, bundle: BundleFactory, outside: str, replacement: str
@@ -279,6 +302,32 @@ def test_a_program_that_is_the_runtimes(
     one.bundle.probe("pause").write()
     assert one.up().exec("/evil").status != 0
     assert [os.stat(program).st_mtime_ns for program in programs] == [facts.st_mtime_ns for facts in before]
+
+
+def test_a_container_that_writes_to_every_program(
+    container: ContainerFactory, bundle: BundleFactory
+) -> None:
+    """CVE-2019-5736, CVE-2016-9962: while exec comes in, all in /proc is opened for writing and looked into."""
+    script = (
+        "while :; do for one in /proc/[0-9]*; do { true >$one/exe; echo evil >$one/mem; ls -l $one/fd; } 2>/dev/null;"
+        " done; done >/dev/null"
+    )
+    programs = [support.PYRUNC, os.path.realpath(support.PYTHON), os.path.join(support.PACKAGE, "init")]
+    before = [snapshot_file(program) for program in programs]
+    one = container(bundle("busybox", "sh", "-c", script)).up()
+    deadline = time.monotonic() + 2
+    rounds = 0
+    while time.monotonic() < deadline:
+        assert one.exec("/bin/busybox", "echo", "well").ok().out == "well\n"
+        rounds += 1
+    assert rounds > 3
+    assert [snapshot_file(program) for program in programs] == before
+    assert one.status() == "running"
+
+
+def snapshot_file(path: str) -> tuple[int, bytes]:
+    with open(path, "rb") as stream:
+        return os.stat(path).st_mtime_ns, stream.read()
 
 
 @pytest.mark.parametrize("shape", ["fifo", "directory", "sparse", "long-line", "device", "loop", "host"])
@@ -447,6 +496,86 @@ def test_a_neighbour_that_swaps_a_directory_for_a_link(
         swapper.kill()
         swapper.communicate()
     assert statuses
+
+
+def test_a_neighbour_that_swaps_proc(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str
+) -> None:
+    """CVE-2025-52881, CVE-2019-16884: /proc of the image comes and goes, and what is written below it stays inside."""
+    fake = os.path.join(scratch, "fake")
+    for name in ("sys/kernel/msgmax", "self/attr/exec", "thread-self/attr/exec", "self/oom_score_adj"):
+        os.makedirs(os.path.join(fake, os.path.dirname(name)), exist_ok=True)
+        with open(os.path.join(fake, name), "w", encoding="ascii") as stream:
+            stream.write("fake")
+    before = snapshot(fake)
+    target = bundle("probe").probe("sysctl", "kernel.msgmax")
+    target.mapping("linux")["sysctl"] = {"kernel.msgmax": "4321"}
+    target.mapping("process")["oomScoreAdj"] = 77
+    os.symlink(up_above(fake), os.path.join(target.rootfs, "link"))
+    one = container(target)
+    argv = [support.PYTHON, "-I", "-c", SWAP, f"{target.rootfs}/proc", f"{target.rootfs}/link"]
+    swapper = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    try:
+        assert swapper.stdout is not None
+        assert swapper.stdout.readline() == b"ready\n"
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            result = one.run(timeout=20)
+            # The program may find the link when it looks for /proc; it never finds another value.
+            assert "4321" in result.out or result.status == 1, result
+            assert "unexpected" not in result.err, result
+            assert os.listdir(one.root) == []
+    finally:
+        swapper.kill()
+        swapper.communicate()
+    assert snapshot(fake) == before
+    assert support.mounts_below(fake) == []
+
+
+@pytest.mark.parametrize("place", ["/proc", "/proc/sys", "/proc/self/attr", "/proc/version"])
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+def test_a_name_that_leads_into_proc(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str, place: str, kind: str
+) -> None:
+    """CVE-2019-16884: the configuration is innocent, the image makes a volume cover what the kernel says."""
+    target = bundle("probe").probe("ids")
+    replace(target, "data", place)
+    source = os.path.join(scratch, "volume")
+    if place.endswith("version"):
+        with open(source, "w", encoding="ascii"):
+            pass
+    else:
+        os.mkdir(source)
+    if kind == "bind":
+        target.mount("/data", "none", source, "bind")
+    else:
+        target.mount("/data", "tmpfs", "tmpfs")
+    result = outcome(container(target))
+    assert result.status == 1
+    assert "inside /proc" in result.err or (kind == "tmpfs" and place.endswith("version")), result
+
+
+@pytest.mark.parametrize("name", ["directory", "tmpfs", "link"])
+def test_a_proc_that_is_none(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str, name: str
+) -> None:
+    """CVE-2019-16884, CVE-2023-28642: a volume does not stand for /proc, whatever files it has."""
+    fake = os.path.join(scratch, "fake")
+    os.makedirs(os.path.join(fake, "self/attr"))
+    target = bundle("probe").probe("ids")
+    mounts = target.list_of("mounts")
+    mounts[:] = [item for item in mounts if isinstance(item, dict) and item["destination"] != "/proc"]
+    if name == "link":
+        os.symlink(fake, f"{fake}.link")
+    source = f"{fake}.link" if name == "link" else fake
+    mounts.insert(
+        0,
+        {"destination": "/proc", "type": "tmpfs", "source": "tmpfs"}
+        if name == "tmpfs"
+        else {"destination": "/proc", "type": "none", "source": source, "options": ["bind"]},
+    )
+    container(target).run().fails("$.mounts[0]", "proc")
+    assert os.listdir(fake) == ["self"]
 
 
 def test_a_container_that_changes_while_exec_starts(

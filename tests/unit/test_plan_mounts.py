@@ -220,7 +220,19 @@ def test_new_mount() -> None:
 def test_proc_and_sysfs(kind: str) -> None:
     """CVE-2019-19921; and their superblocks belong to all of the namespace: never read-only themselves."""
     fields = new(one({"destination": f"/{kind}", "type": kind, "source": kind, "options": ["ro"]}))
-    assert fields[3:] == ([], RO, [], wire.MOUNT_FLAG_ORDINARY_DIR)
+    flags = wire.MOUNT_FLAG_ORDINARY_DIR | (wire.MOUNT_FLAG_IN_PROC if kind == "proc" else 0)
+    assert fields[3:] == ([], RO, [], flags)
+
+
+def test_what_may_lie_in_proc() -> None:
+    """By its name, which rules.py has looked at; what stands for /proc itself has to be one."""
+    mount: Mount = {"destination": "/proc/meminfo", "source": "/f", "options": ["bind"]}
+    assert specs.only(one(mount), "MOUNT_BIND").fields[-1] == wire.MOUNT_FLAG_IN_PROC
+    mount["destination"] = "/proc"
+    flags = wire.MOUNT_FLAG_IN_PROC | wire.MOUNT_FLAG_PROCFS | wire.MOUNT_FLAG_ORDINARY_DIR
+    assert specs.only(one(mount), "MOUNT_BIND").fields[-1] == flags
+    mount["destination"] = "/process"
+    assert specs.only(one(mount), "MOUNT_BIND").fields[-1] == 0
 
 
 def test_sysfs_fallback() -> None:
