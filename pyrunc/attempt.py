@@ -67,6 +67,7 @@ class Attempt:
         "rdt",
         "record",
         "spec",
+        "written",
     )
 
     def __init__(self, ctx: Context, container_id: str, configuration: Config, facts: HostFacts) -> None:
@@ -81,6 +82,12 @@ class Attempt:
         self.rdt: Group | None = None
         self.hooks_failed = False
         self.pid_file = ""
+        self.written = b""
+
+    def _remember(self) -> None:
+        """Write what delete --force needs, should this be as far as we come."""
+        self.written = self.record.render()
+        self.directory.write(state.CREATING, self.written)
 
     def settle(self, ctx: Context, facts: HostFacts) -> Manager:
         """Make the cgroups and the group of resctrl, and record them before."""
@@ -100,7 +107,7 @@ class Attempt:
         if manager.unit:
             record.needs.append("systemd")
         self._resctrl_group(facts)
-        self.directory.write(state.CREATING, record.render())
+        self._remember()
         manager.create()
         # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.
         self.manager = manager
@@ -129,7 +136,7 @@ class Attempt:
             # Before the first hook in the container: what it starts is to be in the group as well.
             self.rdt.attach(pid)
             record.rdt = self.rdt.places
-        self.directory.write(state.CREATING, record.render())
+        self._remember()
         linux = self.spec.get("linux") or {}
         if wanted := linux.get("netDevices"):
             from pyrunc import network  # 150 ms, by pyroute2
@@ -154,8 +161,13 @@ class Attempt:
 
     def publish(self) -> None:
         """From now on the container is there for others."""
-        self.directory.write(state.STATE, self.record.render())
-        self.directory.drop(state.CREATING)
+        content = self.record.render()
+        if content == self.written:
+            # A new file costs more than all else here.
+            self.directory.rename(state.CREATING, state.STATE)
+        else:
+            self.directory.write(state.STATE, content)
+            self.directory.drop(state.CREATING)
         log.debug(f"state written below '{self.directory.path}'")
 
     def undo(self, reason: BaseException) -> None:

@@ -53,7 +53,10 @@ def _plan(
         from pyrunc import notify
 
         environment = [*environment, notify.ENVIRONMENT]
-    hook_state = record.hook_state("created", state.OWN_PID)
+    hook_states: dict[str, bytes] = {}
+    if configuration.spec.get("hooks"):
+        hook_state = record.hook_state("created", state.OWN_PID)
+        hook_states = {"createContainer": hook_state, "startContainer": hook_state}
     return plan.create(
         configuration.spec,
         facts,
@@ -65,7 +68,7 @@ def _plan(
             no_new_keyring=options.no_new_keyring,
             preserve_fds=count,
             extra_env=environment,
-            hook_states={"createContainer": hook_state, "startContainer": hook_state},
+            hook_states=hook_states,
             seccomp=bringup.compile_seccomp(configuration.spec, root),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,

@@ -221,6 +221,13 @@ class StateDir:
         except OSError as error:
             raise KernelError(call, error.errno or 0, f"{self.path}/{name}") from error
 
+    def rename(self, name: str, new: str) -> None:
+        """Give a file of the directory another name. Raises KernelError."""
+        try:
+            os.rename(name, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            raise KernelError("rename", error.errno or 0, f"{self.path}/{new}") from error
+
     def drop(self, name: str) -> None:
         """Remove a file of the directory. Raises KernelError."""
         try:

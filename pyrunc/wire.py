@@ -259,18 +259,21 @@ def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:
         number, letters = OPS[op.name]
         if len(letters) != len(op.fields):
             raise InternalError(f"op {op.name} takes {len(letters)} fields, got {len(op.fields)}")
-        body = b"".join(
-            [_field(letter, value, fds) for letter, value in zip(letters, op.fields, strict=True)]
-        )
-        size = (12 + len(body) + 7) & ~7
-        records.append(
-            number.to_bytes(2, ORDER)
-            + b"\0\0"
-            + _u32(size)
-            + _u32(index)
-            + body
-            + bytes(size - 12 - len(body))
-        )
+        # Of most fields by far; _field knows the others, and has the words for what is wrong.
+        parts = [b""]
+        for letter, value in zip(letters, op.fields, strict=True):
+            if letter == "s" and type(value) is str and "\0" not in value:
+                raw = value.encode("utf-8", "surrogateescape")
+                parts += (len(raw).to_bytes(4, ORDER), raw, b"\0")
+            elif letter == "u" and type(value) is int and 0 <= value <= 0xFFFFFFFF:
+                parts.append(value.to_bytes(4, ORDER))
+            else:
+                parts.append(_field(letter, value, fds))
+        used = 12 + sum(map(len, parts))
+        size = (used + 7) & ~7
+        parts[0] = number.to_bytes(2, ORDER) + b"\0\0" + size.to_bytes(4, ORDER) + index.to_bytes(4, ORDER)
+        parts.append(bytes(size - used))
+        records += parts
         total += size
     if total > MAX_SIZE:
         raise InternalError(f"the plan has {total} bytes, more than {MAX_SIZE}")
