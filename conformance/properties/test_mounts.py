@@ -97,9 +97,12 @@ def test_unknown_properties(box: Box) -> None:
 
 
 @row("linux, mounts, hooks are optional")
-@pytest.mark.parametrize("name", ["mounts", "hooks"])
-def test_optional_parts(box: Box, name: str) -> None:
-    box.drop("linux.maskedPaths").drop("linux.readonlyPaths").drop(name).facts("ids")
+@pytest.mark.parametrize("names", [["mounts"], ["hooks"], ["linux", "mounts", "hooks", "hostname"]])
+def test_optional_parts(box: Box, names: list[str]) -> None:
+    box.drop("linux.maskedPaths").drop("linux.readonlyPaths")
+    for name in names:
+        box.drop(name)
+    box.facts("ids")
 
 
 # --- Mounts -----------------------------------------------------------------------------------------------------------
