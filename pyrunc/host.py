@@ -9,6 +9,10 @@ import os
 
 from pyrunc import kernel
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 LAST_CAP_FILE = "/proc/sys/kernel/cap_last_cap"
 NAMESPACE_FILES = {
     "cgroup": "cgroup",
@@ -22,6 +26,9 @@ NAMESPACE_FILES = {
 }
 _CGROUP_ROOT = "/sys/fs/cgroup"
 _RESCTRL = "/sys/fs/resctrl"
+_S_IFMT, _S_IFLNK = 0o170000, 0o120000
+# Of the root of every hierarchy: kernfs gives out the others from there on.
+_ROOT_INODE = 1
 
 
 class HostFacts:
@@ -136,10 +143,51 @@ def unescape(text: str) -> str:
     return text
 
 
-def _cgroups() -> tuple[str, dict[str, tuple[str, str]], str | None]:
-    """The mode, the v1 mounts and the cgroup2 mount point. /proc/self/mountinfo is only read where v1 may be."""
+def _cgroups(hierarchies: Sequence[str]) -> tuple[str, dict[str, tuple[str, str]], str | None]:
+    """The mode, the v1 mounts and the cgroup2 mount point; `hierarchies` are those of /proc/self/cgroup."""
     if kernel.fs_type(_CGROUP_ROOT) == kernel.CGROUP2_SUPER_MAGIC:
         return "v2", {}, _CGROUP_ROOT
+    mounts, unified = _cgroup_directories(hierarchies) or _cgroup_mounts()
+    if not mounts:
+        return "v2", {}, unified
+    return ("hybrid" if unified else "v1"), mounts, unified
+
+
+def _cgroup_directories(
+    hierarchies: Sequence[str],
+) -> tuple[dict[str, tuple[str, str]], str | None] | None:
+    """What is mounted below /sys/fs/cgroup, if all of it has the usual name; None otherwise.
+
+    /proc/self/mountinfo grows with every container of the host, this does not.
+    """
+    mounts: dict[str, tuple[str, str]] = {}
+    unified = None
+    try:
+        for name in os.listdir(_CGROUP_ROOT):
+            path = f"{_CGROUP_ROOT}/{name}"
+            status = os.lstat(path)
+            if status.st_mode & _S_IFMT == _S_IFLNK:
+                continue
+            kind = kernel.fs_type(path)
+            if kind == kernel.CGROUP2_SUPER_MAGIC:
+                unified = path
+                continue
+            hierarchy = name if name in hierarchies else f"name={name}"
+            # Of a cgroup below the root, mounted here, only mountinfo knows the name.
+            if (
+                kind != kernel.CGROUP_SUPER_MAGIC
+                or status.st_ino != _ROOT_INODE
+                or hierarchy not in hierarchies
+            ):
+                return None
+            for controller in hierarchy.split(","):
+                mounts[controller] = (path, "/")
+    except OSError:
+        return None
+    return mounts, unified
+
+
+def _cgroup_mounts() -> tuple[dict[str, tuple[str, str]], str | None]:
     mounts: dict[str, tuple[str, str]] = {}
     unified = None
     for line in read_file("/proc/self/mountinfo").split("\n"):
@@ -158,18 +206,16 @@ def _cgroups() -> tuple[str, dict[str, tuple[str, str]], str | None]:
                 "release_agent"
             ):
                 mounts.setdefault(name, (mount_point, unescape(fields[3])))
-    if not mounts:
-        return "v2", {}, unified
-    return ("hybrid" if unified else "v1"), mounts, unified
+    return mounts, unified
 
 
 def _own_cgroups() -> dict[str, str]:
+    """The lines of /proc/self/cgroup: the controllers of a hierarchy, comma-separated, and the path in it."""
     own: dict[str, str] = {}
     for line in read_file("/proc/self/cgroup").split("\n"):
         parts = line.split(":", 2)
         if len(parts) == 3:
-            for name in parts[1].split(","):
-                own[name] = parts[2]
+            own[parts[1]] = parts[2]
     return own
 
 
@@ -225,7 +271,8 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None, resctrl: str 
     `resctrl` asks for what is said of that: "" looks for its mount point, anything else is the mount point.
     """
     mount_point = resctrl or _resctrl() if resctrl is not None else ""
-    mode, mounts, unified = _cgroups()
+    own = _own_cgroups()
+    mode, mounts, unified = _cgroups(list(own))
     status = read_file("/proc/self/status")
     userns = in_user_namespace()
     euid = os.geteuid()
@@ -238,7 +285,7 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None, resctrl: str 
         cgroup_mode=mode,
         cgroup_mounts=mounts,
         unified_mount=unified,
-        own_cgroups=_own_cgroups(),
+        own_cgroups={name: path for names, path in own.items() for name in names.split(",")},
         bounding_caps=int(_status_field(status, "CapBnd") or "0", 16),
         last_cap=int(read_file(LAST_CAP_FILE, "40")),
         umask=int(_status_field(status, "Umask") or "22", 8),

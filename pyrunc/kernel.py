@@ -25,6 +25,7 @@ if ffi.string(lib.shim_version()).decode() != __version__:
     )
 
 CGROUP2_SUPER_MAGIC = 0x63677270
+CGROUP_SUPER_MAGIC = 0x27E0EB
 RDTGROUP_SUPER_MAGIC = 0x7655821
 
 # struct pidfd_info in its first size: mask in the first 8 bytes, exit_code in the last 4. linux/pidfd.h
