@@ -269,6 +269,18 @@ def _features(_ctx: Context, _parsed: Parsed) -> Result:
     return features.render()
 
 
+def _completion(_ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import completion
+
+    return completion.script(parsed.arguments[0])
+
+
+def _info(_ctx: Context, _parsed: Parsed) -> Result:
+    from pyrunc import info
+
+    return info.render()
+
+
 def _spec(_ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import specgen
 
@@ -284,12 +296,14 @@ def _explain(ctx: Context, parsed: Parsed) -> Result:
 
 HANDLERS: dict[str, Handler] = {
     "checkpoint": _checkpoint,
+    "completion": _completion,
     "create": _create,
     "delete": _delete,
     "events": _events,
     "exec": _exec,
     "explain": _explain,
     "features": _features,
+    "info": _info,
     "kill": _kill,
     "list": _list,
     "pause": _pause,

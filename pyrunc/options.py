@@ -122,6 +122,7 @@ COMMANDS: dict[str, Command] = {
             ("pre-dump", "", "switch", "save memory only and let the container run on"),
         ),
     ),
+    "completion": Command("show what a shell needs to complete this command line", "bash|fish|zsh", 1, 1),
     "create": Command("create a container", "<container-id>", 1, 1, _CREATE),
     "delete": Command(
         "delete a container",
@@ -184,6 +185,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "features": Command("show what this runtime knows and supports, as JSON", "", 0, 0),
     "help": Command("show the help of a command", "[command]", 0, 1),
+    "info": Command("show what pyrunc is and what this host offers", "", 0, 0),
     "kill": Command(
         "send a signal (default: SIGTERM) to a container's first process",
         "<container-id> [signal]",

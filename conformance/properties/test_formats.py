@@ -389,3 +389,16 @@ def test_spec_runs(box: Box) -> None:
     with open(path, "w", encoding="utf-8") as stream:
         json.dump(document, stream)
     assert one.pyrunc("run", "--bundle", one.bundle.path, one.id).ok().out == "it runs\n"
+
+
+@row("completion")
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    """youki's."""
+    assert "checkpoint" in support.run(RUNTIME, "completion", shell).ok().out
+
+
+@row("info")
+def test_info() -> None:
+    """youki's: what the host offers, in words."""
+    assert os.uname().release in support.run(RUNTIME, "info").ok().out
