@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from box import RUNTIME, lacks, row
+from box import RUNTIME, cgroup_mount, lacks, row
 from terminals import FdSocket
 
 if TYPE_CHECKING:
@@ -79,11 +79,20 @@ def test_pidfd_socket(box: Box, scratch: str) -> None:
     assert one.wait() == -signal.SIGKILL
 
 
-@row("create --no-pivot", "create --no-new-keyring")
-@pytest.mark.parametrize("option", ["--no-pivot", "--no-new-keyring"])
-def test_create_switches(box: Box, option: str) -> None:
-    box.bundle.probe("ids")
-    box.container().run(option).ok()
+@row("create --no-pivot")
+def test_no_pivot(box: Box) -> None:
+    """The root is still the rootfs alone."""
+    box.bundle.probe("ls", "/")
+    assert "bin" in box.container().run("--no-pivot").ok().facts().all("entry")
+
+
+@row("create --no-new-keyring")
+def test_no_new_keyring(box: Box) -> None:
+    """Without it the container has a session keyring of its own, with it ours."""
+    ours = support.run(os.path.join(box.bundle.rootfs, "bin/probe"), "keyring").ok().out
+    box.bundle.probe("keyring")
+    assert box.container().run().ok().out != ours
+    assert box.container().run("--no-new-keyring").ok().out == ours
 
 
 @row("create --record-exit")
@@ -403,14 +412,37 @@ def test_exec_pidfd_socket(box: Box, scratch: str) -> None:
     assert process.wait(timeout=10) == 3
 
 
-@row("exec --apparmor", "exec --process-label")
-@pytest.mark.parametrize(("option", "path"), [("--apparmor", "apparmor"), ("--process-label", "selinux")])
-def test_exec_labels(box: Box, option: str, path: str) -> None:
+@row("exec {option}")
+@pytest.mark.parametrize(
+    ("option", "path", "module"),
+    [
+        ("--apparmor", "/sys/kernel/security/apparmor", "AppArmor"),
+        ("--process-label", "/sys/fs/selinux/enforce", "SELinux"),
+    ],
+)
+def test_exec_labels(box: Box, option: str, path: str, module: str) -> None:
     one = box.up()
     result = one.exec("/bin/probe", "ids", options=[option, "nonexistent"])
-    assert result.status != 0
-    if not os.path.exists(f"/sys/kernel/security/{path}") and not os.path.exists("/sys/fs/selinux/enforce"):
-        lacks(f"{path}; that it is refused then was seen")
+    assert result.status == 255
+    if not os.path.exists(path):
+        lacks(f"{module}; that it is refused then was seen")
+
+
+@row("exec --cgroup: a cgroup below the container's, of one controller")
+def test_exec_below(box: Box) -> None:
+    one = box.up()
+    mount = cgroup_mount("pids")
+    if mount is None:
+        lacks("the v1 controller pids")
+    with open(f"/proc/{one.pid}/cgroup", encoding="ascii") as stream:
+        lines = [line.rstrip("\n").split(":", 2) for line in stream]
+    path = next(path for _, controllers, path in lines if "pids" in controllers.split(","))
+    os.mkdir(f"{mount}{path}/below")
+    shown = one.exec("/bin/probe", "cgroup", options=["--cgroup", "pids:below"]).ok().out.splitlines()
+    assert [line.rpartition("/")[2] for line in shown if ":pids:" in line] == ["below"]
+    assert not any(line.endswith("/below") for line in shown if ":memory:" in line)
+    assert one.exec("/bin/probe", "cgroup", options=["--cgroup", "pids:nowhere"]).status == 255
+    assert one.exec("/bin/probe", "cgroup", options=["--cgroup", "pids:.."]).status == 255
 
 
 @row("exec: a paused or stopped container is an error")
@@ -451,8 +483,15 @@ def test_notify_socket(box: Box, scratch: str) -> None:
 
 
 @row("HOME is set from the container's /etc/passwd")
-def test_home(box: Box) -> None:
-    assert any(line.startswith("HOME=/") for line in box.facts("env").all("env"))
+@pytest.mark.parametrize("given", [None, "HOME=", "HOME=/mine"])
+def test_home(box: Box, given: str | None) -> None:
+    with open(os.path.join(box.bundle.rootfs, "etc/passwd"), "a", encoding="ascii") as stream:
+        stream.write("five:x:5:5::/home/five:/bin/sh\n")
+    box.set("process.user", {"uid": 5, "gid": 5})
+    if given:
+        box.add("process.env", given)
+    found = [line for line in box.facts("env").all("env") if line.startswith("HOME=")]
+    assert found == ["HOME=/mine" if given == "HOME=/mine" else "HOME=/home/five"]
 
 
 @row("attached run forwards signals")

@@ -148,7 +148,7 @@ def test_refused(ctd: Containerd, seen: Seen, name: str) -> None:
 @WORDS
 def test_systemd(ctd: Containerd, seen: Seen) -> None:
     """`ctr run --runc-systemd-cgroup` on a host without systemd is refused."""
-    support.needs(not os.path.isdir("/run/systemd/system"), "systemd is there")
+    support.needs(not os.path.isdir("/run/systemd/system"), "a host without systemd")
     options = ("--rm", "--runc-systemd-cgroup", "--cgroup", "machine.slice:pyrunc:x")
     seen.refusal("run", ctd.run("true", options=options), "systemd not running on this host")
     assert not ctd.left()

@@ -23,7 +23,7 @@ SETHOSTNAME, GETPRIORITY = 170, 140
 @pytest.fixture
 def profile(bundle: BundleFactory) -> Bundle:
     """A bundle whose filter allows everything so far."""
-    support.needs(os.uname().machine == "x86_64", "not x86_64")
+    support.needs(os.uname().machine == "x86_64", "x86_64")
     what = bundle("probe")
     what.mapping("linux")["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []}
     return what

@@ -311,7 +311,7 @@ def test_scheduler_attributes() -> None:
 def test_scheduler_attributes_are_the_kernels() -> None:
     """sched_setattr(2) takes them, and sched_getscheduler(2) says the same."""
     libc = ctypes.CDLL(None, use_errno=True)
-    support.needs(os.uname().machine == "x86_64", "not x86_64")
+    support.needs(os.uname().machine == "x86_64", "x86_64")
     packed = plan_process.scheduler_attributes({"policy": "SCHED_BATCH", "nice": os.nice(0)})
     child = os.fork()
     if child == 0:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="not x86_64")
+pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86_64")
 
 X32 = seccomp_profile.ARCH_X32
 BIT = bpf_sim.X32_BIT
