@@ -86,7 +86,7 @@ class Area:
         unshare = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", _SCRIPT]
         self._holder = subprocess.Popen([*DIES_WITH_US, *unshare], stdout=subprocess.PIPE, cwd="/")
         assert self._holder.stdout is not None
-        ready, _, _ = select.select([self._holder.stdout], [], [], 10)
+        ready, _, _ = select.select([self._holder.stdout], [], [], 30)
         assert ready and self._holder.stdout.readline() == b"ready\n", "no namespaces"
         # How the area's file systems are reached from outside.
         self.root = f"/proc/{self._holder.pid}/root"

@@ -44,23 +44,30 @@ class Docker(Client):
         area.run("mount", "-t", "tmpfs", "tmpfs", "/opt").ok()
         # dockerd keeps the name runc for the one in its PATH.
         self.runtime = OURS if area.runtime_name == OURS else "tested"
-        configuration = json.loads(SNIPPET.replace(PROGRAM, "PROGRAM").replace(OURS, self.runtime))
-        configuration["runtimes"][self.runtime]["path"] = area.runtime
-        configuration["runtimes"][NAMED] = {"path": area.runtime, "runtimeArgs": ["--debug"]}
-        configuration["deprecated-key-path"] = area.path("key.json")
         config = area.path("daemon.json")
         with open(config, "w", encoding="utf-8") as stream:
-            json.dump(configuration, stream)
+            json.dump({**self._runtimes(), "deprecated-key-path": area.path("key.json")}, stream)
         self._command = (
             "dockerd",
             f"--config-file={config}",
             f"--data-root={area.path('docker')}",
             f"--cgroup-parent=/{area.name}",
             "--shutdown-timeout=5",
-            *self.options,
+            *self._options(),
         )
         self._start()
         self.do("load", "--quiet", "--input", make_image(area.path("busybox.tar"))).ok()
+
+    def _runtimes(self) -> dict[str, support.Json]:
+        """What the README puts into daemon.json, and one more name for the same program."""
+        found = json.loads(SNIPPET.replace(PROGRAM, "PROGRAM").replace(OURS, self.runtime))
+        found["runtimes"][self.runtime]["path"] = self.area.runtime
+        found["runtimes"][NAMED] = {"path": self.area.runtime, "runtimeArgs": ["--debug"]}
+        assert isinstance(found, dict)
+        return found
+
+    def _options(self) -> tuple[str, ...]:
+        return self.options
 
     def _start(self) -> None:
         self.process = self.area.daemon(*self._command, env={"PATH": _PATH})

@@ -40,7 +40,12 @@ def test_logs(client: Client, seen: Seen) -> None:
     one = client.start(
         "sh", "-c", "echo out; echo err >&2; until [ -e /tmp/on ]; do sleep 0.05; done; echo last"
     )
-    support.wait_until(lambda: client.do("logs", one).ok().err == "err\n", "the first lines")
+
+    def shown() -> str:
+        logs = client.do("logs", one).ok()
+        return logs.out + logs.err
+
+    support.wait_until(lambda: shown() == "out\nerr\n", "the first lines")
     seen.command("running", client.do("logs", one)).ok()
     client.do("exec", one, "touch", "/tmp/on").ok()
     seen.command("wait", client.do("wait", one)).ok()

@@ -128,12 +128,14 @@ def test_joined_namespaces(client: Client, seen: Seen) -> None:
 
 def test_host_processes(client: Client, seen: Seen) -> None:
     """A container in the host's pid namespace: when its first process has ended, so have all others."""
-    script = "sleep 1000 & touch /tmp/up; exec sleep 2000"
+    script = "sleep 1000 & : >/tmp/up; exec sleep 2000"
     one = client.start("sh", "-c", script, options=("--pid", "host"))
     pid = client.pid(one)
     support.wait_until(lambda: os.path.exists(f"/proc/{pid}/root/tmp/up"), "the second process")
-    cgroup = f"/sys/fs/cgroup/pids{support.cgroup_of(pid)['pids']}/cgroup.procs"
-    with open(cgroup, encoding="ascii") as stream:
+    hierarchies = support.cgroup_of(pid)
+    kind = "pids" if "pids" in hierarchies else ""
+    procs = f"/sys/fs/cgroup/{kind}{hierarchies[kind]}/cgroup.procs"
+    with open(procs, encoding="ascii") as stream:
         pids = [int(line) for line in stream]
     seen.value("processes", len(pids))
     seen.command("stop", client.do("stop", "--time", "0", one)).ok()

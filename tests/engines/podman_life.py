@@ -15,8 +15,13 @@ def test_top(client: Podman, seen: Seen) -> None:
     """`podman top` lists the container's processes and no others, with their pids inside and outside."""
     one = client.start("sh", "-c", "sleep 1000 & sleep 2000; true")
     argv = ("top", one, "hpid", "pid", "user", "args")
-    support.wait_until(lambda: client.do(*argv).ok().out.count("sleep") >= 3, "three processes")
-    lines = [line.split(None, 3) for line in client.do(*argv).ok().out.splitlines()]
+
+    def shown() -> list[list[str]]:
+        return [line.split(None, 3) for line in client.do(*argv).ok().out.splitlines()]
+
+    both = {"sleep 1000", "sleep 2000"}
+    support.wait_until(lambda: both <= {line[3].strip() for line in shown()}, "both processes")
+    lines = shown()
     seen.value("top", "\n".join(sorted(f"{user} {command}" for _, _, user, command in lines)))
     assert lines[1][:2] == [str(client.pid(one)), "1"] and len(lines) == 4
 

@@ -84,6 +84,7 @@ def test_container(pod: Pod, seen: Seen) -> None:
     """A container runs to its end: log of both streams, exit status and reason."""
     one = pod.run("sh", "-c", "echo out; echo err >&2; exit 7")
     seen.value("ended", one.ended())
+    support.wait_until(lambda: len(one.lines()) == 2, "both lines")
     lines = sorted(one.lines())
     seen.value("log", "\n".join(lines))
     one.remove().ok()
@@ -259,8 +260,13 @@ def test_shared_processes(kubelet: Kubelet, seen: Seen) -> None:
     pod = kubelet.pod(shared_processes=True)
     first = pod.run("sleep", "1001", context={"namespace_options": pod.namespaces})
     second = pod.run("sleep", "1002", context={"namespace_options": pod.namespaces})
-    shown = second.output("ps", "-o", "args").out
-    seen.value("both", "sleep 1001" in shown and "sleep 1002" in shown)
+
+    def both() -> bool:
+        shown = second.output("ps", "-o", "args").out
+        return "sleep 1001" in shown and "sleep 1002" in shown
+
+    support.wait_until(both, "both programs")
+    seen.value("both", both())
     first.stop(0).ok()
     seen.value("first", first.ended())
     seen.value("second", second.status()["state"])

@@ -57,10 +57,14 @@ def test_restart_always(client: Docker, seen: Seen) -> None:
 def test_top(client: Docker, seen: Seen) -> None:
     """`docker top` lists the container's processes and no others."""
     one = client.start("sh", "-c", "sleep 1000 & sleep 2000; true")
-    support.wait_until(lambda: client.do("top", one).ok().out.count("sleep") >= 3, "three processes")
-    lines = [
-        line.split(None, 2) for line in client.do("top", one, "-o", "pid,user,args").ok().out.splitlines()
-    ]
+
+    def shown() -> list[list[str]]:
+        out = client.do("top", one, "-o", "pid,user,args").ok().out
+        return [line.split(None, 2) for line in out.splitlines()]
+
+    both = {"sleep 1000", "sleep 2000"}
+    support.wait_until(lambda: both <= {line[2] for line in shown()}, "both processes")
+    lines = shown()
     seen.value("top", "\n".join(sorted(f"{user} {command}" for _, user, command in lines)))
     assert str(client.pid(one)) in [line[0] for line in lines] and len(lines) == 4
 

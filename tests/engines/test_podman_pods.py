@@ -113,7 +113,11 @@ def test_kube_play(client: Podman, seen: Seen) -> None:
     client.do("kube", "play", "--network", "none", manifest).ok()
     server, other = "played-server", "played-other"
 
-    support.wait_until(lambda: "touch" in client.do("logs", server).ok().err, "the server's lines")
+    def shown() -> bool:
+        logs = client.do("logs", server).ok()
+        return "touch" in logs.err and logs.out.count("\n") == 3
+
+    support.wait_until(shown, "the server's lines")
     seen.command("logs", client.do("logs", server)).ok()
     client.do("exec", other, "touch", "/shared/made").ok()
     seen.value("volume", " ".join(os.listdir(shared)))
