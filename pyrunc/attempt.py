@@ -170,6 +170,23 @@ class Attempt:
             self.directory.drop(state.CREATING)
         log.debug(f"state written below '{self.directory.path}'")
 
+    def out_of_memory(self) -> ContainerError | None:
+        """Why init died without a word, if memory ran out: its cgroup knows as long as it exists."""
+        from pyrunc.cgroups import files
+
+        if self.manager is None or not files.oom_kills(self.manager.paths):
+            return None
+        resources = (self.spec.get("linux") or {}).get("resources") or {}
+        limit = (resources.get("memory") or {}).get("limit")
+        if limit is None:
+            return ContainerError(
+                "init was OOM-killed", hint="the memory limit of a cgroup above is too low"
+            )
+        return ContainerError(
+            f"init was OOM-killed, the memory limit of {limit} is too low",
+            path="$.linux.resources.memory.limit",
+        )
+
     def undo(self, reason: BaseException) -> None:
         """Leave nothing behind; what fails in here is noted on `reason` and hides nothing."""
         steps: list[Callable[[], None]] = []

@@ -23,7 +23,7 @@ import os
 import select
 
 from pyrunc import failures, kernel, wire
-from pyrunc.errors import ContainerError, KernelError, PyruncError
+from pyrunc.errors import ContainerError, KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ def init_program() -> bytes:
         raise KernelError(
             "open", error.errno or 0, "pyrunc/init", hint="the installation is incomplete"
         ) from error
+
+
+class SilentDeathError(ContainerError):
+    """init came to its end and has not said why."""
 
 
 class Init:
@@ -120,13 +124,12 @@ class Init:
         except OSError as error:
             raise KernelError("send", error.errno or 0, "init's socket") from error
 
-    def died(self) -> PyruncError:
+    def died(self) -> SilentDeathError:
         """Why there was an end of file where there should be none: reaps init."""
         _, status = os.waitpid(self.pid, 0)
         self.pid = 0
         how = f"was killed by signal {status & 0x7F}" if status & 0x7F else f"exited with {status >> 8}"
-        hint = "a memory limit that even init does not fit in?" if status & 0x7F == _SIGKILL else None
-        return ContainerError(f"init {how} before the container was ready", hint=hint)
+        return SilentDeathError(f"init {how} before the container was ready")
 
     def raise_death(self) -> None:
         """Raise what init reports when it has already ended; content when it has not."""

@@ -233,6 +233,10 @@ def _bring_up(
         _answer(attempt, manager, init, the_plan, bringup.console_answer(options.console_socket, attendance))
         _publish(attempt, init, options)
         bringup.log_warnings(the_plan.warnings, init.warnings, manager.warnings)
+    except launch.SilentDeathError as error:
+        reason = attempt.out_of_memory() or error
+        attempt.undo(reason)
+        raise reason from error.__cause__
     except BaseException as error:
         attempt.undo(error)
         raise

@@ -206,6 +206,24 @@ def tree_pids(directory: str) -> list[int]:
     return pids
 
 
+def oom_kills(directories: Sequence[tuple[str, str]]) -> int:
+    """How many processes the kernel has ended for want of memory in one of these (controller, directory).
+
+    From memory.events of v2 or memory.oom_control of v1; 0 where memory is not controlled.
+    """
+    for _, directory in directories:
+        for name in ("memory.events", "memory.oom_control"):
+            try:
+                with open(f"{directory}/{name}", encoding="ascii") as file:
+                    lines = file.read().splitlines()
+            except OSError:
+                continue
+            for line in lines:
+                if line.startswith("oom_kill "):
+                    return int(line.removeprefix("oom_kill "))
+    return 0
+
+
 def _as_number(text: str) -> Number | None:
     if text == "max":
         return UNLIMITED

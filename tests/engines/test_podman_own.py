@@ -100,6 +100,20 @@ def test_socket_activation(client: Podman, seen: Seen) -> None:
     assert seen.command("run", result).ok().out.startswith("LISTEN_FDS=1\nLISTEN_PID=1\n1\n")
 
 
+def test_checkpoint(client: Podman, seen: Seen) -> None:
+    """`podman container checkpoint` and `restore`; where CRIU cannot do it, it says so and the container goes on."""
+    one = client.start("sleep", "1000")
+    saved = client.do("container", "checkpoint", one)
+    seen.value("status", saved.status)
+    if saved.status:
+        assert "criu failed: type DUMP" in saved.err
+    else:
+        client.wait_status(one, "exited")
+        seen.value("restore", client.do("container", "restore", one).status)
+    seen.value("after", client.status(one))
+    seen.command("exec", client.do("exec", one, "echo", "alive")).ok()
+
+
 def test_timeout(client: Podman, seen: Seen) -> None:
     """`--timeout` ends a container that takes too long."""
     one = client.name()

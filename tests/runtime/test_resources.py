@@ -361,3 +361,25 @@ def test_kernel_memory_is_a_warning(container: ContainerFactory, bundle: BundleF
     one = container(limited(bundle, {"memory": {"kernel": 64 * MB}}, "exit", "0"))
     result = one.pyrunc("--log-level", "warning", "run", "--bundle", one.bundle.path, one.id).ok()
     assert "$.linux.resources.memory.kernel: limits of kernel memory alone have no effect" in result.err
+
+
+# --- Memory that is not enough ----------------------------------------------------------------------------------------
+
+
+def test_init_out_of_memory(container: ContainerFactory, bundle: BundleFactory, view: str) -> None:
+    """An init that the kernel ends for want of memory, before it can say a word: the limit is named."""
+    version = needs_controller(view, "memory")
+    made = limited(bundle, {"memory": {"limit": 16 * MB, "swap": 16 * MB}})
+    name = f"{support.ID_PREFIX}hungry"
+    made.mapping("linux")["cgroupsPath"] = f"/{name}"
+    procs = f"{'/sys/fs/cgroup/memory' if version == 1 else limits.unified_mount()}/{name}/cgroup.procs"
+    # Four eat the memory, none of them most of it: it is init that has to go. Outside of the cgroup they eat little.
+    made.mapping("process")["oomScoreAdj"] = 1000
+    eat = " ".join(["head -c 8m /dev/zero | tail -c 8m >/dev/null &"] * 4)
+    hungry = f"sh -c 'echo $$ >{procs} || exit; {eat} wait'; true"
+    made.mapping("hooks")["createRuntime"] = [{"path": "/bin/sh", "args": ["sh", "-c", hungry]}]
+    one = container(made, view=view)
+    one.create().fails(
+        "$.linux.resources.memory.limit: init was OOM-killed, the memory limit of 16777216 is too low"
+    )
+    nothing_left(one)

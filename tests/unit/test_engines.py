@@ -28,7 +28,7 @@ CORPUS = os.path.join(support.PROJECT, "tests/corpus/engines")
 HOSTS = {"v1": (specs.V1_HOST, specs.V1_PATHS), "v2": (specs.V2_HOST, specs.V2_PATHS)}
 # By verb: exit status and a part of the message, where neither the container nor the bundle is there.
 UNKNOWN = {
-    "checkpoint --image-path": (1, "\n"),
+    "checkpoint --help": (0, ""),
     "create": (1, "config.json"),
     "run": (1, "config.json"),
     "delete --force": (0, ""),
