@@ -363,3 +363,15 @@ def test_status(box: Box) -> None:
     assert one.exec("/bin/probe").status == 255
     assert one.pyrunc("nonsense").status in (1, 3)
     assert support.run(*one.command, "create").status == 1
+
+
+@row("annotation org.systemd.property.NAME: what is no value is an error")
+@pytest.mark.parametrize("value", ["(", "'open", "uint32 x", "[1, 'a']"])
+def test_systemd_property(box: Box, value: str) -> None:
+    """Said before systemd is asked for anything."""
+    name = "org.systemd.property.TimeoutStopUSec"
+    one = box.set("annotations", {name: value}).container()
+    one.bundle.write()
+    result = one.pyrunc("--systemd-cgroup", "create", "--bundle", one.bundle.path, one.id)
+    assert result.status != 0
+    assert name in result.err
