@@ -94,6 +94,29 @@ def test_sdist_builds_the_wheel(scratch: str) -> None:
     programs = {"pyrunc/init", "pyrunc/recorder", f"pyrunc-{__version__}.data/scripts/pyrunc"}
     assert programs | {"pyrunc/_shim.abi3.so"} <= set(inside)
     assert all(inside[name] == 0o755 for name in programs)
+    _installs_everywhere(os.path.join(dist, names[0]), scratch)
+
+
+def _installs_everywhere(wheel: str, scratch: str) -> None:
+    """pip puts it into a virtual environment, a prefix and a user's directory, and the command finds its parts."""
+    places = {name: os.path.join(scratch, name) for name in ("environment", "prefix", "user")}
+    python = os.path.realpath(support.PYTHON)
+    support.run(python, "-m", "venv", "--without-pip", places["environment"]).ok()
+    pip = {**os.environ, "PYTHONPATH": os.path.dirname(support.PACKAGE), "PYTHONUSERBASE": places["user"]}
+    where = {
+        "environment": ["--python", os.path.join(places["environment"], "bin", "python"), "install"],
+        "prefix": ["install", "--prefix", places["prefix"]],
+        "user": ["install", "--user"],
+    }
+    for name, place in places.items():
+        # pip itself comes from where pyrunc is installed already.
+        options = ["--quiet", "--ignore-installed", "--break-system-packages", "--no-deps", "--no-index"]
+        # Debian's own scheme would go to local/ below a prefix, which test_doors.py has.
+        argv = [python, "-m", "pip", *where[name], *options, wheel]
+        support.run(*argv, env={**pip, "DEB_PYTHON_INSTALL_LAYOUT": "posix_prefix"}, timeout=120).ok()
+        # Without cffi, which --no-deps leaves out, this is as far as it comes.
+        found = support.run(os.path.join(place, "bin", "pyrunc"), "help", env={}).ok().out
+        assert f"version {__version__}" in found, name
 
 
 def test_readme_maps_the_tree() -> None:

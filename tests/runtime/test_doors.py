@@ -5,6 +5,7 @@ tests/unit/test_cli_doors.py holds what needs no container: argv, logs, unknown 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
+from pyrunc import options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -278,21 +280,36 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_command_finds_its_python(scratch: str, layout: str) -> None:
-    """From its own place, in each of the ways to install it; a link elsewhere to the command does not matter."""
+    """From its own place, in each of the ways to install it, however it is called and with an empty environment."""
     place, beside = LAYOUTS[layout]
     interpreter = os.path.realpath(support.PYTHON)
     python = os.path.basename(interpreter)
     support.needs(beside or os.path.exists(f"/usr/bin/{python}"), "this Python in /usr/bin")
-    directory = os.path.join(scratch, "prefix", place.format(python=python))
-    os.makedirs(os.path.join(scratch, "prefix", "bin"))
-    os.makedirs(directory)
+    prefix, other = os.path.join(scratch, "prefix"), os.path.join(scratch, "other", "bin")
+    directory = os.path.join(prefix, place.format(python=python))
+    for path in (os.path.join(prefix, "bin"), directory, other):
+        os.makedirs(path)
     shutil.copytree(support.PACKAGE, os.path.join(directory, "pyrunc"))
-    command = shutil.copy(support.PYRUNC, os.path.join(scratch, "prefix", "bin"))
+    command = shutil.copy(support.PYRUNC, os.path.join(prefix, "bin"))
     if beside:
-        os.symlink(interpreter, os.path.join(scratch, "prefix", "bin", "python3"))
+        os.symlink(interpreter, os.path.join(prefix, "bin", "python3"))
     os.symlink(command, os.path.join(scratch, "link"))
-    for path in (command, os.path.join(scratch, "link")):
-        assert "create a container" in support.run(path, "help", env={}).ok().out
+    os.symlink("../prefix/bin/pyrunc", os.path.join(scratch, "other", "relative"))
+    calls = {
+        "its path": (command, "/"),
+        "a link": (os.path.join(scratch, "link"), "/"),
+        "a relative link": (os.path.join(scratch, "other", "relative"), "/"),
+        "a relative path": ("bin/pyrunc", prefix),
+        "a relative path from within": ("./pyrunc", os.path.join(prefix, "bin")),
+        "a path with dots": ("../prefix/bin/../bin/pyrunc", prefix),
+        "the current directory": ("./link", scratch),
+    }
+    for how, (path, directory) in calls.items():
+        result = support.run("sh", "-c", f'cd "{directory}"; exec env -i "{path}" help', env={})
+        assert "create a container" in result.ok().out, how
+    copy = shutil.copy(command, other)
+    result = support.run(copy, "help", env={}).fails("cannot find lib/python3", status=127)
+    assert "hint: install pyrunc with pip; a copy of the program alone does not work" in result.err
 
 
 @pytest.mark.parametrize("shared", ["true", "false", None])
@@ -323,6 +340,95 @@ def test_fifty_at_once(container: ContainerFactory, bundle: BundleFactory) -> No
             assert result.ok().err == ""
     assert support.find_cgroups(f"/{support.ID_PREFIX}") == []
     assert os.listdir(many[0].root) == []
+
+
+# All that a Python door has to start: from a snapshot, the ordinary way, and as a module.
+PYTHON_DOORS = {
+    "warm": ["/usr/bin/env", "PYRUNC_SNAPSHOT=1", support.PYRUNC],
+    "cold": ["/usr/bin/env", "PYRUNC_SNAPSHOT=0", support.PYRUNC],
+    "module": PYTHON_DOOR,
+}
+
+
+def _life_of_all_verbs(story: Story, bundle_path: str, scratch: str) -> None:
+    one = story.one
+    process = os.path.join(scratch, "process.json")
+    with open(process, "w", encoding="ascii") as stream:
+        json.dump(
+            {"args": ["sh", "-c", "echo $A; id -u; exit 7"], "cwd": "/", "env": ["A=b"], "user": {}}, stream
+        )
+    # Its own way to call create keeps our pipes out of the container.
+    one.command = story.command
+    one.pid_file = os.path.join(scratch, "pid")
+    result = one.create()
+    story.told.append(("create", result.status, result.out, result.err, ""))
+    story.ask("state", one.id)
+    story.ask("exec", one.id, "echo", "early")
+    story.ask("start", one.id)
+    story.ask("exec", "--process", process, one.id)
+    story.ask("exec", one.id, "nothing-of-that-name", log="json")
+    story.ask("exec", "--cwd", "/nowhere", one.id, "true")
+    story.ask("list", "--quiet")
+    story.ask("mounts", one.id)
+    story.ask("ps", one.id, "-o", "comm")
+    story.ask("pause", one.id)
+    story.ask("pause", one.id)
+    story.ask("resume", one.id)
+    story.ask("update", "--pids-limit", "77", one.id)
+    story.ask("update", "--pids-limit", "no number", one.id)
+    story.ask("explain", "--bundle", bundle_path)
+    story.ask("features")
+    story.ask("spec", "--bundle", scratch)
+    story.ask("spec", "--bundle", scratch, log="text")
+    story.ask("version")
+    story.ask("info")
+    story.ask("completion", "bash")
+    story.ask("help", "create")
+    story.ask("checkpoint", "--image-path", "/dev/null", "nobody")
+    story.ask("restore", "--bundle", bundle_path, "--image-path", "/nowhere", "another")
+    story.ask("wait", "nobody")
+    story.ask("no-such-verb")
+    story.ask("create", "--bundle", bundle_path, one.id)
+    story.ask("run", "--bundle", "/nowhere", "another")
+    story.ask("kill", one.id, "KILL")
+    one.wait()
+    story.ask("exec", one.id, "true")
+    story.ask("events", "--stats", one.id)
+    story.ask("delete", one.id)
+
+
+def test_every_verb_through_every_door(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str, view: str
+) -> None:
+    """Output, errors, log, exit status, and the files that are there afterwards."""
+    told, files = [], []
+    sleeping = bundle("busybox", "sleep", "600")
+    ending = bundle("busybox", "sh", "-c", "echo out; echo err >&2; exit 9")
+    for number, door in enumerate(PYTHON_DOORS.values()):
+        folder = os.path.join(scratch, f"door{number}")
+        os.mkdir(folder)
+        one = container(sleeping, name=f"{support.ID_PREFIX}all-{view}", view=view)
+        story = Story(one, door)
+        _life_of_all_verbs(story, sleeping.path, folder)
+        story.ask("run", "--bundle", ending.path, one.id)
+        told.append(
+            [
+                [text.replace(folder, "FOLDER") if isinstance(text, str) else text for text in line]
+                for line in story.told
+            ]
+        )
+        files.append(
+            sorted(
+                os.path.relpath(os.path.join(at, name), folder)
+                for at, _, names in os.walk(folder)
+                for name in names
+            )
+        )
+        assert os.listdir(one.root) == []
+        one.clean_up()
+    assert told[0] == told[1] == told[2]
+    assert {str(line[0]).split(" ")[0] for line in told[0]} >= set(options.COMMANDS) - set(options.NOT_YET)
+    assert files[0] == files[1] == files[2] == ["config.json", "pid", "process.json"]
 
 
 @pytest.mark.slow
