@@ -111,12 +111,12 @@ def _installs_everywhere(wheel: str, scratch: str) -> None:
     for name, place in places.items():
         # pip itself comes from where pyrunc is installed already.
         options = ["--quiet", "--ignore-installed", "--break-system-packages", "--no-deps", "--no-index"]
-        # Debian's own scheme would go to local/ below a prefix, which test_doors.py has.
-        argv = [python, "-m", "pip", *where[name], *options, wheel]
-        support.run(*argv, env={**pip, "DEB_PYTHON_INSTALL_LAYOUT": "posix_prefix"}, timeout=120).ok()
+        support.run(python, "-m", "pip", *where[name], *options, wheel, env=pip, timeout=120).ok()
+        # Debian's scheme for a prefix has all of it below local/.
+        commands = [os.path.join(place, part, "bin", "pyrunc") for part in ("", "local")]
+        (command,) = filter(os.path.exists, commands)
         # Without cffi, which --no-deps leaves out, this is as far as it comes.
-        found = support.run(os.path.join(place, "bin", "pyrunc"), "help", env={}).ok().out
-        assert f"version {__version__}" in found, name
+        assert f"version {__version__}" in support.run(command, "help", env={}).ok().out, name
 
 
 def test_readme_maps_the_tree() -> None:
