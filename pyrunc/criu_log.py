@@ -34,6 +34,22 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (r"--tcp-close", "give --tcp-close, or --tcp-established to restore the connections"),
     (
+        r"Unix socket \d+ not found",
+        "a socket came in from outside as standard input or output: CRIU cannot save those",
+    ),
+    (
+        r"has bad mode|Illegal seek",
+        "standard input, output or error was a file when it was saved: give restore a file of the same mode",
+    ),
+    (
+        r"Abort restore of existing cgroups",
+        "the mode strict wants cgroups that do not exist, and ours are made before: use soft",
+    ),
+    (
+        r"Unable to open .*\.img: Permission denied",
+        "in a user namespace CRIU reads the images' directory as root of the container: chmod 711 it",
+    ),
+    (
         r"[Ee]xternal (stream |dgram |unix )?socket|--ext-unix-sk|[Ee]xternal stream",
         "--ext-unix-sk lets unix sockets be whose other end is outside",
     ),

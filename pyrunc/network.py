@@ -4,7 +4,7 @@
 
 The only importer of pyroute2, and itself only imported where a configuration has the property. pyroute2 knows the
 messages; the sockets are ours, as its own cannot be made in another namespace without a child that runs Python.
-Imported by runtime_create. Imports errors and kernel. Raises ConfigError and KernelError.
+Imported by attempt and runtime_restore. Imports errors and kernel. Raises ConfigError and KernelError.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ _DUMP_TRIES = 10
 
 _INET6 = int(socket.AF_INET6)
 _IFF_UP = 1
+_LOOPBACK = 1  # the first device of a network namespace
 _PERMANENT = 0x80
 _UNIVERSE = 0
 _BY_KERNEL = 2  # RTPROT_KERNEL: the kernel makes these again by itself
@@ -282,6 +283,10 @@ class Devices:
     def close(self) -> None:
         """Let go of the namespace; without a process in it, it ends here, and virtual devices with it."""
         self._open.close()
+
+    def loopback_up(self) -> None:
+        """Let lo work, as it does in a container that is created. Raises KernelError."""
+        self._inside.change(_LOOPBACK, [], up=True)
 
     def move(self, wanted: Mapping[str, NetDevice], path: str = "$.linux.netDevices") -> None:
         """Move, rename and set up these devices. Raises ConfigError, KernelError; move_back() undoes what was done."""

@@ -233,8 +233,7 @@ def _external(
         if joins(spec, kind):
             inode = os.stat(f"/proc/{found.pid}/ns/{name}").st_ino
             names.append(f"{name}[{inode}]:{key}")
-    names += [f"{name}:{name}" for name in dict.fromkeys(descriptors) if name.startswith(externals.FILE)]
-    return names
+    return names + [name for name in dict.fromkeys(descriptors) if name.startswith(externals.FILE)]
 
 
 def joins(spec: Spec, kind: str) -> bool:

@@ -232,18 +232,16 @@ class Container:
 
     def create(self, *options: str, pass_fds: Sequence[int] = (), stdin: int = subprocess.DEVNULL) -> Result:
         """`create`; what it prints to stderr is in the result, what the program prints comes by `expect`."""
+        return self.comes("create", *options, pass_fds=pass_fds, stdin=stdin)
+
+    def comes(
+        self, verb: str, *options: str, pass_fds: Sequence[int] = (), stdin: int = subprocess.DEVNULL
+    ) -> Result:
+        """create, or another verb with its options after which the program is there with its own standard streams."""
         self.close()
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
-        argv = [
-            *self.command,
-            "create",
-            "--bundle",
-            self.bundle.path,
-            "--pid-file",
-            self.pid_file,
-            *options,
-            self.id,
-        ]
+        ours = ["--bundle", self.bundle.path, "--pid-file", self.pid_file]
+        argv = [*self.command, verb, *ours, *options, self.id]
         try:
             with open(self.error_file, "wb") as errors:
                 done = subprocess.run(

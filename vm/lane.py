@@ -16,7 +16,10 @@ import job
 PYTEST = os.path.join(job.PROJECT, ".venv/bin/pytest")
 # What each guest runs. The limits of cgroup v2, the systemd driver and delegation need no LSM: once is enough.
 TESTS = {
-    "apparmor": ("tests/runtime/test_systemd.py", "tests/runtime/test_lsm.py"),
+    "apparmor": (
+        *("tests/runtime/test_systemd.py", "tests/runtime/test_lsm.py", "tests/runtime/test_checkpoint.py"),
+        "tests/runtime/test_checkpoint_refusals.py",
+    ),
     "selinux": ("tests/runtime/test_lsm.py", "tests/runtime/test_strict.py"),
 }
 # Seconds for each guest: three times what it takes on an idle machine with two processors.
