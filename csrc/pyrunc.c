@@ -418,14 +418,14 @@ static bool wants_snapshot(const struct call *call)
 	return !wish || strcmp(wish, "0") != 0;
 }
 
-/* As the first create does: 0700, or it is there. */
+/* As the first create does, which leaves the rest to directories below. */
 static bool make_directory_of(const char *path)
 {
 	char directory[PATH_MAX];
 	int length = (int)(base_name(path) - path) - 1;
 
 	snprintf(directory, sizeof(directory), "%.*s", length, path);
-	return mkdir(directory, 0700) == 0 || errno == EEXIST;
+	return mkdir(directory, 0711) == 0 || errno == EEXIST;
 }
 
 /* `hot`: this verb will be called so often that making a snapshot is worth 0.1 s. */

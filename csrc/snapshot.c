@@ -43,15 +43,21 @@ static bool is_trusted(int fd, struct stat *status)
 	       (status->st_mode & 077) == 0;
 }
 
-static bool same_boot(void)
+static bool read_boot_id(char boot_id[BOOT_ID_SIZE])
 {
-	char now[BOOT_ID_SIZE];
 	int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
-	bool same = fd >= 0 && read(fd, now, sizeof(now)) == sizeof(now) && memcmp(now, head.boot_id, sizeof(now)) == 0;
+	bool whole = fd >= 0 && read(fd, boot_id, BOOT_ID_SIZE) == BOOT_ID_SIZE;
 
 	if (fd >= 0)
 		close(fd);
-	return same;
+	return whole;
+}
+
+static bool same_boot(void)
+{
+	char now[BOOT_ID_SIZE];
+
+	return read_boot_id(now) && memcmp(now, head.boot_id, sizeof(now)) == 0;
 }
 
 /* The head of the snapshot in fd: valid for this program, this boot and this user. */
@@ -234,18 +240,15 @@ static int try_snapshot(int fd, const char *path)
 	return exit_status(pid);
 }
 
-static void write_useless(int fd)
+static void write_useless(int fd, const char boot_id[BOOT_ID_SIZE])
 {
-	int boot_id = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
-
 	memset(&head, 0, sizeof(head));
 	strcpy(head.magic, SNAPSHOT_MAGIC);
+	memcpy(head.boot_id, boot_id, BOOT_ID_SIZE);
 	head.uid = geteuid();
 	head.size = sizeof(head);
-	bool written = ftruncate(fd, 0) == 0 && read(boot_id, head.boot_id, BOOT_ID_SIZE) == BOOT_ID_SIZE &&
-		       pwrite(fd, &head, sizeof(head), 0) == sizeof(head);
+	bool written = ftruncate(fd, 0) == 0 && pwrite(fd, &head, sizeof(head), 0) == sizeof(head);
 	(void)written; /* then the next command tries again */
-	close(boot_id);
 }
 
 /* Whether path still names what fd is: it is renamed by whoever had the lock. */
@@ -259,9 +262,12 @@ static bool is_at(int fd, const char *path)
 
 bool snapshot_make(const char *path, const char *python, const char *boot)
 {
-	char fresh[PATH_MAX];
+	char fresh[PATH_MAX], boot_id[BOOT_ID_SIZE];
 	bool made = false;
 
+	/* Without it no snapshot could ever be used. */
+	if (!read_boot_id(boot_id))
+		return false;
 	if (snprintf(fresh, sizeof(fresh), "%s.new", path) >= (int)sizeof(fresh))
 		return false;
 	int fd = open(fresh, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
@@ -274,7 +280,7 @@ bool snapshot_make(const char *path, const char *python, const char *boot)
 			status = try_snapshot(fd, fresh);
 		signal(SIGCHLD, old);
 		if (status != 0 && status != NO_ROOM)
-			write_useless(fd);
+			write_useless(fd, boot_id);
 		if ((status == NO_ROOM ? unlink(fresh) : rename(fresh, path)) == 0)
 			made = status == 0;
 	}

@@ -36,6 +36,17 @@ MODULES = (
 
 # As often as Python wants to see something before it believes in it, and some more.
 PRACTICE = 16
+# Installations come and go, their snapshots stay until the next boot.
+LIMIT = 6
+
+
+def _make_room(fd: int) -> None:
+    """Remove the oldest of too many in the directory of `fd`; whoever misses one makes it again."""
+    directory = os.path.dirname(os.readlink(f"/proc/self/fd/{fd}"))
+    found = [f"{directory}/{name}" for name in os.listdir(directory) if name.startswith("@python-")]
+    found.sort(key=lambda path: os.stat(path).st_mtime_ns)
+    for path in found[:-LIMIT]:
+        os.unlink(path)
 
 
 def keep(fd: int, watched: str) -> tuple[list[str], list[str]]:
@@ -52,6 +63,10 @@ def keep(fd: int, watched: str) -> tuple[list[str], list[str]]:
         _practise()
     except PyruncError:
         pass  # no container can be made here as it is; Python is ready all the same
+    try:
+        _make_room(fd)
+    except OSError:
+        pass  # somebody else does the same
     # What is there now stays: a collection in a long `run` need not look at it, and so not copy its pages.
     gc.collect()
     gc.freeze()

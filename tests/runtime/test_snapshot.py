@@ -19,7 +19,7 @@ import support
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from containers import BundleFactory, ContainerFactory
+    from containers import BundleFactory, ContainerFactory, User
 
 pytestmark = pytest.mark.root
 
@@ -103,6 +103,40 @@ def test_first_call_makes_one(fresh: Installation) -> None:
     assert (status.st_mode & 0o777, status.st_uid) == (0o600, os.geteuid())
     assert 1 << 20 < status.st_size < 16 << 20
     assert glob.glob(fresh.snapshot + "*") == [fresh.snapshot]
+
+
+def test_default_root_is_as_create_makes_it(fresh: Installation) -> None:
+    """Where no container has been yet, it is made, and open to be passed through."""
+    script = 'mount -t tmpfs none /run; "$@"; stat -c "%a %F" /run/pyrunc /run/pyrunc/@python-*'
+    argv = [fresh.command, "--root", fresh.root, "exec", "nobody", "true"]
+    done = support.run("unshare", "-m", "sh", "-c", script, "sh", *argv, env={"PATH": "/usr/bin:/bin"}).ok()
+    assert done.out.splitlines() == ["711 directory", "600 regular file"]
+
+
+def test_old_ones_go(fresh: Installation) -> None:
+    """Those of installations that are no more do not gather: six are kept, the newest."""
+    script = (
+        "mount -t tmpfs none /run; mkdir /run/pyrunc; cd /run/pyrunc; mkdir other;"
+        'for i in 1 2 3 4 5 6 7 8; do touch -d "2020-01-0$i" @python-$i; done; "$@"; ls'
+    )
+    argv = [fresh.command, "--root", fresh.root, "exec", "nobody", "true"]
+    done = support.run("unshare", "-m", "sh", "-c", script, "sh", *argv, env={"PATH": "/usr/bin:/bin"}).ok()
+    own = os.path.basename(fresh.snapshot)
+    assert set(done.out.splitlines()) == {own, "other", *(f"@python-{number}" for number in range(4, 9))}
+
+
+def test_an_ordinary_user_has_an_own_one(rootless: User) -> None:
+    """Below its runtime directory; without one there is no place to trust, and Python starts."""
+    directory = os.path.join(rootless.runtime_dir, "pyrunc")
+    argv = [rootless.pyrunc, "exec", "nobody", "true"]
+    for _ in range(2):
+        support.run(*rootless.prefix, *argv).fails("container does not exist", status=255)
+    (name,) = [name for name in os.listdir(directory) if name.startswith("@python-")]
+    status = os.stat(os.path.join(directory, name))
+    assert (status.st_uid, status.st_mode & 0o777) == (rootless.uid, 0o600)
+    assert status.st_size > 1 << 20
+    prefix = [word for word in rootless.prefix if not word.startswith("XDG_RUNTIME_DIR=")]
+    support.run(*prefix, *argv).fails("container does not exist", status=255)
 
 
 def test_later_calls_use_it(warm: Installation) -> None:
