@@ -187,7 +187,7 @@ int added_mount(struct init *in, int tree, const char *name);
 int added_target(struct init *in, int dir, const char *name);
 void added_rdonly_later(struct init *in);
 void added_undo(struct init *in);
-int kept_tree(struct init *in);
+int kept_tree(struct init *in, uint32_t number);
 
 /* init_proc.c */
 bool is_proc(int fd);

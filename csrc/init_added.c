@@ -28,7 +28,7 @@ static struct {
 } added;
 
 static struct {
-	uint32_t count, used;
+	uint32_t count;
 	int trees[ADDED_MAX];
 } kept;
 
@@ -149,11 +149,16 @@ void op_tree(struct init *in, struct cursor *fields)
 	kept.trees[kept.count++] = tree;
 }
 
-int kept_tree(struct init *in)
+/* Once: whoever gets it closes it. */
+int kept_tree(struct init *in, uint32_t number)
 {
-	if (kept.used == kept.count)
+	int tree;
+
+	if (number >= kept.count || kept.trees[number] < 0)
 		fail(in, STEP_PLAN, 0, "a MOUNT_BIND without its TREE");
-	return kept.trees[kept.used++];
+	tree = kept.trees[number];
+	kept.trees[number] = -1;
+	return tree;
 }
 
 /* The mount at `path`: a mounted symlink is the mount itself, any other link leads to it. */

@@ -443,7 +443,7 @@ static int bind_open(struct init *in, const struct bind_mount *m)
 	if (m->tree >= 0)
 		return m->tree;
 	if ((m->flags & MOUNT_FLAG_KEPT_TREE) != 0)
-		return kept_tree(in);
+		return kept_tree(in, m->flags >> MOUNT_FLAG_KEPT_SHIFT);
 	if ((m->flags & MOUNT_FLAG_RECURSIVE) != 0)
 		flags |= AT_RECURSIVE;
 	if ((m->flags & (MOUNT_FLAG_SOURCE_NOFOLLOW | MOUNT_FLAG_COPY_SYMLINK)) != 0)

@@ -138,7 +138,7 @@ struct plan_record {
 	X(46, ADD_BEGIN, "")                                                                                           \
 	/* make those read-only that have MOUNT_FLAG_RDONLY_LATER */                                                           \
 	X(47, ADD_END, "")                                                                                             \
-	/* source path, MOUNT_FLAG_*: clone it for the next MOUNT_BIND with MOUNT_FLAG_KEPT_TREE, in this order */             \
+	/* source path, MOUNT_FLAG_*: clone it for a MOUNT_BIND with MOUNT_FLAG_KEPT_TREE; they are counted from 0 */          \
 	X(48, TREE, "su")                                                                                              \
 	/* mount point, paths whose mounts must stay, 1 = only see whether it could be */                                      \
 	X(49, UMOUNT, "slu")
@@ -162,7 +162,8 @@ enum plan_op {
 #define MOUNT_FLAG_MQUEUE_LABEL 256u
 #define MOUNT_FLAG_TARGET_MODE 512u   /* a new tmpfs takes the mode of the directory it covers (no mode= was given) */
 #define MOUNT_FLAG_COPY_SYMLINK 1024u /* when the source is a symlink, make one with its text and mount nothing */
-#define MOUNT_FLAG_KEPT_TREE 2048u    /* the source was cloned by TREE */
+#define MOUNT_FLAG_KEPT_TREE 2048u    /* the source was cloned by the TREE whose number is flags >> 16 */
+#define MOUNT_FLAG_KEPT_SHIFT 16
 #define MOUNT_FLAG_RDONLY_LATER 4096u /* read-only from ADD_END on: mount points are made in it until then */
 #define MOUNT_FLAG_IN_PROC 8192u      /* the target may lie in /proc: it says so, and is one that may */
 #define MOUNT_FLAG_PROCFS 16384u      /* the source stands for /proc: it must be a procfs */

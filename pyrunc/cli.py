@@ -121,9 +121,6 @@ def _run(words: Sequence[str], call: _Call) -> int:
         parsed = options.parse_command(verb, rest)
     except UsageError as error:
         return _bad_argv(call, error, rest)
-    if verb in options.NOT_YET:
-        # Before --help: podman believes in checkpoint as soon as `checkpoint --help` succeeds.
-        raise UsageError(f"not supported yet: {verb}")
     if parsed.switch("help"):
         return _help(verb)
     if verb == "help":

@@ -226,6 +226,20 @@ def _update(ctx: Context, parsed: Parsed) -> Result:
     return 0
 
 
+def _mounts(ctx: Context, parsed: Parsed) -> Result:
+    what, container_id, file = parsed.arguments
+    if what not in ("add", "remove"):
+        raise UsageError(f"unknown subcommand 'mounts {what}'", hint="give add or remove")
+    from pyrunc import config, runtime
+
+    listed = config.read_mounts(file)
+    if what == "add":
+        runtime.add_mounts(ctx, container_id, listed)
+    else:
+        runtime.remove_mounts(ctx, container_id, [mount["destination"] for mount in listed])
+    return 0
+
+
 def _wait(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import runtime
 
@@ -306,6 +320,7 @@ HANDLERS: dict[str, Handler] = {
     "info": _info,
     "kill": _kill,
     "list": _list,
+    "mounts": _mounts,
     "pause": _pause,
     "ps": _ps,
     "restore": _restore,

@@ -48,7 +48,7 @@ _ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
 
 
 def _shown() -> list[str]:
-    return [name for name in options.COMMANDS if name not in options.NOT_YET]
+    return list(options.COMMANDS)
 
 
 def _long(table: Sequence[options.Option]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Reads documents of the configuration and checks their form: config.json, process.json, resources.
+"""Reads documents of the configuration and checks their form: config.json, process.json, resources, mounts.
 
 Imported by runtime. Imports errors, jsonfast and the generated validator; jsonschema only once a document is refused.
 Rules between fields are in rules.py, because they need the host's facts.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrunc.jsonfast import JSON
-    from pyrunc.spec_types import Process, Resources, Spec
+    from pyrunc.spec_types import Mount, Process, Resources, Spec
 
 # Far above any real configuration; keeps a bundle made of /dev/zero from eating the host's memory.
 MAX_SIZE = 16 << 20
@@ -66,13 +66,36 @@ def load_resources(data: bytes | str, name: str = "resources") -> Resources:
 
 def read_resources(path: str) -> Resources:
     """The document that `update --resources` names, "-" for standard input. Raises ConfigError, KernelError."""
+    return load_resources(*_read_or_stdin(path))
+
+
+def load_mounts(data: bytes, name: str = "mounts") -> list[Mount]:
+    """The array that `mounts add` and `mounts remove` are given, as text. Raises ConfigError."""
+    document = parse(data, name)
+    if type(document) is not list:
+        hint = "it looks like the value of config.json's mounts"
+        raise ConfigError("mounts must be an array", path="$", hint=hint)
+    return _checked(document, "mounts", check.mounts)  # type: ignore[return-value]  # the check proves it
+
+
+def read_mounts(path: str) -> list[Mount]:
+    """The document that `mounts` names, "-" for standard input. Raises ConfigError, KernelError."""
+    return load_mounts(*_read_or_stdin(path))
+
+
+def check_mounts(mounts: list[Mount]) -> None:
+    """Raises ConfigError when mounts are not of the right form."""
+    _checked(mounts, "mounts", check.mounts)  # type: ignore[arg-type]  # a list of TypedDicts is JSON
+
+
+def _read_or_stdin(path: str) -> tuple[bytes, str]:
     if path == "-":
-        return load_resources(_read_all(os.dup(0), "standard input"), "standard input")
+        return _read_all(os.dup(0), "standard input"), "standard input"
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise KernelError("open", error.errno or 0, path) from error
-    return load_resources(_read_all(fd, path), path)
+    return _read_all(fd, path), path
 
 
 def check_resources(resources: Resources) -> None:

@@ -156,6 +156,12 @@ def _hint(op: wire.Op, message: wire.Message) -> str | None:
         return f"the source '{_argument(op, message.text)}' does not exist on the host"
     if op.name == "UMOUNT":
         return _unmount_hint(message)
+    if (
+        message.errno == errno.EROFS
+        and message.step in ("mkdirat", "openat")
+        and op.name.startswith("MOUNT_")
+    ):
+        return "the mount point does not exist and cannot be made there"
     if message.errno == errno.EOVERFLOW and message.step in (
         "mkdirat",
         "openat",

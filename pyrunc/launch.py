@@ -124,12 +124,12 @@ class Init:
         except OSError as error:
             raise KernelError("send", error.errno or 0, "init's socket") from error
 
-    def died(self) -> SilentDeathError:
+    def died(self, before: str = "the container was ready") -> SilentDeathError:
         """Why there was an end of file where there should be none: reaps init."""
         _, status = os.waitpid(self.pid, 0)
         self.pid = 0
         how = f"was killed by signal {status & 0x7F}" if status & 0x7F else f"exited with {status >> 8}"
-        return SilentDeathError(f"init {how} before the container was ready")
+        return SilentDeathError(f"init {how} before {before}")
 
     def raise_death(self) -> None:
         """Raise what init reports when it has already ended; content when it has not."""
@@ -151,6 +151,23 @@ class Init:
                 pass
             self.pid = self._successor()
         self.close()
+
+    def dismiss(self) -> int:
+        """Close the socket and wait until init has ended: one whose plan ends with DONE undoes what was not granted.
+
+        Its wait status; 0 when it was collected before.
+        """
+        self.sock.close()
+        status = 0
+        if self.pid:
+            poller = select.poll()
+            poller.register(self.pidfd, select.POLLIN)
+            if not poller.poll(STEP_SECONDS * 1000):
+                _signal.pidfd_send_signal(self.pidfd, _SIGKILL)
+            _, status = os.waitpid(self.pid, 0)
+            self.pid = 0
+        self.close()
+        return status
 
     def _successor(self) -> int:
         """Who goes on for the process that has just ended, by a FORKED that nobody has read yet; 0 for nobody."""

@@ -283,8 +283,6 @@ COMMANDS: dict[str, Command] = {
     "wait": Command("wait for a container to end and show its exit status", "<container-id>", 1, 1),
 }
 
-NOT_YET = frozenset(("mounts",))
-
 # strconv.ParseBool
 _BOOLS = {
     **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),

@@ -167,9 +167,13 @@ class Namespaces:
 
 
 class Job:
-    """What every part of the planner gets: the inputs, and the plan that grows. `at` is the process's JSON path."""
+    """What every part of the planner gets: the inputs, and the plan that grows. `at` is the process's JSON path.
 
-    __slots__ = ("at", "host", "linux", "options", "plan", "spaces", "spec")
+    `running`: the plan changes the mounts of a container that is there already (plan_changes), `kept` are then the
+    sources that init takes hold of while it still can.
+    """
+
+    __slots__ = ("at", "host", "kept", "linux", "options", "plan", "running", "spaces", "spec")
 
     def __init__(self, spec: Spec, host: HostFacts, options: PlanOptions, spaces: Namespaces) -> None:
         self.spec = spec
@@ -179,6 +183,8 @@ class Job:
         self.spaces = spaces
         self.plan = Plan()
         self.at = "$.process"
+        self.running = False
+        self.kept: list[Op] = []
 
     @property
     def in_userns(self) -> bool:
@@ -222,7 +228,8 @@ def _join_order(job: Job) -> list[tuple[str, str, str]]:
     return sorted(job.spaces.joined, key=lambda item: ranks.get(item[0], 0))
 
 
-def _join(job: Job) -> None:
+def join(job: Job) -> None:
+    """Join the namespaces that exist already."""
     for kind, file, path in _join_order(job):
         why = (
             'config-linux.md: "MUST place the container process in the namespace associated with that path"'
@@ -234,7 +241,8 @@ def _join(job: Job) -> None:
         job.plan.add("SETNS", Fd("ns", file), NAMESPACES[kind][0], path=path, why=why)
 
 
-def _dumpable(job: Job, why: str) -> None:
+def dumpable(job: Job, why: str) -> None:
+    """No process of the container may trace init or open its files."""
     job.plan.add("DUMPABLE", 0, path="$", why=f"CVE-2016-9962: {why}")
 
 
@@ -257,7 +265,7 @@ def _time_namespace(job: Job) -> None:
         plan.add("PROC_SELF", "timens_offsets", "".join(lines), path="$.linux.timeOffsets", why=why)
 
 
-def _user_namespace(job: Job) -> None:
+def user_namespace(job: Job) -> None:
     """Make or join the user namespace and become its root; everything made from here on belongs to it."""
     spaces, plan = job.spaces, job.plan
     if spaces.makes("user"):
@@ -277,9 +285,7 @@ def _user_namespace(job: Job) -> None:
     uid, gid = idmap.first(plan.uid_maps or ()), idmap.first(plan.gid_maps or ())
     why = "files and keyrings made from here on must belong to ids of the container"
     plan.add("USERNS_ROOT", uid, gid, int(clear), path=spaces.paths["user"], why=why)
-    _dumpable(
-        job, "the change of ids has reset it; from here on processes of the namespace could trace init"
-    )
+    dumpable(job, "the change of ids has reset it; from here on processes of the namespace could trace init")
 
 
 def _cgroup_and_fork(job: Job) -> None:
@@ -319,9 +325,9 @@ def _enter_namespaces(job: Job, process: Process | None) -> None:
     if "user" not in spaces and not spaces.makes("time"):
         plan.clone_flags = spaces.new & ~CLONE_NEWCGROUP
     if not spaces.makes("user"):
-        _dumpable(job, "a process of a joined namespace must not be able to trace init or open its files")
-    _join(job)
-    _user_namespace(job)
+        dumpable(job, "a process of a joined namespace must not be able to trace init or open its files")
+    join(job)
+    user_namespace(job)
     rest = spaces.new & ~(CLONE_NEWUSER | CLONE_NEWTIME | CLONE_NEWCGROUP | plan.clone_flags)
     if rest:
         why = "after the user namespace, so that it owns them"

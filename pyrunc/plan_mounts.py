@@ -14,15 +14,19 @@ from pyrunc.wire import (
     MOUNT_FLAG_COPY_UP,
     MOUNT_FLAG_DONE_SKIP,
     MOUNT_FLAG_IN_PROC,
+    MOUNT_FLAG_KEPT_SHIFT,
+    MOUNT_FLAG_KEPT_TREE,
     MOUNT_FLAG_MQUEUE_LABEL,
     MOUNT_FLAG_OPTIONAL,
     MOUNT_FLAG_ORDINARY_DIR,
     MOUNT_FLAG_PROCFS,
+    MOUNT_FLAG_RDONLY_LATER,
     MOUNT_FLAG_RECURSIVE,
     MOUNT_FLAG_SOURCE_NOFOLLOW,
     MOUNT_FLAG_TARGET_MODE,
     MOUNT_FLAG_TARGET_NOFOLLOW,
     Fd,
+    Op,
 )
 
 TYPE_CHECKING = False
@@ -38,6 +42,8 @@ _UNLABELLED = frozenset({"cgroup", "cgroup2", "proc", "sysfs"})
 _IN_ORDER = 'config.md, mounts: "the runtime MUST mount entries in the listed order"'
 _CGROUP_ATTRIBUTES = mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC
 _UNIFIED = "/sys/fs/cgroup"
+_OF_THE_SOURCE = MOUNT_FLAG_RECURSIVE | MOUNT_FLAG_SOURCE_NOFOLLOW
+_TAKE_HOLD = "in a copy of the runtime's mount namespace, which the container's has no way to"
 
 
 class Deferred:
@@ -84,6 +90,12 @@ def _add_bind(
     flags |= _proc_flags(target)
     if target == "/proc":
         flags |= MOUNT_FLAG_PROCFS | MOUNT_FLAG_ORDINARY_DIR
+    if job.running and fd == -1:
+        if opened_by_runtime(job):
+            fd = _tree(job, source, options, None)
+        else:
+            flags |= MOUNT_FLAG_KEPT_TREE | len(job.kept) << MOUNT_FLAG_KEPT_SHIFT
+            job.kept.append(Op("TREE", source, flags & _OF_THE_SOURCE, path=at, why=_TAKE_HOLD))
     job.plan.add(
         "MOUNT_BIND",
         target,
@@ -131,9 +143,24 @@ def _mapping(job: Job, mount: Mount, options: MountOptions, at: str) -> IdMap | 
     return idmap.IdMap(uids, gids, recursive=recursive, path=at)
 
 
+def opened_by_runtime(job: Job) -> bool:
+    """Whether the runtime opens the sources of bind mounts: from a user namespace init may not reach them.
+
+    Nor can whoever has left the runtime's mount namespace; without privileges there, it has taken hold of them before.
+    """
+    if job.running:
+        return job.host.euid == 0 and not job.host.in_userns
+    return "user" in job.spaces and job.host.euid == 0
+
+
+def source_of(job: Job, mount: Mount) -> str:
+    """The source of a bind mount: config.md: "either absolute or relative to the bundle"."""
+    return os.path.join(job.options.bundle, mount.get("source") or "")
+
+
 def _tree(job: Job, source: str, options: MountOptions, mapping: IdMap | None) -> Fd | int:
     """The source of a bind mount as a descriptor, where init cannot open it itself; else -1."""
-    if mapping is None and not ("user" in job.spaces and job.host.euid == 0):
+    if mapping is None and not opened_by_runtime(job):
         return -1
     # init's own clones are of a mount namespace in which this has been done to all.
     propagation = propagation_of_host(job)
@@ -160,12 +187,11 @@ def _no_data(job: Job, options: MountOptions, at: str) -> None:
 
 def _bind(job: Job, mount: Mount, target: str, options: MountOptions, at: str, keep: int) -> None:
     _no_data(job, options, at)
-    source = os.path.join(job.options.bundle, mount.get("source") or "")
+    source = source_of(job, mount)
     why = "open_tree(2): attributes are there before anybody sees the mount, and only those that are named change"
     mapping = _mapping(job, mount, options, at)
     if mapping is not None:
         why = "mount_setattr(2) MOUNT_ATTR_IDMAP: only the runtime has the privileges, and only before it is seen"
-    # In its user namespace init may not be able to reach the source: the runtime opens it.
     fd = _tree(job, source, options, mapping)
     _add_bind(job, target, source, options, f"{at}.source", why, fd=fd, keep=keep)
 
@@ -248,7 +274,9 @@ def _new(job: Job, mount: Mount, target: str, options: MountOptions, at: str, ke
     if kind in ("proc", "sysfs"):
         flags |= MOUNT_FLAG_ORDINARY_DIR
         why = "CVE-2019-19921: a symlink at the target would leave a fake one in place"
-        fallback = kind == "sysfs" and job.in_userns and bool(attributes & mounts.ATTR_RDONLY)
+        # A running container's own /sys would be no better than what it has.
+        fallback = kind == "sysfs" and job.in_userns and not job.running
+        fallback = fallback and bool(attributes & mounts.ATTR_RDONLY)
     if options.copy_up:
         flags |= MOUNT_FLAG_COPY_UP
     source = mount.get("source") or ""
@@ -338,7 +366,9 @@ def _cgroup1(job: Job, target: str, options: MountOptions, at: str) -> None:
     add = job.plan.add
     why = "cgroup v1: one directory per hierarchy is mounted in it"
     parameters = ["mode=755", *_context(job)]
-    add("MOUNT_NEW", target, "tmpfs", "tmpfs", parameters, _CGROUP_ATTRIBUTES, [], 0, path=at, why=why)
+    read_only = bool(options.new_attributes() & mounts.ATTR_RDONLY)
+    flags = MOUNT_FLAG_RDONLY_LATER if job.running and read_only else 0
+    add("MOUNT_NEW", target, "tmpfs", "tmpfs", parameters, _CGROUP_ATTRIBUTES, [], flags, path=at, why=why)
     hierarchies: dict[str, list[str]] = {}
     for controller, (mount_point, _root) in job.host.cgroup_mounts.items():
         hierarchies.setdefault(mount_point, []).append(controller)
@@ -364,7 +394,7 @@ def _cgroup1(job: Job, target: str, options: MountOptions, at: str) -> None:
                     path=at,
                     why="programs look for the single controller",
                 )
-    if options.new_attributes() & mounts.ATTR_RDONLY:
+    if read_only and not job.running:
         why = "as the mount asks; not before its directories and links are made"
         add("REMOUNT", target, mounts.ATTR_RDONLY, 0, 0, [], [], path=f"{at}.options", why=why)
 
@@ -384,7 +414,7 @@ def add(job: Job, mount: Mount, at: str) -> Deferred | None:
         else:
             _cgroup1(job, target, options, at)
         return None
-    later = target == "/dev" or (kind == "tmpfs" and not bind)
+    later = (target == "/dev" and not job.running) or (kind == "tmpfs" and not bind)
     keep = mounts.ATTR_RDONLY if later else 0
     if bind:
         _bind(job, mount, target, options, at, keep)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         RestoreOptions,
         RunOptions,
     )
-    from pyrunc.spec_types import Resources
+    from pyrunc.spec_types import Mount, Resources
 
 
 # The minor version of the specification that first says so; an older configuration means what it was written for.
@@ -358,6 +358,20 @@ def update(
     runtime_update.update(
         ctx, container_id, resources, l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema
     )
+
+
+def add_mounts(ctx: Context, container_id: str, mounts: Sequence[Mount]) -> None:
+    """Mount these, all or none, in a container that has not stopped. JSON paths in errors begin at `mounts`."""
+    from pyrunc import runtime_mounts
+
+    runtime_mounts.add(ctx, container_id, mounts)
+
+
+def remove_mounts(ctx: Context, container_id: str, destinations: Sequence[str]) -> None:
+    """Unmount what is at these destinations, the last first. Raises ConfigError unless each is a mount that may go."""
+    from pyrunc import runtime_mounts
+
+    runtime_mounts.remove(ctx, container_id, destinations)
 
 
 def pause(ctx: Context, container_id: str) -> None:

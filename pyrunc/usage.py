@@ -28,6 +28,7 @@ _MORE = {
     "features": "The document is described in the OCI runtime specification, features.md.",
     "kill": "The signal is a number or a name: 9, KILL and SIGKILL are the same. RTMIN+n is understood.",
     "list": "The containers are those below --root.",
+    "mounts": "The file, - for stdin, holds an array of mounts as in config.json; remove looks at destinations only.",
     "restore": "Needs CRIU. The bundle has the root filesystem and the sources of bind mounts on this host.",
     "ps": "Options of ps(1) may follow the container id (default: -ef). The format json shows the process ids only.",
     "run": "The exit status is that of the program, 128 + N when signal N killed it.",
@@ -53,9 +54,7 @@ def _options(table: Sequence[options.Option]) -> str:
 def page(command: str) -> str:
     """The help page of a command, or of the program for "". Shape: NAME, USAGE, …, as runc's."""
     if not command:
-        commands = [
-            (name, row.summary) for name, row in options.COMMANDS.items() if name not in options.NOT_YET
-        ]
+        commands = [(name, row.summary) for name, row in options.COMMANDS.items()]
         return (
             f"NAME:\n   pyrunc - OCI container runtime, version {__version__}\n\n{_ABOUT}\n"
             "USAGE:\n   pyrunc [global options] command [command options] [arguments...]\n\n"

@@ -565,3 +565,7 @@ def intel_rdt(v: object) -> bool:
         and ((x := get("memBwSchema")) is None or type(x) is str and mem_bw_schema(x))
         and ((x := get("enableMonitoring")) is None or type(x) is bool)
     )
+
+
+def mounts(v: object) -> bool:
+    return type(v) is list and all(map(mount, v))

@@ -38,7 +38,7 @@ def _pattern(_validator: object, pattern: str, value: object, _schema: object) -
 
 
 def validator(definition: str) -> Draft202012Validator:
-    """A jsonschema validator for one of the schema's definitions: config, process, resources."""
+    """A jsonschema validator for one of the schema's definitions: config, process, resources, mounts."""
     with open(SCHEMA, encoding="utf-8") as file:
         definitions = json.load(file)["$defs"]
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)

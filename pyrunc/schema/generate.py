@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HERE = os.path.dirname(os.path.abspath(__file__))
 SCHEMA = os.path.join(HERE, "config.schema.json")
 OUTPUT = os.path.join(HERE, "check.py")
-ROOTS = ("config", "process", "resources")
+ROOTS = ("config", "process", "resources", "mounts")
 
 HEADER = '''"""GENERATED from config.schema.json: change that, then run `python3 -m pyrunc.schema.generate`.
 
@@ -169,7 +169,11 @@ def generate(path: str = SCHEMA) -> str:
         definitions = json.load(file)["$defs"]
     compiler = Compiler(definitions)
     for name in ROOTS:
-        compiler.add_function(name, definitions[name])
+        if definitions[name]["type"] == "object":
+            compiler.add_function(name, definitions[name])
+        else:
+            test = compiler.expression(definitions[name], "v", name)
+            compiler.functions.setdefault(name, function(name, f"return {test}"))
     helpers = [inspect.getsource(patterns.digits), inspect.getsource(patterns.words)]
     helpers += [inspect.getsource(helper) for helper in patterns.PATTERNS.values()]
     return HEADER + "\n\n".join([*helpers, *compiler.functions.values()])

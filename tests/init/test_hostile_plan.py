@@ -39,6 +39,10 @@ def every_field() -> list[wire.Op]:
         op("SECCOMP", b"\0" * 16, 0, 0),
         op("USER", 0, 0, [1, 2, 3], 0),
         op("MASKED_PATH", "/no/such/path", "label"),
+        op("UMOUNT", "/no/such", ["/a", "b"], 1),
+        op("TREE", "/no/such/source", 4),
+        op("ADD_BEGIN"),
+        op("ADD_END"),
         op("EXEC", ["/no/such/program", "a"], ["B=c"], 0),
     ]
 
