@@ -341,7 +341,8 @@ static int run_net(int argc UNUSED, char **argv UNUSED)
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	for (int index = 1; index < 64; index++) {
+	/* a host that has seen many devices come and go counts far */
+	for (int index = 1; index < 8192; index++) {
 		struct ifreq request = {.ifr_ifindex = index};
 		if (ioctl(fd, SIOCGIFNAME, &request) < 0)
 			continue;

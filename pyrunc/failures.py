@@ -147,34 +147,53 @@ def _unmount_hint(message: wire.Message) -> str | None:
     return None
 
 
-def _hint(op: wire.Op, message: wire.Message) -> str | None:
-    if op.name == "PROC_SELF" and _text(op, 0).startswith("attr/"):
-        return _label_hint(op, message)
-    if op.name == "MOUNT_NEW" and "context=" in message.text and message.errno == errno.EINVAL:
+# What a mount of a more privileged namespace keeps: options that would undo it, by the attribute that stays.
+_LOCKED = {1: "rw", 2: "suid", 4: "dev", 8: "exec"}
+_ATIME_FIELD, _NODIRATIME = 0x70, 0x80
+
+
+def _locked_options(op: wire.Op) -> list[str]:
+    """The options of a mount that change what may be locked. mount_namespaces(7)."""
+    places = (3, 4, 5, 6) if op.name == "MOUNT_BIND" else (1, 2)
+    values = [value if isinstance(value := op.fields[place], int) else 0 for place in places]
+    cleared = values[1] | values[-1]
+    names = [name for bit, name in _LOCKED.items() if cleared & bit]
+    every = values[0] | values[-2] | cleared
+    return names + (["those about access times"] if every & (_ATIME_FIELD | _NODIRATIME) else [])
+
+
+def _mount_hint(op: wire.Op, message: wire.Message) -> str | None:
+    step, error = message.step, message.errno
+    if op.name == "MOUNT_NEW" and "context=" in message.text and error == errno.EINVAL:
         return "linux.mountLabel is no label of the loaded SELinux policy, or the file system has another one already"
-    if message.step == "open_tree" and message.errno == errno.ENOENT and op.name in ("MOUNT_BIND", "TREE"):
-        return f"the source '{_argument(op, message.text)}' does not exist on the host"
-    if op.name == "UMOUNT":
-        return _unmount_hint(message)
-    if (
-        message.errno == errno.EROFS
-        and message.step in ("mkdirat", "openat")
-        and op.name.startswith("MOUNT_")
-    ):
-        return "the mount point does not exist and cannot be made there"
-    if message.errno == errno.EOVERFLOW and message.step in (
-        "mkdirat",
-        "openat",
-        "copy_up",
-        "mknodat",
-        "symlinkat",
-    ):
-        return "it would be made on an id-mapped mount that has no row for the container's root"
-    if op.name == "MOUNT_NEW" and message.errno == errno.EPERM and op.fields[1] in ("proc", "sysfs"):
+    if op.name == "MOUNT_NEW" and error == errno.EPERM and op.fields[1] in ("proc", "sysfs"):
         return (
             "in a user namespace the kernel mounts this only where the outer one is fully visible"
             " (and sysfs only with a network namespace of the container's own)"
         )
+    if step == "open_tree" and error == errno.ENOENT:
+        return f"the source '{_argument(op, message.text)}' does not exist on the host"
+    if step == "mount_setattr" and error == errno.EPERM and (options := _locked_options(op)):
+        return (
+            "what the host's mount forbids stays forbidden in a user namespace, and its access times as they are:"
+            f" leave out {', '.join(options)}"
+        )
+    if error == errno.EROFS and step in ("mkdirat", "openat"):
+        return "the mount point does not exist and cannot be made there"
+    if error == errno.EOVERFLOW and step in ("mkdirat", "openat", "copy_up", "mknodat", "symlinkat"):
+        return "it would be made on an id-mapped mount that has no row for the container's root"
+    return None
+
+
+def _hint(op: wire.Op, message: wire.Message) -> str | None:
+    if op.name == "PROC_SELF" and _text(op, 0).startswith("attr/"):
+        return _label_hint(op, message)
+    if op.name == "UMOUNT":
+        return _unmount_hint(message)
+    if op.name in ("MOUNT_BIND", "MOUNT_NEW", "REMOUNT", "TREE", "MKDIR") and (
+        words := _mount_hint(op, message)
+    ):
+        return words
     if op.name == "SCHEDULER":
         return _scheduler_hint(op, message)
     if op.name == "RLIMIT" and message.errno == errno.EPERM:

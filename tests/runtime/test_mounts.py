@@ -243,6 +243,28 @@ def test_a_read_only_mqueue_concerns_this_mount_only(
     assert ("ro" in seen.options, "rw" in seen.superblock) == (True, True)
 
 
+def test_what_the_host_forbids_stays_forbidden(
+    container: ContainerFactory, bundle: BundleFactory, rootless: User, scratch: str
+) -> None:
+    """In a user namespace: kept where no option contradicts, else an error that names the option."""
+    source = os.path.join(scratch, "source")
+    os.mkdir(source)
+    support.run("mount", "-t", "tmpfs", "-o", "ro,nosuid,nodev,noexec,mode=755", "locked", source).ok()
+    try:
+        for words in ("rbind", "rbind,ro,nodev,relatime"):
+            what = bundle("probe", user=rootless).probe("mounts")
+            what.mount("/m", "none", source, *words.split(","))
+            seen = mountinfo.parse(container(what, user=rootless).run().ok().out)["/m"]
+            assert {"ro", "nosuid", "nodev", "noexec"} <= seen.options
+        for words, named in (("rw", "rw"), ("rexec,suid", "suid"), ("noatime", "access times")):
+            what = bundle("probe", user=rootless).mount("/m", "none", source, "rbind", *words.split(","))
+            container(what, user=rootless).run().fails(
+                last(what), "mount_setattr '/m': operation not permitted", "leave out", named
+            )
+    finally:
+        support.run("umount", source).ok()
+
+
 # --- cgroup -----------------------------------------------------------------------------------------------------------
 
 
