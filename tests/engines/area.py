@@ -165,6 +165,10 @@ class Area:
                 found.append(pid)
         return found
 
+    def running(self, text: str) -> list[int]:
+        """Those with `text` in their command line."""
+        return [pid for pid in self.processes() if text in _command_line(pid)]
+
     def _in_cgroup(self, pid: int) -> bool:
         try:
             with open(f"/proc/{pid}/cgroup", encoding="utf-8") as stream:

@@ -85,6 +85,10 @@ class Client:
             lambda: self.status(name) == status, f"container {name} {status}", timeout=timeout
         )
 
+    def wait_ended(self, name: str) -> None:
+        """Wait until it has exited and nobody clears up behind it any more."""
+        self.wait_status(name, "exited")
+
     def pid(self, name: str) -> int:
         """The pid of the first process, 0 when there is none."""
         return int(self.inspect(name, ".State.Pid"))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import views
+
 if TYPE_CHECKING:
     import support
     from engines.scenario import Seen
@@ -16,8 +18,9 @@ RESOURCES = """cd /sys/fs/cgroup
 cat memory/memory.limit_in_bytes cpu/cpu.shares cpu/cpu.cfs_quota_us pids/pids.max
 cat memory.max cpu.max cpu.weight pids.max
 """
-# Of a hierarchy that somebody made and mounted nowhere, or mounts right now, nobody uses more than the top.
-CGROUP = "cut -d: -f2- /proc/self/cgroup | grep -v '[a-z]:/$' | sort"
+# Hierarchies that others may make and let go at any moment are not compared.
+_SPARE = "|".join(views.SPARE)
+CGROUP = f"cut -d: -f2- /proc/self/cgroup | grep -v '[a-z]:/$' | grep -vE '^({_SPARE})' | sort"
 SCRIPT = """
 cd /proc/self
 echo == identity; grep -E '^(Uid|Gid|Groups|Umask)' status
@@ -41,6 +44,7 @@ echo == leaves; unshare -m true && echo unshare; mkdir /tmp/m && mount -t tmpfs 
 true
 """.replace("RESOURCES", RESOURCES).replace("CGROUP", CGROUP)
 COMMAND = ("sh", "-c", f"({SCRIPT}) 2>&1")
+_SPARE_MOUNT = re.compile(rf" on /sys/fs/cgroup/({_SPARE})\b")
 # What hides a path is no file system of the configuration's.
 _COVER = re.compile(
     r" on (/proc/(acpi|asound|kcore|keys|latency_stats|sched_debug|scsi|timer\w+|version)|/sys/[\w/]+)"
@@ -65,7 +69,7 @@ def note(seen: Seen, result: support.Result, name: str = "run") -> dict[str, str
     # Of a hierarchy without a controller, a new mount and a bound one have other sources: only a name.
     mounts = found["mounts"].replace("systemd on /sys/fs/cgroup", "cgroup on /sys/fs/cgroup")
     mounts = re.sub(r"size=\d+k,nr_inodes=\d+", "size=N,nr_inodes=N", mounts)
-    lines = sorted(mounts.splitlines())
+    lines = sorted(line for line in mounts.splitlines() if not _SPARE_MOUNT.search(line))
     found["mounts"] = "".join(f"{line}\n" for line in lines if not _COVER.search(line))
     found["covers"] = "".join(f"{line}\n" for line in lines if _COVER.search(line))
     for title, text in found.items():

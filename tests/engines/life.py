@@ -272,6 +272,7 @@ def test_copy(client: Client, seen: Seen) -> None:
     seen.command("cat", client.do("exec", one, "cat", "/tmp/file")).ok()
     client.do("exec", one, "sh", "-c", "echo more >>/tmp/file").ok()
     client.do("kill", one).ok()
+    client.wait_ended(one)
     client.do("cp", f"{one}:/tmp/file", target).ok()
     with open(target, encoding="ascii") as stream:
         seen.value("file", stream.read())

@@ -63,6 +63,12 @@ class Podman(Client):
         always = ("--cgroup-parent", f"/{area.name}")
         super().__init__(area, "podman", environment=environment, always=always)
 
+    def wait_ended(self, name: str) -> None:
+        """The same; conmon, and the podman that it calls to unmount the root file system, are gone."""
+        super().wait_ended(name)
+        identity = self.inspect(name, ".Id")
+        support.wait_until(lambda: not self.area.running(identity), "the end of conmon and its clean-up")
+
     def buildah(self, *argv: str) -> support.Result:
         """buildah, which has podman's images."""
         return self.area.run("buildah", *argv, env=self.environment)

@@ -34,15 +34,7 @@ def gone(ctd: Containerd) -> bool:
 
 def shims(ctd: Containerd) -> list[int]:
     """The pids of the area's shims."""
-    found: list[int] = []
-    for pid in ctd.area.processes():
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as stream:
-                if b"containerd-shim" in stream.read():
-                    found.append(pid)
-        except OSError:
-            continue
-    return found
+    return ctd.area.running("containerd-shim")
 
 
 def test_many(ctd: Containerd, seen: Seen) -> None:
