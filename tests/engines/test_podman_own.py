@@ -61,6 +61,17 @@ def test_unmask(client: Podman, seen: Seen) -> None:
     assert seen.command("run", result).fails().out == "1\n0\n"
 
 
+@pytest.mark.improvement("run.out", "the volume's ids are mapped; this version of runc passes over it")
+def test_idmapped_volume(client: Podman, seen: Seen) -> None:
+    """`--volume ...:idmap`: in a user namespace, root's files on the host are root's in the container."""
+    source = client.path("idmapped")
+    os.mkdir(source)
+    maps = ("--uidmap", "0:100000:1000", "--gidmap", "0:100000:1000", "--volume", f"{source}:/data:idmap")
+    result = client.run("stat", "-c", "%u %g", "/data", options=("--rm", *maps))
+    seen.command("run", result).ok()
+    assert seen.runtime != OURS or result.out == "0 0\n"
+
+
 def test_secret(client: Podman, seen: Seen) -> None:
     """`--secret` puts a secret into the container, as a file of its user, and as a variable."""
     client.do("secret", "create", "word", "-", stdin="hidden").ok()
