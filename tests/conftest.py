@@ -39,7 +39,7 @@ __all__ = [
     "view",
 ]
 
-TEST_SECONDS = int(machines.patience(300))
+TEST_SECONDS = 300
 _ORDER = ("test_lint", "test_imports", "unit", "init", "runtime")
 # Rooms that an option of the same name opens.
 _ON_REQUEST = {

@@ -51,8 +51,15 @@ PACKAGES = (
     *("runc", "crun", "criu", "podman", "containerd", "buildah", "containernetworking-plugins"),
     *("fuse-overlayfs", "slirp4netns"),
 )
-# Snapshots of the same disk, by the kernel parameters that they were booted with.
-SNAPSHOTS = {"apparmor": "security=apparmor", "selinux": "security=selinux"}
+# Snapshots of the same disk, by the kernel parameters that they were booted with: cgroup v2 with either LSM, v1 as old
+# hosts have it, and v1 with a cgroup2 beside it that has no controllers.
+_V1 = "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller"
+SNAPSHOTS = {
+    "apparmor": "security=apparmor",
+    "selinux": "security=selinux",
+    "v1": f"security=apparmor {_V1}=1",
+    "hybrid": f"security=selinux {_V1}=0",
+}
 ROOT_BYTES = 8 << 30
 # How long each part may take: about ten times what it takes on an idle machine with two processors.
 ROOT_SECONDS = float(os.environ.get("PYRUNC_VM_ROOT_SECONDS", "900"))

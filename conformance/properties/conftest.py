@@ -1,4 +1,7 @@
-"""Collect the verdict of every row and write it where PROPERTIES_OUT says, as JSON: {row: [verdict, reason]}."""
+"""Collect the verdict of every row and write it where PROPERTIES_OUT says, as JSON: {row: [verdict, reason]}.
+
+PROPERTIES_ROWS, a JSON list, leaves only the tests of these rows.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,14 @@ def _rows(item: pytest.Item) -> list[str]:
     for key, value in case.params.items() if case else ():
         names = [name.replace(f"{{{key}}}", str(value)) for name in names]
     return names
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of the rows that are wanted."""
+    if text := os.environ.get("PROPERTIES_ROWS"):
+        wanted = set(json.loads(text))
+        config.hook.pytest_deselected(items=[item for item in items if not wanted & set(_rows(item))])
+        items[:] = [item for item in items if wanted & set(_rows(item))]
 
 
 def _reason(report: pytest.TestReport) -> str:

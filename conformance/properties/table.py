@@ -1,6 +1,7 @@
-"""Run every row against several runtimes, print the table and write PROPERTIES.md: ./dev properties [WHICH...].
+"""Run every row against several runtimes, print the table and write PROPERTIES.md: ./dev properties [--vm] [WHICH...].
 
-WHICH is pyrunc, runc or crun for these columns alone (then nothing is written), or NAME=PATH for one column more.
+With --vm, rows that this host cannot show are decided in the guests of ./dev vm; only then is the table written. WHICH
+is pyrunc, runc or crun for these columns alone (then nothing is written), or NAME=PATH for one column more.
 Ends with status 1 when a row of pyrunc fails that is not EXPECTED to, or is skipped for a reason that is not one of the
 LACKS, or though the table of the repository has it as passed. A row that passes though it is EXPECTED not to is named.
 """
@@ -16,6 +17,11 @@ import sys
 import sysconfig
 import tempfile
 
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+
+from properties import guests
+
 # What other hosts have, and this table may do without. A reason begins with one of these.
 LACKS = (
     *("AppArmor", "SELinux", "apparmor", "selinux"),
@@ -27,17 +33,20 @@ LACKS = (
 # Rows that pyrunc is known to fail, and why. One that passes nevertheless is to be taken out.
 EXPECTED: dict[str, str] = {}
 
+# Row: verdict and reason; a verdict of a guest's has GUEST behind it.
 Verdicts = dict[str, tuple[str, str]]
+GUEST = " (vm)"
 
-HERE = os.path.dirname(os.path.realpath(__file__))
 DOCUMENT = os.path.join(os.path.dirname(HERE), "PROPERTIES.md")
 PYRUNC = "pyrunc"
 SIGNS = {"pass": "yes", "fail": "**no**", "skip": "skip"}
+SIGNS |= {f"{verdict}{GUEST}": f"{sign}{GUEST}" for verdict, sign in SIGNS.items()}
 HEAD = """# Every property and verb, row by row
 
-Written by `./dev properties`, which runs the tests of `conformance/properties` with one runtime after another. A row is
-a property of config.json, a rule of the specification about it, or a command with an option; it is as good as the worst
-of its tests. `skip` is what this host cannot show; for pyrunc the reason stands below the table.
+Written by `./dev properties --vm`, which runs the tests of `conformance/properties` with one runtime after another. A
+row is a property of config.json, a rule of the specification about it, or a command with an option; it is as good as
+the worst of its tests. `(vm)`: in a guest of `./dev vm`, as this host cannot show it. `skip`: neither can; for pyrunc
+the reason stands below the table.
 
 Against any other binary: `./dev properties NAME=PATH`. pyrunc's column alone, as CI has it: `./dev properties pyrunc`.
 One row: `RUNTIME=PATH .venv/bin/pytest conformance/properties -k NAME`.
@@ -77,7 +86,8 @@ def verdicts(path: str, name: str) -> Verdicts:
 
 def total(found: Verdicts) -> str:
     """How many rows of each verdict."""
-    return " / ".join(str(sum(one[0] == kind for one in found.values())) for kind in SIGNS)
+    kinds = [one[0].removesuffix(GUEST) for one in found.values()]
+    return " / ".join(str(kinds.count(kind)) for kind in ("pass", "fail", "skip"))
 
 
 def render(found: dict[str, Verdicts], versions: dict[str, str]) -> str:
@@ -93,17 +103,25 @@ def render(found: dict[str, Verdicts], versions: dict[str, str]) -> str:
     for row, (verdict, reason) in found[names[0]].items():
         if verdict == "skip":
             lines.append(f"* `{row}`: skip: the host lacks {reason}")
-        elif verdict == "fail":
+        elif verdict.startswith("fail"):
             lines.append(f"* `{row}`: no: {EXPECTED.get(row, reason)}")
     return "\n".join(lines) + "\n"
 
 
-def passed_before() -> set[str]:
-    """The rows that the table of the repository has as passed for its first column."""
+def passed_before(*, in_guests: bool) -> set[str]:
+    """The rows that the table of the repository has as passed for its first column, here or in a guest too."""
     if not os.path.exists(DOCUMENT):
         return set()
     with open(DOCUMENT, encoding="utf-8") as stream:
-        return set(re.findall(r"^\| `(.*)` \| yes \|", stream.read(), re.MULTILINE))
+        sign = rf"yes(?:{re.escape(GUEST)})?" if in_guests else "yes"
+        return set(re.findall(rf"^\| `(.*)` \| {sign} \|", stream.read(), re.MULTILINE))
+
+
+def ask_guests(found: Verdicts, path: str) -> None:
+    """Put the guests' verdicts in place of what is skipped."""
+    rows = [row for row, (verdict, _) in found.items() if verdict == "skip"]
+    for row, (verdict, reason) in guests.verdicts(path, rows).items():
+        found[row] = (f"{verdict}{GUEST}", reason)
 
 
 def chosen(arguments: list[str]) -> dict[str, str]:
@@ -125,7 +143,7 @@ def surprises(found: Verdicts, before: set[str]) -> dict[str, str]:
     """Rows that are not as they should be, and why not."""
     bad = {}
     for row, (verdict, reason) in found.items():
-        if verdict == "fail" and row not in EXPECTED:
+        if verdict.startswith("fail") and row not in EXPECTED:
             bad[row] = reason
         if verdict == "skip" and (row in before or not reason.startswith(LACKS)):
             bad[row] = f"skipped: {reason}"
@@ -134,22 +152,25 @@ def surprises(found: Verdicts, before: set[str]) -> dict[str, str]:
 
 def main(arguments: list[str]) -> int:
     """Run, print, write; the exit status."""
-    runtimes = chosen(arguments)
-    before = passed_before()
+    in_guests = "--vm" in arguments
+    runtimes = chosen([argument for argument in arguments if argument != "--vm"])
+    before = passed_before(in_guests=in_guests)
     found: dict[str, Verdicts] = {}
     for name, path in runtimes.items():
         found[name] = verdicts(path, name)
+        if in_guests:
+            ask_guests(found[name], path)
         print(f"{name}: {total(found[name])} (yes / no / skip)", flush=True)
     text = render(found, {name: version(path) for name, path in runtimes.items()})
     print(text)
-    if os.environ.get("CI") != "true" and {PYRUNC, "runc", "crun"} <= set(runtimes):
+    if os.environ.get("CI") != "true" and in_guests and {PYRUNC, "runc", "crun"} <= set(runtimes):
         with open(DOCUMENT, "w", encoding="utf-8") as stream:
             stream.write(text)
     bad = surprises(found.get(PYRUNC, {}), before)
     for row, why in bad.items():
         print(f"properties: not as it should be: {row}: {why}", file=sys.stderr)
     for row in EXPECTED:
-        if found.get(PYRUNC, {}).get(row, ("", ""))[0] == "pass":
+        if found.get(PYRUNC, {}).get(row, ("", ""))[0].startswith("pass"):
             print(f"properties: passes now, take it out of EXPECTED: {row}", file=sys.stderr)
     return 1 if bad else 0
 

@@ -13,16 +13,22 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import support
+from machines import patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import IO
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# At last "/" is shared as systemd would have it: docker refuses `rshared` volumes on a private one.
+# At last "/" is shared as systemd would have it: docker refuses `rshared` volumes on a private one. Arguments: what of
+# the host's /run stays.
 _SCRIPT = """
 set -e
+keep=$(mktemp -d)
+for name; do mkdir "$keep/$name"; mount --bind "/run/$name" "$keep/$name"; done
 for directory in /run /var/lib; do mount -t tmpfs -o mode=755 tmpfs $directory; done
+for name; do mkdir "/run/$name"; mount --move "$keep/$name" "/run/$name"; rmdir "$keep/$name"; done
+rmdir "$keep"
 ip link set lo up
 mkdir /run/idle
 # The hierarchies that processes are in and nobody has mounted here.
@@ -69,11 +75,13 @@ class Area:
     """Where one engine lives with one runtime.
 
     `name` is unique to this run and belongs into the path of every cgroup that the engine makes: it is how leaks are
-    found. `directory` is on a real file system (overlay works on it), `runtime` what the engine has to call.
+    found. `directory` is on a real file system (overlay works on it), `runtime` what the engine has to call. `driver`
+    is what manages the cgroups: with systemd's the host's own systemd is within reach.
     """
 
-    def __init__(self, engine: str, runtime: str, path: str) -> None:
+    def __init__(self, engine: str, runtime: str, path: str, driver: str = "cgroupfs") -> None:
         self.name = f"{support.ID_PREFIX}{engine}-{runtime}"
+        self.driver = driver
         self.runtime_name = runtime
         self.directory = support.make_scratch()
         self.log = os.path.join(self.directory, "calls")
@@ -83,10 +91,11 @@ class Area:
         self.take(path)
         with open(self.log, "w", encoding="utf-8"):
             os.chmod(self.log, 0o666)
-        unshare = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", _SCRIPT]
-        self._holder = subprocess.Popen([*DIES_WITH_US, *unshare], stdout=subprocess.PIPE, cwd="/")
+        unshare = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", _SCRIPT, "area"]
+        kept = ["systemd", "dbus"] if driver == "systemd" else []
+        self._holder = subprocess.Popen([*DIES_WITH_US, *unshare, *kept], stdout=subprocess.PIPE, cwd="/")
         assert self._holder.stdout is not None
-        ready, _, _ = select.select([self._holder.stdout], [], [], 30)
+        ready, _, _ = select.select([self._holder.stdout], [], [], patience(30))
         assert ready and self._holder.stdout.readline() == b"ready\n", "no namespaces"
         # How the area's file systems are reached from outside.
         self.root = f"/proc/{self._holder.pid}/root"
@@ -107,6 +116,11 @@ class Area:
         with open(self.runtime, "w", encoding="utf-8") as stream:
             stream.write(_RECORDER.format(log=self.log, runtime=path))
         os.chmod(self.runtime, 0o755)
+
+    @property
+    def parent(self) -> str:
+        """The cgroup that containers are to be in, as engines want it told: a path, or the name of a slice."""
+        return f"{self.name}.slice" if self.driver == "systemd" else f"/{self.name}"
 
     def path(self, *names: str) -> str:
         """A path below the area's directory."""
@@ -198,16 +212,17 @@ class Area:
 
     def container_cgroups(self) -> list[str]:
         """The same but the engine's own: the directory for all of its containers, and podman's for its conmons."""
-        return [path for path in self.cgroups() if os.path.basename(path) not in {self.name, "conmon"}]
+        own = {self.name, self.parent, "conmon"}
+        return [path for path in self.cgroups() if os.path.basename(path) not in own]
 
     def _stop_daemons(self) -> None:
         for process, log in reversed(self._daemons):
             process.terminate()
             try:
-                process.wait(timeout=30)
+                process.wait(timeout=patience(30))
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(timeout=10)
+                process.wait(timeout=patience(10))
             log.close()
 
     def _nobody(self) -> bool:
@@ -232,13 +247,18 @@ class Area:
         left = [f"process {pid} {_command_line(pid)}" for pid in self.processes() if not _going(pid)]
         support.wait_until(self._nobody, "the end of all processes of the area", timeout=30)
         left += [f"cgroup {path}" for path in self.container_cgroups()]
+        if self.driver == "systemd":
+            # A slice a-b is in the slice a, and none of them goes by itself.
+            words = self.name.split("-")
+            slices = [f"{'-'.join(words[:count])}.slice" for count in range(len(words), 0, -1)]
+            support.run("systemctl", "stop", *slices)
         support.remove_cgroups(self.cgroups())
         made = self._all_cgroups() - self._cgroups
         support.remove_cgroups(
             _deepest_first(path for path in made if any(f"/{name}" in path for name in parents))
         )
         self._holder.kill()
-        self._holder.wait(timeout=10)
+        self._holder.wait(timeout=patience(10))
         assert self._holder.stdout is not None
         self._holder.stdout.close()
         left += [f"mount {point}" for point in support.remove_scratch(self.directory)]

@@ -53,7 +53,9 @@ def runtime(request: pytest.FixtureRequest) -> str:
 def area(request: pytest.FixtureRequest, runtime: str) -> Iterator[Area]:
     """The private place of the module's engine; nothing may be left in it."""
     path = support.PYRUNC if runtime == OURS else support.needs_program(runtime)
-    made = Area(str(request.module.ENGINE), runtime, path)
+    driver = getattr(request.module, "DRIVER", "cgroupfs")
+    support.needs(driver == "cgroupfs" or os.path.isdir("/run/systemd/system"), "systemd")
+    made = Area(str(request.module.ENGINE), runtime, path, driver)
     try:
         yield made
     finally:

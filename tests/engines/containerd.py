@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import support
 from engines.image import IMAGE, make_image, make_pause
+from machines import patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,8 @@ class Containerd:
         snippet = SNIPPET.replace("runtimes.pyrunc", f"runtimes.{area.runtime_name}").replace(
             "/usr/local/sbin/pyrunc", area.runtime
         )
+        if area.driver == "systemd":
+            snippet = snippet.replace("SystemdCgroup = false", "SystemdCgroup = true")
         with open(config, "w", encoding="utf-8") as stream:
             stream.write(_CONFIG.format(directory=area.directory, name=area.runtime_name, snippet=snippet))
         os.mkdir(area.path("cni"))
@@ -93,7 +96,7 @@ class Containerd:
     def restart(self) -> None:
         """End containerd alone, as an update of its package does, and start it again."""
         self.process.terminate()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=patience(30))
         self.process = self.area.daemon(*self._command, env=self._environment)
         self._wait()
 
@@ -115,7 +118,9 @@ class Containerd:
         self, identity: str, *argv: str, options: tuple[str, ...] = ("--detach",), timeout: float = 60
     ) -> support.Result:
         """`ctr run` with an id of its own."""
-        runtime = ("--runc-binary", self.area.runtime)
+        runtime = ["--runc-binary", self.area.runtime]
+        if self.area.driver == "systemd":
+            runtime += ["--runc-systemd-cgroup", "--cgroup", f"{self.area.parent}:ctr:{identity}"]
         return self.ctr("run", *runtime, *options, IMAGE, identity, *argv, timeout=timeout)
 
     def status(self, identity: str) -> str:

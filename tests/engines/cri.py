@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToDict
 
 import support
 from engines.image import IMAGE
+from machines import patience
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from engines.containerd import Containerd
     from engines.scenario import Seen
 
-SECONDS = 60
+SECONDS = patience(60)
 MASKED = ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"]
 READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 RUNNING = "CONTAINER_RUNNING"
@@ -69,7 +70,7 @@ class Pod:
             log_directory=kubelet.logs,
             dns_config=cri.DNSConfig(servers=["10.0.0.1"]),
             linux=cri.LinuxPodSandboxConfig(
-                cgroup_parent=f"/{kubelet.ctd.area.name}",
+                cgroup_parent=kubelet.ctd.area.parent,
                 security_context=cri.LinuxSandboxSecurityContext(
                     namespace_options=self.namespaces, privileged=privileged
                 ),
@@ -220,7 +221,7 @@ class Kubelet:
 
     def wait_ready(self) -> None:
         """Wait for a CRI plugin that has its network."""
-        support.wait_until(self._ready, "the CRI plugin", timeout=SECONDS)
+        support.wait_until(self._ready, "the CRI plugin", timeout=60)
 
     def _ready(self) -> bool:
         answer = self.call("Status", cri.StatusRequest())

@@ -26,7 +26,7 @@ log_driver = "k8s-file"
 netns = "none"
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "{driver}"
 events_logger = "file"
 infra_image = "localhost/pause:1"
 init_path = "/usr/bin/docker-init"
@@ -60,7 +60,7 @@ class Podman(Client):
         """How the command is called."""
         # buildah looks for the runtime by its name.
         environment = {"PATH": f"{os.path.dirname(area.runtime)}:{PATH}"}
-        always = ("--cgroup-parent", f"/{area.name}")
+        always = ("--cgroup-parent", area.parent)
         super().__init__(area, "podman", environment=environment, always=always)
 
     def wait_ended(self, name: str) -> None:
@@ -81,7 +81,7 @@ class Podman(Client):
         snippet = snippet.replace("PROGRAM", area.runtime)
         os.makedirs(f"{directory}/containers.conf.d")
         for name, text in (
-            ("containers.conf", _CONFIG),
+            ("containers.conf", _CONFIG.format(driver=area.driver)),
             ("containers.conf.d/pyrunc.conf", snippet),
             ("storage.conf", _STORAGE.format(directory=area.directory)),
             ("policy.json", _POLICY),

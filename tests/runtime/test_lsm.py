@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+import labels
+import machines
 import support
-from pyrunc import host
+from labels import FACTS, LABEL, MOUNT_LABEL, PROFILE, STRICTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,62 +20,37 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 
-FACTS = host.gather()
-PROFILE = f"pyrunc-test-{os.getpid()}"
-STRICTER = f"{PROFILE}-stricter"
-PROFILES = f"""
-profile {PROFILE} flags=(attach_disconnected, mediate_deleted) {{
-  file, capability, network, mount, umount, signal, unix, ptrace,
-  deny /tmp/secret rw,
-}}
-profile {STRICTER} flags=(attach_disconnected, mediate_deleted) {{
-  file, capability, signal,
-  deny /tmp/secret rw,
-  deny /tmp/public rw,
-}}
-"""
-# Types that Fedora's policy has for containers; those of the test machine are called the same.
-LABEL = "system_u:system_r:container_t:s0:c1,c2"
-MOUNT_LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
-
 
 @pytest.fixture
 def profile(scratch: str) -> Iterator[str]:
     """Two profiles are loaded, this one and STRICTER."""
-    support.needs(FACTS.apparmor and shutil.which("apparmor_parser") is not None, "AppArmor")
-    path = os.path.join(scratch, "profiles")
-    with open(path, "w", encoding="ascii") as stream:
-        stream.write(PROFILES)
-    support.run("apparmor_parser", "--replace", "--skip-cache", path, timeout=120).ok()
-    yield PROFILE
-    support.run("apparmor_parser", "--remove", path, timeout=120).ok()
+    support.needs(labels.has_apparmor(), "AppArmor")
+    with labels.loaded_profiles(scratch):
+        yield PROFILE
 
 
 @pytest.fixture
 def labelled(bundle: BundleFactory) -> Bundle:
     """A bundle with both labels, whose files have the right one."""
-    support.needs(FACTS.selinux and _known(LABEL) and _known(MOUNT_LABEL), "SELinux")
-    what = bundle("busybox")
-    for directory, names, files in os.walk(what.rootfs):
-        for path in [directory, *[os.path.join(directory, name) for name in names + files]]:
-            os.setxattr(path, "security.selinux", MOUNT_LABEL.encode(), follow_symlinks=False)
-    what.mapping("process")["selinuxLabel"] = LABEL
-    what.mapping("linux")["mountLabel"] = MOUNT_LABEL
-    return what
+    support.needs(labels.has_selinux(), "SELinux")
+    return labels.label_files(bundle("busybox"))
 
 
-def _known(label: str) -> bool:
-    try:
-        with open("/sys/fs/selinux/context", "w", encoding="ascii") as stream:
-            stream.write(label)
-    except OSError:
-        return False
-    return True
+# A host's mode is its own affair; the guest of ./dev vm only warns unless it is told otherwise.
+@pytest.fixture(params=["as it is", *(["enforcing"] if machines.GUEST and FACTS.selinux else [])])
+def mode(request: pytest.FixtureRequest) -> Iterator[None]:
+    """SELinux as the host has it, and in a guest also with its policy in force."""
+    support.needs(labels.has_selinux(), "SELinux")
+    before = int(labels.enforcing())
+    _set_enforcing(1 if request.param == "enforcing" else before)
+    yield
+    _set_enforcing(before)
 
 
-def _enforcing() -> bool:
-    with open("/sys/fs/selinux/enforce", encoding="ascii") as stream:
-        return stream.read() == "1"
+def _set_enforcing(value: int) -> None:
+    if int(labels.enforcing()) != value:
+        with open("/sys/fs/selinux/enforce", "w", encoding="ascii") as stream:
+            stream.write(str(value))
 
 
 def _waiting(what: Bundle) -> Bundle:
@@ -214,7 +190,9 @@ def test_a_profile_that_is_not_loaded(container: ContainerFactory, confined: Bun
 
 
 @pytest.mark.parametrize("no_new_privileges", [True, False])
-def test_a_label_is_applied(container: ContainerFactory, labelled: Bundle, no_new_privileges: bool) -> None:
+def test_a_label_is_applied(
+    container: ContainerFactory, labelled: Bundle, mode: None, no_new_privileges: bool
+) -> None:
     """To the program only: init that waits for start has the runtime's."""
     labelled.mapping("process")["noNewPrivileges"] = no_new_privileges
     one = container(_waiting(labelled))
@@ -226,7 +204,7 @@ def test_a_label_is_applied(container: ContainerFactory, labelled: Bundle, no_ne
     assert _current(one) == LABEL
 
 
-def test_labels_of_exec(container: ContainerFactory, labelled: Bundle) -> None:
+def test_labels_of_exec(container: ContainerFactory, labelled: Bundle, mode: None) -> None:
     one = container(_waiting(labelled)).up()
     one.expect("ready")
     command = ["/bin/cat", "/proc/self/attr/current"]
@@ -237,7 +215,7 @@ def test_labels_of_exec(container: ContainerFactory, labelled: Bundle) -> None:
 
 def test_the_session_keyring_has_the_label(container: ContainerFactory, labelled: Bundle) -> None:
     """Or the program could not use it; a policy may forbid the question, though."""
-    support.needs(not _enforcing(), "SELinux that only warns")
+    support.needs(not labels.enforcing(), "SELinux that only warns")
     labelled.args("/bin/probe", "keyring")
     assert container(labelled).run().ok().facts()["keyring_label"] == LABEL
 
@@ -264,7 +242,7 @@ def _label_of(one: Container, path: str) -> str:
     return os.getxattr(f"/proc/{one.pid}/root{path}", "security.selinux").decode().rstrip("\0")
 
 
-def test_mounts_are_labelled(container: ContainerFactory, labelled: Bundle) -> None:
+def test_mounts_are_labelled(container: ContainerFactory, labelled: Bundle, mode: None) -> None:
     """File systems that take a label have it, also where one is filled, read-only, or hides a directory."""
     labelled.mount("/copied", "tmpfs", "tmpfs", "tmpcopyup", "ro").mount("/mq", "mqueue", "mqueue", "ro")
     os.mkdir(os.path.join(labelled.rootfs, "copied"))
@@ -292,7 +270,7 @@ def test_mounts_are_labelled(container: ContainerFactory, labelled: Bundle) -> N
 
 def test_a_mount_with_a_label_of_its_own(container: ContainerFactory, labelled: Bundle) -> None:
     """It keeps that, in quotes or not; and the annotation of crun chooses the kind for all others."""
-    support.needs(not _enforcing(), "SELinux that only warns")
+    support.needs(not labels.enforcing(), "SELinux that only warns")
     own = MOUNT_LABEL.replace("c1,c2", "c5,c9")
     labelled.mount("/a", "tmpfs", "tmpfs", f"context={own}").mount(
         "/b", "tmpfs", "tmpfs", f'context="{own}"'
@@ -319,14 +297,14 @@ def test_a_label_of_a_mount_that_is_too_long_for_fsconfig(
     assert _label_of(one, "/over") == MOUNT_LABEL
 
 
-def test_a_policy_in_force(container: ContainerFactory, labelled: Bundle) -> None:
+def test_a_policy_in_force(container: ContainerFactory, labelled: Bundle, mode: None) -> None:
     """What the label may not read it does not: a file of another category."""
     path = os.path.join(labelled.rootfs, "etc/other")
     with open(path, "w", encoding="ascii") as stream:
         stream.write("of another\n")
     os.setxattr(path, "security.selinux", MOUNT_LABEL.replace("c1,c2", "c8,c9").encode())
     result = container(labelled.args("/bin/cat", "/etc/other")).run()
-    if _enforcing():
+    if labels.enforcing():
         result.fails("/etc/other': Permission denied")
     else:
         assert result.ok().out == "of another\n"

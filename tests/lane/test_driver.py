@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 import limits
 import support
+from lane import others
+from machines import patience
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from containers import Bundle, BundleFactory, Container, ContainerFactory, User
     from support import Json, Spec
@@ -32,40 +36,13 @@ CHANGING = (
 CHANGING_NAMES = ("Description", "DropInPaths", "DeviceAllow")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _systemd() -> Iterator[None]:
-    """None of this goes without it. A slice stays when the last scope in it has gone."""
-    support.needs(os.path.isdir("/run/systemd/system"), "systemd")
-    yield
-    support.run("systemctl", "stop", "lab.slice").ok()
-
-
-def show(unit: str, *options: str, prefix: Sequence[str] = ()) -> dict[str, str]:
-    """The properties of a unit; DeviceAllow, of which there are several, sorted in one."""
-    found: dict[str, list[str]] = {}
-    for line in support.run(*prefix, "systemctl", *options, "show", unit).ok().out.splitlines():
-        key, _, value = line.partition("=")
-        found.setdefault(key, []).append(value)
-    return {key: "\n".join(sorted(values)) for key, values in found.items()}
-
-
-def exists(unit: str, *options: str, prefix: Sequence[str] = ()) -> bool:
-    """Whether systemd knows the unit."""
-    return show(unit, *options, prefix=prefix)["LoadState"] != "not-found"
-
-
 def in_unit(container: ContainerFactory, bundle: Bundle, user: User | None = None) -> Container:
     """A container whose scope is lab-ID.scope in lab.slice."""
     program = [user.pyrunc if user else support.PYRUNC, "--systemd-cgroup"]
-    one = container(bundle, user=user, command=[*bus(user), *program])
+    one = container(bundle, user=user, command=program)
     bundle.mapping("linux")["cgroupsPath"] = f"lab.slice:lab:{one.id}"
     bundle.write()
     return one
-
-
-def bus(user: User | None) -> list[str]:
-    """Before a command of the user: where its manager listens."""
-    return ["env", f"DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{user.uid}/bus"] if user else []
 
 
 RESOURCES: Spec = {
@@ -107,12 +84,12 @@ def test_limits_are_in_the_unit_and_in_the_cgroup(
     for reload in (False, True):
         if reload:
             support.run("systemctl", "daemon-reload").ok()
-        found = show(unit)
+        found = others.show(unit)
         assert {key: found[key] for key in PROPERTIES} == PROPERTIES
         assert files(one, *wanted) == wanted
     one.pyrunc("update", "--memory", "80M", "--memory-swap", "80M", "--cpu-quota", "10000", one.id).ok()
     support.run("systemctl", "daemon-reload").ok()
-    found = show(unit)
+    found = others.show(unit)
     changed = {"MemoryMax": str(80 << 20), "MemorySwapMax": "0", "CPUQuotaPerSecUSec": "200ms"}
     assert {key: found[key] for key in PROPERTIES} == PROPERTIES | changed
     changed = {"memory.max": str(80 << 20), "memory.swap.max": "0", "cpu.max": "10000 50000"}
@@ -136,7 +113,7 @@ def test_a_life_and_its_end(container: ContainerFactory, bundle: BundleFactory) 
     one.kill("KILL").ok()
     one.wait()
     support.run(support.PYRUNC, "--root", one.root, "delete", one.id).ok()
-    assert not exists(unit)
+    assert not others.exists(unit)
     assert not os.path.exists(directory)
 
 
@@ -145,7 +122,7 @@ def test_forced_delete_of_a_running_one(container: ContainerFactory, bundle: Bun
     one = in_unit(container, bundle("probe").probe("pause")).up()
     directory = path(one)
     support.run(support.PYRUNC, "--root", one.root, "delete", "--force", one.id).ok()
-    assert not exists(f"lab-{one.id}.scope")
+    assert not others.exists(f"lab-{one.id}.scope")
     assert not os.path.exists(directory)
 
 
@@ -155,7 +132,7 @@ def test_a_failed_create_leaves_no_scope(container: ContainerFactory, bundle: Bu
     made.spec["hooks"] = {"createRuntime": [{"path": "/bin/false"}]}
     one = in_unit(container, made)
     one.create().fails("hook")
-    assert not exists(f"lab-{one.id}.scope")
+    assert not others.exists(f"lab-{one.id}.scope")
     assert not support.find_cgroups(one.id)
 
 
@@ -165,10 +142,10 @@ def test_the_name_can_be_used_again(container: ContainerFactory, bundle: BundleF
     made.spec["annotations"] = {"org.systemd.property.RuntimeMaxSec": "1"}
     one = in_unit(container, made).up()
     unit = f"lab-{one.id}.scope"
-    support.wait_until(lambda: show(unit)["ActiveState"] == "failed", "the scope is out of time", 60)
+    support.wait_until(lambda: others.show(unit)["ActiveState"] == "failed", "the scope is out of time", 60)
     one.wait()
     one.delete().ok()
-    assert not exists(unit)
+    assert not others.exists(unit)
     one.create().ok()
 
 
@@ -181,7 +158,7 @@ def test_a_scope_in_use_is_left_alone(container: ContainerFactory, bundle: Bundl
     made.write()
     second.create().fails("$.linux.cgroupsPath")
     assert first.status() == "running"
-    assert show(f"lab-{first.id}.scope")["ActiveState"] == "active"
+    assert others.show(f"lab-{first.id}.scope")["ActiveState"] == "active"
 
 
 @pytest.mark.parametrize(("unknown", "policy"), [(False, "strict"), (True, "auto")])
@@ -212,7 +189,66 @@ def test_devices_outlast_a_reload(
         one.exec("sh", "-c", ": </dev/no").fails("Operation not permitted")
         assert "Operation not permitted" not in one.exec("sh", "-c", ": </dev/yes").err
         one.exec("sh", "-c", ": </dev/null >/dev/zero").ok()
-    assert show(f"lab-{one.id}.scope")["DevicePolicy"] == policy
+    assert others.show(f"lab-{one.id}.scope")["DevicePolicy"] == policy
+
+
+# --- The bus ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_bus_that_hangs(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """The host's own takes connections and answers none: in time systemd itself is asked, from create to delete."""
+    one = in_unit(container, bundle("probe").probe("pause"))
+    one.command[:0] = ["env", "SYSTEMD_BUS_TIMEOUT=2"]
+    daemon = int(others.show("dbus.service")["MainPID"])
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        one.up()
+        assert 2 <= time.monotonic() - began < patience(10)
+        one.kill("KILL").ok()
+        one.wait()
+        one.delete().ok()
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    assert not others.exists(f"lab-{one.id}.scope")
+    assert not support.find_cgroups(one.id)
+
+
+def test_a_manager_that_hangs(lingering: User, container: ContainerFactory, bundle: BundleFactory) -> None:
+    """A user's systemd that answers nobody: create gives up in time and leaves nothing; delete can be repeated."""
+    needs_v2()
+    manager = int(others.show(f"user@{lingering.uid}.service")["MainPID"])
+    one = in_unit(container, bundle("probe", user=lingering).probe("pause"), lingering)
+    one.command[len(lingering.prefix) : len(lingering.prefix)] = ["env", "SYSTEMD_BUS_TIMEOUT=2"]
+    os.kill(manager, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        one.create().fails("no answer within 2 s")
+        assert time.monotonic() - began < patience(10)
+    finally:
+        os.kill(manager, signal.SIGCONT)
+    assert not os.path.lexists(os.path.join(one.root, one.id))
+    support.wait_until(lambda: not support.find_cgroups(one.id), "the end of what was begun")
+    one.up()
+    one.kill("KILL").ok()
+    one.wait()
+    os.kill(manager, signal.SIGSTOP)
+    try:
+        one.delete().fails("no answer within 2 s")
+    finally:
+        os.kill(manager, signal.SIGCONT)
+    one.delete().ok()
+    assert not others.exists(f"lab-{one.id}.scope", "--user", prefix=lingering.prefix)
+
+
+def test_no_bus(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """Early at boot, or after it has crashed: systemd itself is asked."""
+    one = in_unit(container, bundle("probe").probe("pause"))
+    one.command[:0] = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /run/dbus && exec "$@"', "sh"]
+    one.up()
+    assert others.show(f"lab-{one.id}.scope")["ActiveState"] == "active"
+    one.delete("--force").ok()
+    assert not others.exists(f"lab-{one.id}.scope")
 
 
 # --- Beside runc ------------------------------------------------------------------------------------------------------
@@ -251,28 +287,17 @@ def test_the_unit_is_runcs(container: ContainerFactory, bundle: BundleFactory, r
     }
     one = in_unit(container, made).up()
     unit = f"lab-{one.id}.scope"
-    ours = comparable(show(unit))
+    ours = comparable(others.show(unit))
     one.delete("--force").ok()
     # Its init would hold our pipes.
     quiet = ["sh", "-c", 'exec "$@" </dev/null >/dev/null 2>&1', "sh"]
     support.run(*quiet, *runc, "create", "--bundle", made.path, one.id).ok()
-    theirs = comparable(show(unit))
+    theirs = comparable(others.show(unit))
     support.run(*runc, "delete", "--force", one.id).ok()
     assert ours == theirs
 
 
 # --- A user's manager -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def lingering(rootless: User) -> Iterator[User]:
-    """An ordinary user whose manager runs."""
-    support.run("loginctl", "enable-linger", rootless.name).ok()
-    support.run("systemctl", "start", f"user@{rootless.uid}.service", timeout=120).ok()
-    support.wait_until(lambda: os.path.exists(f"/run/user/{rootless.uid}/bus"), "the user's bus", 60)
-    yield rootless
-    support.run("loginctl", "disable-linger", rootless.name).ok()
-    support.run("systemctl", "stop", f"user@{rootless.uid}.service", timeout=120).ok()
 
 
 def test_rootless_in_a_users_manager(
@@ -285,20 +310,20 @@ def test_rootless_in_a_users_manager(
     if {"type": "cgroup"} not in made.list_of("linux", "namespaces"):
         made.namespace("cgroup")
     one = in_unit(container, made, lingering).up()
-    unit, prefix = f"lab-{one.id}.scope", [*lingering.prefix, *bus(lingering)]
+    unit, prefix = f"lab-{one.id}.scope", lingering.prefix
     directory = path(one)
     assert directory.endswith(f"/user@{lingering.uid}.service/lab.slice/{unit}")
     assert files(one, "memory.max", "pids.max") == {"memory.max": str(64 << 20), "pids.max": "77"}
-    assert show(unit, "--user", prefix=prefix)["TasksMax"] == "77"
+    assert others.show(unit, "--user", prefix=prefix)["TasksMax"] == "77"
     assert one.exec("cat", "/proc/self/cgroup").ok().out.splitlines()[-1] == "0::/"
     one.pyrunc("pause", one.id).ok()
     one.pyrunc("resume", one.id).ok()
     one.pyrunc("update", "--pids-limit", "80", one.id).ok()
-    assert show(unit, "--user", prefix=prefix)["TasksMax"] == "80"
+    assert others.show(unit, "--user", prefix=prefix)["TasksMax"] == "80"
     one.kill("KILL").ok()
     one.wait()
     one.delete().ok()
-    assert not exists(unit, "--user", prefix=prefix)
+    assert not others.exists(unit, "--user", prefix=prefix)
     assert not os.path.exists(directory)
 
 

@@ -14,13 +14,24 @@ import image
 import job
 
 PYTEST = os.path.join(job.PROJECT, ".venv/bin/pytest")
-# What each guest runs. The limits of cgroup v2, the systemd driver and delegation need no LSM: once is enough.
+# What each guest runs. The limits of cgroup v2, delegation and engines need no LSM: once is enough.
 TESTS = {
     "apparmor": (
-        *("tests/runtime/test_systemd.py", "tests/runtime/test_lsm.py", "tests/runtime/test_checkpoint.py"),
+        "--engines",
+        "tests/lane",
+        "tests/runtime/test_lsm.py",
+        "tests/runtime/test_resources.py",
+        "tests/runtime/test_update.py",
+        "tests/runtime/test_checkpoint.py",
         "tests/runtime/test_checkpoint_refusals.py",
+        "tests/runtime/test_exec.py::test_init_in_a_child_of_a_v2_cgroup_with_controllers",
+        "tests/runtime/test_process.py::test_raising_a_limit",
+        "tests/engines/test_systemd_podman.py",
+        "tests/engines/test_systemd_containerd.py",
     ),
-    "selinux": ("tests/runtime/test_lsm.py", "tests/runtime/test_strict.py"),
+    "selinux": ("tests/runtime/test_lsm.py", "tests/runtime/test_strict.py", "tests/lane/test_support.py"),
+    "v1": ("tests/lane/test_support.py", "tests/lane/test_driver.py"),
+    "hybrid": ("tests/lane/test_support.py", "tests/lane/test_driver.py"),
 }
 # Seconds for each guest: three times what it takes on an idle machine with two processors.
 SECONDS = 1800
@@ -39,8 +50,7 @@ def in_guest(snapshot: str, words: list[str]) -> int:
     """Run pytest in a guest, where no skip is allowed for what it has; the exit status."""
     print(f"vm: tests in the guest with {snapshot}", file=sys.stderr, flush=True)
     os.environ["PYRUNC_MUST_WORK"] = "1"
-    # The watch over single tests is as patient as the tests themselves: tests/machines.py.
-    pytest = [PYTEST, "-o", "faulthandler_timeout=2400", "-p", "no:cacheprovider", "--durations=10", *words]
+    pytest = [PYTEST, "-p", "no:cacheprovider", "--durations=10", "--tb=short", "-vv", *words]
     return job.main(["--snapshot", snapshot, "--timeout", str(SECONDS), *pytest])
 
 

@@ -1,0 +1,57 @@
+"""podman with the systemd cgroup manager, where systemd runs: scopes in a slice, limits, figures, the end of memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import support
+from engines.life import (
+    test_exec,
+    test_force_remove,
+    test_pause,
+    test_run,
+    test_stats,
+    test_update,
+)
+from engines.podman import Podman
+
+if TYPE_CHECKING:
+    from engines.scenario import Seen
+
+__all__ = ["test_exec", "test_force_remove", "test_pause", "test_run", "test_stats", "test_update"]
+
+pytestmark = pytest.mark.root
+ENGINE = "podmansystemd"
+DRIVER = "systemd"
+CLIENT = Podman
+LIMITS = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory.swap.max /sys/fs/cgroup/cpu.max /sys/fs/cgroup/pids.max"
+
+
+def test_scope(client: Podman, seen: Seen) -> None:
+    """A container is a scope in the slice it was given; systemd has its limits and forgets it when it ends."""
+    options = ("--memory", "64m", "--memory-swap", "96m", "--cpus", "0.5", "--pids-limit", "50")
+    one = client.start("sleep", "1000", options=options)
+    identity = client.inspect(one, ".Id")
+    seen.replace(identity, "ID")
+    with open(f"/proc/{client.pid(one)}/cgroup", encoding="ascii") as stream:
+        seen.value("cgroup", stream.read())
+    seen.command("limits", client.do("exec", one, "sh", "-c", LIMITS)).ok()
+    names = ("MemoryMax", "MemorySwapMax", "CPUQuotaPerSecUSec", "TasksMax", "Slice", "Delegate")
+    unit = f"libpod-{identity}.scope"
+    shown = support.run("systemctl", "show", *(f"--property={name}" for name in names), unit).ok()
+    seen.value("unit", "\n".join(sorted(shown.out.splitlines())))
+    assert f"MemoryMax={64 << 20}" in shown.out and f"Slice={client.area.parent}" in shown.out
+    client.do(*client.remove, one).ok()
+    state = support.run("systemctl", "show", "--property=LoadState", "--value", unit).ok()
+    assert seen.command("gone", state).out == "not-found\n" and not client.left()
+
+
+def test_out_of_memory(client: Podman, seen: Seen) -> None:
+    """A program beyond its limit is killed, and podman knows why."""
+    options = ("--memory", "16m", "--memory-swap", "16m")
+    one = client.start("sh", "-c", "x=a; while :; do x=$x$x; done", options=options)
+    client.wait_status(one, "exited", timeout=60)
+    seen.value("outcome", client.outcome(one))
+    assert str(seen.values["outcome"]).startswith("exited 137 true")

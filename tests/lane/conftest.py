@@ -1,0 +1,69 @@
+"""A host with systemd, and an ordinary user whose manager runs on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+import containers
+import support
+from lane import others
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from containers import User
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _host() -> Iterator[None]:
+    """Systemd, and in the end no slice of ours: one stays when the last scope in it has gone."""
+    others.needs_systemd()
+    support.needs_root()
+    yield
+    support.run("systemctl", "stop", others.SLICE).ok()
+
+
+@pytest.fixture
+def v2_alone() -> None:
+    """Cgroup v2, with all of its controllers."""
+    others.needs_v2_alone()
+
+
+@pytest.fixture(scope="module")
+def lingering(_host: None) -> Iterator[User]:
+    """An ordinary user whose manager runs, with delegated controllers; its runtime directory is the manager's."""
+    directory = support.make_scratch()
+    user = containers.make_test_user(directory)
+    service = f"user@{user.uid}.service"
+    support.run("loginctl", "enable-linger", user.name).ok()
+    support.run("systemctl", "start", service, timeout=120).ok()
+    own = f"/run/user/{user.uid}"
+    support.wait_until(lambda: os.path.exists(f"{own}/bus"), "the user's bus", 60)
+    user.prefix.append(f"DBUS_SESSION_BUS_ADDRESS=unix:path={own}/bus")
+    yield user
+    support.run("loginctl", "disable-linger", user.name).ok()
+    support.run("systemctl", "stop", service, timeout=120).ok()
+    left = support.remove_scratch(directory)
+    assert not left, f"mounts left behind: {left}"
+
+
+# The manager may not take controllers away from what it has delegated; that this has no process of its own makes it a
+# place for containers.
+_MAKE_PLACE = """
+cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && mkdir self && echo $$ >self/cgroup.procs && pwd && exec sleep 10000
+"""
+
+
+@pytest.fixture(scope="module")
+def delegated(lingering: User) -> Iterator[str]:
+    """A cgroup that the user's manager has delegated; its child `self` is where the user's commands run."""
+    options = ("--user", "--quiet", "--pipe", "--collect", "--unit=lane.service", "--property=Delegate=yes")
+    argv = [*lingering.prefix, "systemd-run", *options, "sh", "-c", _MAKE_PLACE]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        support.run(*lingering.prefix, "systemctl", "--user", "stop", "lane.service").ok()
