@@ -45,7 +45,7 @@ PACKAGES = (
         "kmod",
         "initramfs-tools",
     ),
-    *("procps", "psmisc", "iproute2", "nftables", "iptables", "rdma-core", "strace", "util-linux-extra"),
+    *("procps", "psmisc", "iproute2", "nftables", "iptables", "strace", "util-linux-extra"),
     *("python3", "python3-venv", "libseccomp2", "uidmap", "busybox-static", "dbus-daemon"),
     *("apparmor", "selinux-policy-default", "policycoreutils", "selinux-utils", "semodule-utils"),
     *("runc", "crun", "criu", "podman", "containerd", "buildah", "containernetworking-plugins"),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _POLL = 0.01
-_CONSOLE_LINES = 40
+_CONSOLE_LINES = 80
 
 
 class Machine:

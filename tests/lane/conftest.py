@@ -33,9 +33,10 @@ def v2_alone() -> None:
     others.needs_v2_alone()
 
 
-@pytest.fixture(scope="module")
-def lingering(_host: None) -> Iterator[User]:
-    """An ordinary user whose manager runs, with delegated controllers; its runtime directory is the manager's."""
+# For the whole run: logind takes its time to end a manager, and would end the next one.
+@pytest.fixture(scope="session")
+def lingering() -> Iterator[User]:
+    """An ordinary user whose manager runs, with delegated controllers."""
     directory = support.make_scratch()
     user = containers.make_test_user(directory)
     service = f"user@{user.uid}.service"
@@ -58,7 +59,7 @@ cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && mkdir self && echo $$ >self
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def delegated(lingering: User) -> Iterator[str]:
     """A cgroup that the user's manager has delegated; its child `self` is where the user's commands run."""
     options = ("--user", "--quiet", "--pipe", "--collect", "--unit=lane.service", "--property=Delegate=yes")

@@ -81,11 +81,14 @@ def directory(one: Container) -> str:
 
 
 def files(one: Container, names: Iterable[str]) -> dict[str, str]:
-    """These files of its cgroup."""
+    """These files of its cgroup; "" for one that is not there."""
     found = {}
     for name in names:
-        with open(os.path.join(directory(one), name), encoding="utf-8") as stream:
-            found[name] = stream.read().strip()
+        path = os.path.join(directory(one), name)
+        found[name] = ""
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as stream:
+                found[name] = stream.read().strip()
     return found
 
 

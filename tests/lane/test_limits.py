@@ -32,8 +32,10 @@ def disk() -> str:
     pytest.skip("a disk")
 
 
-# What other runtimes do otherwise, and why: {file: {runtime: value}}. A difference that is not there fails too.
+# What other runtimes do otherwise: {file: {runtime: value}}. A difference that is not there fails too.
 Differences = dict[str, dict[str, str]]
+# Whatever systemd or the kernel has where the runtime does not know the property.
+IGNORED = "ignored"
 
 
 def compare(
@@ -45,21 +47,15 @@ def compare(
     differences: Differences,
 ) -> None:
     """Read the files with each runtime; pyrunc's are as expected, and the others' but for the differences."""
-    found = {}
     for runtime in others.RUNTIMES:
         made = others.limited(bundle("probe").probe("pause"), resources)
         one = others.running(container, made, runtime, driver)
-        found[runtime] = others.files(one, expected)
-    wanted = {
-        runtime: {
-            file: differences.get(file, {}).get(
-                runtime, differences.get(file, {}).get(f"{runtime} {driver}", value)
-            )
-            for file, value in expected.items()
-        }
-        for runtime in others.RUNTIMES
-    }
-    assert found == wanted
+        found = others.files(one, expected)
+        wanted = {file: differences.get(file, {}).get(runtime, value) for file, value in expected.items()}
+        for file, value in wanted.items():
+            if value == IGNORED and found[file] != expected[file]:
+                found[file] = IGNORED
+        assert found == wanted, runtime
 
 
 @pytest.mark.parametrize("driver", others.DRIVERS)
@@ -132,7 +128,13 @@ def test_corners(container: ContainerFactory, bundle: BundleFactory, driver: str
         "cpu.idle": "1",
         "pids.max": "0",
     }
-    compare(container, bundle, driver, resources, expected, {})
+    # crun 1.8 and runc 1.1.5 do not know the burst and take 0 for unset, runc does not know idle processors.
+    differences: Differences = {
+        "cpu.max.burst": {"runc": IGNORED, "crun": IGNORED},
+        "cpu.idle": {"runc": IGNORED},
+        "pids.max": {"runc": IGNORED, "crun": IGNORED},
+    }
+    compare(container, bundle, driver, resources, expected, differences)
 
 
 @pytest.fixture
@@ -174,7 +176,14 @@ def rdma() -> str:
 def test_rdma(container: ContainerFactory, bundle: BundleFactory, driver: str, rdma: str) -> None:
     """Handles and objects of a device, and of one only the handles."""
     resources: Spec = {"rdma": {rdma: {"hcaHandles": 3, "hcaObjects": 30}}}
-    compare(container, bundle, driver, resources, {"rdma.max": f"{rdma} hca_handle=3 hca_object=30"}, {})
+    compare(
+        container,
+        bundle,
+        driver,
+        resources,
+        {"rdma.max": f"{rdma} hca_handle=3 hca_object=30"},
+        {"rdma.max": {"crun": IGNORED}},
+    )
     made = others.limited(bundle("probe").probe("pause"), {"rdma": {rdma: {"hcaHandles": 4}}})
     one = others.running(container, made, "pyrunc", driver)
     assert others.files(one, ["rdma.max"])["rdma.max"] == f"{rdma} hca_handle=4 hca_object=max"
