@@ -47,7 +47,9 @@ def _host_facts() -> set[str]:
     facts = support.cgroup_directories() | set(support.mounts_below(""))
     for directory in ("/run/pyrunc", "/run/user/0/pyrunc"):
         if os.path.isdir(directory):
-            facts |= {os.path.join(directory, name) for name in os.listdir(directory)}
+            # A snapshot of Python is meant to stay.
+            names = [name for name in os.listdir(directory) if not name.startswith("@")]
+            facts |= {os.path.join(directory, name) for name in names}
     return facts
 
 

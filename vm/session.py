@@ -50,7 +50,7 @@ def in_guest(snapshot: str, words: list[str]) -> int:
     """Run pytest in a guest, where no skip is allowed for what it has; the exit status."""
     print(f"vm: tests in the guest with {snapshot}", file=sys.stderr, flush=True)
     os.environ["PYRUNC_MUST_WORK"] = "1"
-    pytest = [PYTEST, "-p", "no:cacheprovider", "--durations=10", "--tb=short", "-vv", *words]
+    pytest = [PYTEST, "-p", "no:cacheprovider", "--durations=10", "--tb=short", "-v", *words]
     return job.main(["--snapshot", snapshot, "--timeout", str(SECONDS), *pytest])
 
 
