@@ -37,6 +37,8 @@ def v2_alone() -> None:
 @pytest.fixture(scope="session")
 def lingering() -> Iterator[User]:
     """An ordinary user whose manager runs, with delegated controllers."""
+    others.needs_systemd()
+    support.needs_root()
     directory = support.make_scratch()
     user = containers.make_test_user(directory)
     service = f"user@{user.uid}.service"
