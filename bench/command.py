@@ -149,7 +149,8 @@ class Runtime:
     def call(self, name: str, *words: str, status: int = 0) -> Sample:
         """Run one command about the container `name`. Raises CommandError for another exit status than `status`."""
         argv = [self.program, "--root", self.root, *words]
-        out, errors = self.file(name, "out"), self.file(name, "err")
+        # Each has its own: what create was given is the program's, too, which writes when it likes.
+        out, errors = self.file(name, f"{words[0]}.out"), self.file(name, f"{words[0]}.err")
         done = subprocess.run([MEASURE, self.event, out, errors, *argv], capture_output=True, check=True)
         ns, wait_status, kb, cpu_us, events = map(int, done.stdout.split())
         if os.waitstatus_to_exitcode(wait_status) != status:
@@ -192,9 +193,13 @@ class Runtime:
     def state(self, life: Life) -> None:
         """state; a document with id, pid and status."""
         life.samples["state"] = self.call(life.name, "state", life.name)
-        with open(self.file(life.name, "out"), encoding="utf-8") as stream:
-            document = json.load(stream)
-        said = (document["id"], document["pid"], document["status"])
+        with open(self.file(life.name, "state.out"), encoding="utf-8") as stream:
+            text = stream.read()
+        try:
+            document = json.loads(text)
+            said = (document["id"], document["pid"], document["status"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self.wrong(life.name, f"state says {text!r}: {error}") from error
         if said != (life.name, life.pid, "running"):
             raise self.wrong(life.name, f"state says {said}")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import workload
 from command import CommandError, Life
-from surroundings import REFUSE, Watch
+from surroundings import REFUSE, Watch, wait_quiet
 from workload import Bundles
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def _lives(scene: Scene, bundle: str, regime: str, rounds: int, quiet: float) ->
         if spare and watch.others() > REFUSE:
             spare -= 1
             scene.figures.retaken += 1
+            wait_quiet(30)
             continue
         number += 1
         for one in scene.runtimes:

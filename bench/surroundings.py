@@ -78,18 +78,24 @@ class Watch:
         return max(spent / (whole - self.all), 0.0) if whole > self.all else 0.0
 
 
-def check_quiet(*, anyway: bool, seconds: float = 1.0, patience: int = 60) -> float:
-    """Look for some seconds; when it is too busy look again, `patience` times, and then end the program.
-
-    `anyway`: look once and only say so.
-    """
+def wait_quiet(looks: int, seconds: float = 1.0) -> float:
+    """Look at most that often, each time so long, until the machine is not too busy; what the last look showed."""
     share = 1.0
-    for _ in range(1 if anyway else patience):
+    for _ in range(looks):
         watch = Watch()
         time.sleep(seconds)
         share = watch.others()
         if share <= REFUSE:
             break
+    return share
+
+
+def check_quiet(*, anyway: bool, seconds: float = 1.0, looks: int = 60) -> float:
+    """Wait for a quiet moment, say how quiet it is, and end the program when there is none.
+
+    `anyway`: look once and only say so.
+    """
+    share = wait_quiet(1 if anyway else looks, seconds)
     if share > WARN:
         print(
             f"bench: {share:.0%} of the processors are busy with something else (load {load()}): "
