@@ -113,6 +113,7 @@ SEAMS: dict[str, dict[str, str]] = {
     "pyrunc.state": {
         "StateDir.make_fifo": "exec.fifo",
         "StateDir.remove": "remove state directory",
+        "StateDir.rename": "rename to {2}",
         "StateDir.write": "write {1}",
         "create": "state directory",
     },

@@ -116,7 +116,7 @@ def test_a_whole_life(container: ContainerFactory, bundle: BundleFactory, scratc
         "plan",
         "cgroup: make",
         "clone and exec",
-        "write state",
+        "rename to state",
     }
     # Not START_WAIT: create may be done before init comes to it.
     ops = {f"ROOTFS {one.bundle.rootfs}", "SYNC ENV", "PIVOT", "SYNC READY"}
