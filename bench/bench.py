@@ -89,7 +89,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def measure_here(options: argparse.Namespace) -> Figures:
     """Measure in the view this process is in."""
     become_subreaper()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     figures = Figures()
     scratch = tempfile.mkdtemp(prefix="pyrunc-bench-")
     runtimes: list[command.Runtime] = []
@@ -157,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     if os.geteuid() != 0:
         raise SystemExit("bench: needs root")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     figures = Figures()
     try:
         for path in options.join:

@@ -51,6 +51,18 @@ def init_program() -> bytes:
         ) from error
 
 
+def end(pid: int, pidfd: int) -> None:
+    """End a child of ours, which may have ended or been collected already, and wait until it is gone."""
+    try:
+        _signal.pidfd_send_signal(pidfd, _SIGKILL)
+    except ProcessLookupError:
+        pass
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass
+
+
 class SilentDeathError(ContainerError):
     """init came to its end and has not said why."""
 
@@ -141,14 +153,7 @@ class Init:
     def abort(self) -> None:
         """End init and wait until it is gone."""
         while self.pid:
-            try:
-                _signal.pidfd_send_signal(self.pidfd, _SIGKILL)
-            except ProcessLookupError:
-                pass
-            try:
-                os.waitpid(self.pid, 0)
-            except ChildProcessError:
-                pass
+            end(self.pid, self.pidfd)
             self.pid = self._successor()
         self.close()
 

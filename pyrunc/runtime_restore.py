@@ -17,7 +17,6 @@ Imported by runtime for this verb only. All functions raise PyruncError.
 
 from __future__ import annotations
 
-import _signal
 import json
 import os
 
@@ -61,7 +60,6 @@ if TYPE_CHECKING:
 LOG_FILE = "restore.log"
 _SETS_LSM = 31600
 _LONGEST_LIST = 1 << 16
-_SIGKILL = 9
 
 
 class _Processes:
@@ -88,16 +86,8 @@ class _Processes:
     def abort(self) -> None:
         """End all of it, and wait until it is gone."""
         self.hang_up()
-        if self.pidfd < 0:
-            return
-        try:
-            _signal.pidfd_send_signal(self.pidfd, _SIGKILL)
-        except ProcessLookupError:
-            pass
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass
+        if self.pidfd >= 0:
+            launch.end(self.pid, self.pidfd)
         self.close()
 
     def close(self) -> None:
@@ -234,6 +224,7 @@ class _Restore:
         "directories",
         "facts",
         "options",
+        "opts",
         "processes",
         "version",
     )
@@ -250,7 +241,7 @@ class _Restore:
         self.facts = facts
         self.options = options
         self.console_answer = console_answer
-        criu_request.restore(options, LOG_FILE)
+        self.opts = criu_request.restore(options, LOG_FILE)
         self.version = criu.version()
         for option, value in (
             ("--lsm-profile", options.lsm_profile),
@@ -296,7 +287,7 @@ class _Restore:
         )
         the_plan = file_systems(ctx, attempt.spec, options)
         _make_mount_points(the_plan)
-        opts = criu_request.restore(self.options, LOG_FILE)
+        opts = self.opts
         opts["root"] = os.path.realpath(attempt.directory.path)
         opts["external"] = list(
             externals.restored(the_plan.ops, [*mount_points("self").values()], os.path.realpath)

@@ -14,6 +14,7 @@ import support
 from engines.area import Area
 from engines.client import Client
 from engines.containerd import Containerd
+from engines.cri import Kubelet
 from engines.scenario import BASE, OURS, RUNTIMES, Row, Seen, store
 
 if TYPE_CHECKING:
@@ -87,6 +88,22 @@ def ctd(containerd_daemon: Containerd) -> Iterator[Containerd]:
     yield containerd_daemon
     left = list(containerd_daemon.forget())
     assert not left, f"containerd cannot remove {left}"
+
+
+@pytest.fixture(scope="module")
+def connection(containerd_daemon: Containerd) -> Iterator[Kubelet]:
+    """One client of the CRI for the tests of a module."""
+    made = Kubelet(containerd_daemon)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def kubelet(connection: Kubelet) -> Iterator[Kubelet]:
+    """It, without pods of earlier tests; nothing of the test's is left."""
+    yield connection
+    left = connection.forget()
+    assert not left, f"cgroups left behind: {left}"
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,6 @@ from engines.cri import RUNNING, Kubelet, Pod
 from engines.scenario import EXEC_WORDS, WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from engines.containerd import Containerd
     from engines.cri import Container
     from engines.scenario import Seen
 
@@ -24,22 +21,6 @@ pytestmark = pytest.mark.root
 ENGINE = "cri"
 STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.05; done"
 POLITE = "trap 'echo bye; exit 4' TERM; echo up; while :; do sleep 0.05; done"
-
-
-@pytest.fixture(scope="module")
-def connection(containerd_daemon: Containerd) -> Iterator[Kubelet]:
-    """One client for the tests of this module."""
-    made = Kubelet(containerd_daemon)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def kubelet(connection: Kubelet) -> Iterator[Kubelet]:
-    """It, without pods of earlier tests; nothing of this test's is left."""
-    yield connection
-    left = connection.forget()
-    assert not left, f"cgroups left behind: {left}"
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ import support
 from engines.cri import Kubelet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from engines.containerd import Containerd
     from engines.scenario import Seen
 
@@ -63,22 +61,6 @@ def test_out_of_memory_with_ctr(ctd: Containerd, seen: Seen) -> None:
     options = ("--rm", "--memory-limit", str(16 << 20))
     result = ctd.run("sh", "-c", "x=a; while :; do x=$x$x; done", options=options)
     seen.command("run", result).fails(status=137)
-
-
-@pytest.fixture(scope="module")
-def connection(containerd_daemon: Containerd) -> Iterator[Kubelet]:
-    """One client for the tests of this module."""
-    made = Kubelet(containerd_daemon)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def kubelet(connection: Kubelet) -> Iterator[Kubelet]:
-    """It, without pods of earlier tests; nothing of this test's is left."""
-    yield connection
-    left = connection.forget()
-    assert not left, f"cgroups left behind: {left}"
 
 
 def test_kubernetes(kubelet: Kubelet, seen: Seen) -> None:
