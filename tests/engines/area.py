@@ -167,15 +167,17 @@ class Area:
         return self.mounts() - self._mounts
 
     def processes(self) -> list[int]:
-        """Whoever lives in a namespace or a cgroup of the area, its holder aside."""
+        """Whoever lives in a namespace or a cgroup of the area, its holder aside.
+
+        Who waits to be reaped lives no more, though the kernel still names the cgroup.
+        """
         found: list[int] = []
         for word in os.listdir("/proc"):
             if not word.isdigit() or int(word) == self._holder.pid:
                 continue
             pid = int(word)
-            if {self._namespace(pid, kind) for kind in ("mnt", "net")} & self._namespaces or self._in_cgroup(
-                pid
-            ):
+            namespaces = {self._namespace(pid, kind) for kind in ("mnt", "net")}
+            if namespaces & self._namespaces or (self._in_cgroup(pid) and not support.process_gone(pid)):
                 found.append(pid)
         return found
 
@@ -212,8 +214,8 @@ class Area:
 
     def container_cgroups(self) -> list[str]:
         """The same but the engine's own: the directory for all of its containers, and podman's for its conmons."""
-        own = {self.name, self.parent, "conmon"}
-        return [path for path in self.cgroups() if os.path.basename(path) not in own]
+        own = re.compile(rf"{re.escape(self.name)}|{re.escape(self.parent)}|conmon|libpod-conmon-.*")
+        return [path for path in self.cgroups() if not own.fullmatch(os.path.basename(path))]
 
     def _stop_daemons(self) -> None:
         for process, log in reversed(self._daemons):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
+from engines import facts
 from engines.cri import Kubelet
 
 if TYPE_CHECKING:
@@ -22,7 +23,12 @@ LIMITS = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max"
 def scope(pid: int) -> str:
     """The cgroup of a process."""
     with open(f"/proc/{pid}/cgroup", encoding="ascii") as stream:
-        return stream.read().strip().removeprefix("0::")
+        return scope_line(stream.read())
+
+
+def scope_line(text: str) -> str:
+    """The path in the one line of /proc/PID/cgroup."""
+    return text.strip().removeprefix("0::")
 
 
 def properties(unit: str) -> support.Result:
@@ -39,9 +45,12 @@ def test_ctr(ctd: Containerd, seen: Seen) -> None:
     path = scope(ctd.pid(one))
     assert path.endswith(f"/{ctd.area.parent}/ctr-{one}.scope")
     seen.value("cgroup", path)
-    seen.command("exec", ctd.exec(one, "sh", "-c", LIMITS)).ok()
-    seen.command("unit", properties(f"ctr-{one}.scope")).ok()
-    assert f"MemoryMax={64 << 20}" in str(seen.values["unit.out"])
+    assert scope_line(seen.command("exec", ctd.exec(one, "cat", "/proc/self/cgroup")).ok().out) == path
+    for name in ("memory.max", "cpu.max"):
+        with open(f"/sys/fs/cgroup{path}/{name}", encoding="ascii") as stream:
+            seen.value(name, stream.read())
+    shown = seen.command("unit", properties(f"ctr-{one}.scope")).ok()
+    assert f"MemoryMax={64 << 20}" in shown.out and seen.values["memory.max"] == f"{64 << 20}\n"
     figures = ctd.ctr("task", "metrics", one).ok().out
     seen.value(
         "limit", [line.split()[1] for line in figures.splitlines() if line.startswith("memory.limit")]
@@ -72,9 +81,8 @@ def test_kubernetes(kubelet: Kubelet, seen: Seen) -> None:
     inside = one.output("sh", "-c", LIMITS)
     seen.command("limits", inside).ok()
     unit = f"cri-containerd-{one.id}.scope"
-    seen.command("unit", properties(unit)).ok()
-    assert f"MemoryMax={64 << 20}" in str(seen.values["unit.out"])
-    assert f"Slice={kubelet.ctd.area.parent}" in str(seen.values["unit.out"])
+    shown = seen.command("unit", properties(unit)).ok()
+    assert f"MemoryMax={64 << 20}" in shown.out and f"Slice={kubelet.ctd.area.parent}" in shown.out
     one.update(memory_limit_in_bytes=96 << 20, cpu_quota=20_000, cpu_period=100_000).ok()
     support.run("systemctl", "daemon-reload").ok()
     seen.command("updated", one.output("sh", "-c", LIMITS)).ok()
@@ -90,8 +98,11 @@ def test_kubernetes(kubelet: Kubelet, seen: Seen) -> None:
 def test_out_of_memory_in_a_pod(kubelet: Kubelet, seen: Seen) -> None:
     """The kubelet is told that it was the memory."""
     pod = kubelet.pod(host_network=True)
-    one = pod.run("sh", "-c", "x=a; while :; do x=$x$x; done", resources={"memory_limit_in_bytes": 16 << 20})
-    seen.value("end", one.ended(60))
+    one = pod.run("sh", "-c", facts.OUTLIVED_HOG, resources={"memory_limit_in_bytes": 16 << 20})
+    support.wait_until(lambda: one.status().get("reason") == "OOMKilled", "the event")
+    support.wait_until(lambda: one.output("cat", "/status").out == "137\n", "the program's end")
+    one.stop(0).ok()
+    seen.value("end", one.ended())
     assert seen.values["end"] == {
         "state": "CONTAINER_EXITED",
         "exitCode": 137,
