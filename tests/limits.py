@@ -26,7 +26,9 @@ def unified_mount() -> str:
 
 def needs_v2_controller(name: str) -> None:
     """Skip the test where cgroup2 does not have the controller."""
-    with open(f"{unified_mount()}/cgroup.controllers", encoding="ascii") as stream:
+    path = f"{unified_mount()}/cgroup.controllers"
+    support.needs(os.path.exists(path), NO_V2_CONTROLLER)
+    with open(path, encoding="ascii") as stream:
         support.needs(name in stream.read().split(), NO_V2_CONTROLLER)
 
 

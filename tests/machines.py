@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 
 GUEST = os.environ.get("PYRUNC_VM", "")
-# Emulated, a fork and an exec take 12 to 40 times as long; who waits for minutes is patient enough anywhere.
+# Emulated, a fork and an exec take 12 to 40 times as long; who waits for a minute is patient enough anywhere.
 _FACTOR = 10 if GUEST else 1
-_ENOUGH = 120.0
+_ENOUGH = 60.0
 
 # The only reasons for which a test may be skipped where everything must work (PYRUNC_MUST_WORK=1).
 _EVERYWHERE = {"FUSE", "x86_64"}

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module", autouse=True)
 def _host() -> Iterator[None]:
-    """Systemd, and in the end no slice of ours: one stays when the last scope in it has gone."""
+    """Systemd, and in the end no slice of ours: one stays when the last scope in it has gone.
+
+    In v1's hierarchies that systemd leaves alone it stays whatever systemd is told, with runc as well.
+    """
     others.needs_systemd()
     support.needs_root()
     yield
     support.run("systemctl", "stop", others.SLICE).ok()
+    support.remove_cgroups(support.find_cgroups(f"/{others.SLICE}"))
 
 
 @pytest.fixture
@@ -49,15 +53,20 @@ def lingering() -> Iterator[User]:
     user.prefix.append(f"DBUS_SESSION_BUS_ADDRESS=unix:path={own}/bus")
     yield user
     support.run("loginctl", "disable-linger", user.name).ok()
-    support.run("systemctl", "stop", service, timeout=120).ok()
+    # logind itself would do so later.
+    support.run("systemctl", "stop", f"user-{user.uid}.slice", timeout=120).ok()
+    support.wait_until(
+        lambda: not (os.path.exists(own) or support.find_cgroups(f"/user-{user.uid}.slice")),
+        "the end of the user's slice",
+    )
     left = support.remove_scratch(directory)
     assert not left, f"mounts left behind: {left}"
 
 
 # The manager may not take controllers away from what it has delegated; that this has no process of its own makes it a
-# place for containers.
+# place for containers. Of `$$` systemd makes `$`.
 _MAKE_PLACE = """
-cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && mkdir self && echo $$ >self/cgroup.procs && pwd && exec sleep 10000
+cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && mkdir self && echo 0 >self/cgroup.procs && pwd && exec sleep 10000
 """
 
 
@@ -68,5 +77,9 @@ def delegated(lingering: User) -> Iterator[str]:
     argv = [*lingering.prefix, "systemd-run", *options, "sh", "-c", _MAKE_PLACE]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
+        place = process.stdout.readline().strip()
+        assert place, (
+            f"no delegated cgroup: {others.show('lane.service', '--user', prefix=lingering.prefix)}"
+        )
+        yield place
         support.run(*lingering.prefix, "systemctl", "--user", "stop", "lane.service").ok()

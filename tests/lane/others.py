@@ -39,11 +39,11 @@ def rootless(
     container: ContainerFactory, bundle: Bundle, user: User, runtime: str, place: str | None
 ) -> Container:
     """A container of the user, not created yet: in the delegated cgroup `place`, else in a scope of its manager."""
-    argv = program(runtime, "cgroupfs" if place else "systemd")
+    argv = program(runtime, "systemd" if place is None else "cgroupfs")
     if runtime == "pyrunc":
         argv[0] = user.pyrunc
     one = container(bundle, user=user, command=argv)
-    if place:
+    if place is not None:
         # Only root can move a process that far.
         one.command[:0] = ["sh", "-c", f'echo $$ >{place}/self/cgroup.procs && exec "$@"', "sh"]
     else:

@@ -66,6 +66,13 @@ def ends(one: Container) -> None:
     assert not support.find_cgroups(one.id)
 
 
+# Before the container: what starts later is taken for something that it left behind.
+@pytest.fixture
+def place(request: pytest.FixtureRequest, driver: str) -> str | None:
+    """The delegated cgroup for the driver cgroupfs, where cgroups can be delegated."""
+    return None if V1 or driver == "systemd" else str(request.getfixturevalue("delegated"))
+
+
 LABELS = pytest.mark.parametrize("label", [False, True], indirect=True, ids=["plain", "labelled"])
 
 
@@ -86,10 +93,10 @@ def test_root(container: ContainerFactory, bundle: BundleFactory, driver: str, l
 @LABELS
 @pytest.mark.parametrize("driver", others.DRIVERS)
 def test_rootless(
+    place: str | None,
     container: ContainerFactory,
     bundle: BundleFactory,
     lingering: User,
-    request: pytest.FixtureRequest,
     driver: str,
     label: str,
 ) -> None:
@@ -107,8 +114,10 @@ def test_rootless(
         one.create().fails("$.linux.resources.pids.limit")
     else:
         others.limited(what, {"pids": {"limit": 77}})
-        place = str(request.getfixturevalue("delegated")) if driver == "cgroupfs" else None
         one = others.rootless(container, what, lingering, "pyrunc", place)
         lives(one, label)
         assert limits.read(one, "", "pids.max") == "77"
+        assert limits.directory(one.pid, "").startswith(
+            f"{place}/" if place else "/sys/fs/cgroup/user.slice/"
+        )
         ends(one)
