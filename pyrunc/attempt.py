@@ -62,6 +62,7 @@ class Attempt:
         "devices",
         "directory",
         "hooks_failed",
+        "made",
         "manager",
         "pid_file",
         "rdt",
@@ -77,6 +78,7 @@ class Attempt:
         self.spec: Spec = configuration.spec
         self.record = _record(configuration, container_id, rootfs, strict=facts.strict)
         self.manager: Manager | None = None
+        self.made = False
         self.abort: Callable[[], None] | None = None
         self.devices: Devices | None = None
         self.rdt: Group | None = None
@@ -86,11 +88,13 @@ class Attempt:
 
     def _remember(self) -> None:
         """Write what delete --force needs, should this be as far as we come."""
-        self.written = self.record.render()
-        self.directory.write(state.CREATING, self.written)
+        content = self.record.render()
+        if content != self.written:
+            self.directory.write(state.CREATING, content)
+            self.written = content
 
     def settle(self, ctx: Context, facts: HostFacts) -> Manager:
-        """Make the cgroups and the group of resctrl, and record them before."""
+        """Decide on the cgroups and the group of resctrl, and record them; make what the plan depends on."""
         record = self.record
         manager = cgroups.manager(
             self.spec,
@@ -108,12 +112,18 @@ class Attempt:
             record.needs.append("systemd")
         self._resctrl_group(facts)
         self._remember()
-        manager.create()
-        # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.
+        manager.settle()
         self.manager = manager
+        return manager
+
+    def make(self) -> None:
+        """Make what else settle() has decided on."""
+        if self.manager is not None:
+            self.manager.create()
+            # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.
+            self.made = True
         if self.rdt is not None:
             self.rdt.create()
-        return manager
 
     def _resctrl_group(self, facts: HostFacts) -> None:
         """Decide on the group that linux.intelRdt asks for; the record is told, nothing is made yet."""
@@ -128,10 +138,22 @@ class Attempt:
         if self.rdt.made:
             record.needs.append("intelRdt")
 
+    def _born(self, pid: int) -> None:
+        self.record.pid, self.record.start_time = pid, state.start_time(pid)
+
+    def beside(self, pid: int, manager: Manager, configuration: Config) -> None:
+        """What init does not wait for while it makes namespaces, and what it then waits for."""
+        self._born(pid)
+        self._remember()
+        self.make()
+        if not manager.joined_at_birth:
+            manager.attach(pid)
+        self.directory.write(state.CONFIG, configuration.text)
+
     def in_environment(self, pid: int) -> None:
         """The container's namespaces are there, `pid` is in them, its program is not: runtime.md, steps 3 and 4."""
         record = self.record
-        record.pid, record.start_time = pid, state.start_time(pid)
+        self._born(pid)
         if self.rdt is not None:
             # Before the first hook in the container: what it starts is to be in the group as well.
             self.rdt.attach(pid)
@@ -196,7 +218,7 @@ class Attempt:
         if self.abort is not None:
             steps.append(self.abort)
         if self.manager is not None:
-            steps += [self.manager.kill, self.manager.destroy]
+            steps += [self.manager.kill, self.manager.destroy] if self.made else [self.manager.unmake]
         if self.rdt is not None:
             steps.append(self.rdt.undo)
         if self.pid_file:

@@ -118,8 +118,15 @@ def send_seccomp_listener(spec: Spec, fd: int, document: bytes, pid: int) -> Non
     )
 
 
-def serve(init: launch.Init, answers: dict[str, Callable[[int], None]]) -> None:
-    """Answer init until READY, which is left waiting for its go. `answers` maps a sync code to what it asks for."""
+def serve(
+    init: launch.Init,
+    answers: dict[str, Callable[[int], None]],
+    afterwards: dict[str, Callable[[], None]] | None = None,
+) -> None:
+    """Answer init until READY, which is left waiting for its go.
+
+    `answers` maps a sync code to what it asks for, `afterwards` to what is done when init has gone on.
+    """
     while True:
         code, fd = init.receive()
         if not code:
@@ -133,6 +140,8 @@ def serve(init: launch.Init, answers: dict[str, Callable[[int], None]]) -> None:
             if fd >= 0:
                 os.close(fd)
         init.go()
+        if afterwards and code in afterwards:
+            afterwards[code]()
 
 
 def console_answer(console_socket: str, attendance: console.Attendance | None) -> Callable[[int], None]:

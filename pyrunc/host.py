@@ -31,6 +31,10 @@ _S_IFMT, _S_IFLNK = 0o170000, 0o120000
 _ROOT_INODE = 1
 
 
+# What _of_this_boot() has found; a snapshot keeps it.
+_kept: list[tuple[int, frozenset[str]]] = []
+
+
 class HostFacts:
     """Facts about the runtime's own process and its kernel; no field is ever looked up again.
 
@@ -265,6 +269,17 @@ def _listed(directory: str) -> frozenset[str]:
         return frozenset()
 
 
+def _of_this_boot() -> tuple[int, frozenset[str]]:
+    """What no running kernel changes: the last capability and the kinds of namespaces. Both only show in /proc."""
+    if not _kept:
+        last_cap = int(read_file(LAST_CAP_FILE, "40"))
+        kinds = [
+            kind for kind, name in NAMESPACE_FILES.items() if os.access(f"/proc/self/ns/{name}", os.F_OK)
+        ]
+        _kept.append((last_cap, frozenset(kinds)))
+    return _kept[0]
+
+
 def gather(*, rlimits: bool = False, rootless: bool | None = None, resctrl: str | None = None) -> HostFacts:
     """Read the facts. `rlimits` adds the limits (slower); `rootless` overrides what euid and user namespace say.
 
@@ -275,6 +290,7 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None, resctrl: str 
     mode, mounts, unified = _cgroups(list(own))
     status = read_file("/proc/self/status")
     userns = in_user_namespace()
+    last_cap, namespaces = _of_this_boot()
     euid = os.geteuid()
     is_rootless = (euid != 0 or userns) if rootless is None else rootless
     return HostFacts(
@@ -287,11 +303,9 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None, resctrl: str 
         unified_mount=unified,
         own_cgroups={name: path for names, path in own.items() for name in names.split(",")},
         bounding_caps=int(_status_field(status, "CapBnd") or "0", 16),
-        last_cap=int(read_file(LAST_CAP_FILE, "40")),
+        last_cap=last_cap,
         umask=int(_status_field(status, "Umask") or "22", 8),
-        namespaces=frozenset(
-            kind for kind, name in NAMESPACE_FILES.items() if os.access(f"/proc/self/ns/{name}", os.F_OK)
-        ),
+        namespaces=namespaces,
         apparmor=read_file("/sys/module/apparmor/parameters/enabled").startswith("Y"),
         resctrl=mount_point,
         resctrl_info=_listed(f"{mount_point}/info") if mount_point else frozenset(),

@@ -115,7 +115,7 @@ class Plan:
 
     `clone_flags`: namespaces that clone3 makes already. `uid_maps`/`gid_maps`: (containerID, hostID, size) to write
     at SYNC_MAPS, None without a new user namespace; `setgroups` is then "allow" or "deny". `needs_fork`: the pid
-    changes (SYNC_FORKED). `wants_cgroup_sync`: SYNC_CGROUP comes, and attaching earlier is of no use.
+    changes (SYNC_FORKED).
     """
 
     __slots__ = (
@@ -125,7 +125,6 @@ class Plan:
         "ops",
         "setgroups",
         "uid_maps",
-        "wants_cgroup_sync",
         "warnings",
     )
 
@@ -137,7 +136,6 @@ class Plan:
         self.gid_maps: list[tuple[int, int, int]] | None = None
         self.setgroups: str | None = None
         self.needs_fork = False
-        self.wants_cgroup_sync = False
 
     def add(self, name: str, *fields: Field, path: str = "$", why: str = "") -> None:
         """Append one op; see wire.Op."""
@@ -295,9 +293,8 @@ def _cgroup_and_fork(job: Job) -> None:
     attached_late = job.options.attached_late
     if attached_late is None:
         attached_late = bool(job.options.cgroup_paths) and job.host.cgroup_mode != "v2"
-    plan.wants_cgroup_sync = attached_late and (plan.needs_fork or spaces.makes("cgroup"))
-    if plan.wants_cgroup_sync:
-        why = "attaching moves one process: its child and the root of its cgroup namespace must come after"
+    if attached_late:
+        why = "its child, the root of its cgroup namespace and cgroup mounts must come after it is in its cgroup"
         plan.add("SYNC", SYNC["CGROUP"], path="$.linux.cgroupsPath", why=why)
     if spaces.makes("cgroup"):
         why = "cgroup_namespaces(7): the cgroup we are in becomes the root; cgroup mounts must come after"
@@ -320,17 +317,22 @@ def _keyring(job: Job, process: Process | None) -> None:
 
 
 def _enter_namespaces(job: Job, process: Process | None) -> None:
-    """Into all namespaces. Without user or time namespace clone3 has made the new ones already: no fork."""
+    """Into all namespaces. Without user or time namespace clone3 has made the new ones already: no fork.
+
+    All but the network: making one takes a millisecond, in which the runtime has better things to do than to wait.
+    """
     spaces, plan = job.spaces, job.plan
     if "user" not in spaces and not spaces.makes("time"):
-        plan.clone_flags = spaces.new & ~CLONE_NEWCGROUP
+        plan.clone_flags = spaces.new & ~(CLONE_NEWCGROUP | CLONE_NEWNET)
     if not spaces.makes("user"):
         dumpable(job, "a process of a joined namespace must not be able to trace init or open its files")
     join(job)
     user_namespace(job)
     rest = spaces.new & ~(CLONE_NEWUSER | CLONE_NEWTIME | CLONE_NEWCGROUP | plan.clone_flags)
     if rest:
-        why = "after the user namespace, so that it owns them"
+        why = "here and not in clone3, for which the runtime would have to wait"
+        if spaces.makes("user"):
+            why = "after the user namespace, so that it owns them"
         plan.add("UNSHARE", rest, path="$.linux.namespaces", why=why)
     _cgroup_and_fork(job)
     _keyring(job, process)

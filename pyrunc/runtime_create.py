@@ -114,12 +114,12 @@ def _check_joined_sysctls(spec: Spec) -> None:
 
 def _answer(
     attempt: Attempt,
-    manager: Manager,
     init: launch.Init,
     the_plan: plan.Plan,
+    beside: Callable[[], None],
     console_answer: Callable[[int], None],
 ) -> None:
-    """Answer init until it is ready."""
+    """Answer init until it is ready; do what is to be done `beside` it while it has something to do."""
 
     def maps() -> None:
         from pyrunc import usermaps
@@ -131,15 +131,18 @@ def _answer(
         bringup.send_seccomp_listener(attempt.spec, fd, document, init.pid)
 
     try:
+        if the_plan.uid_maps is None:
+            beside()
         bringup.serve(
             init,
             {
                 "MAPS": _no_fd(maps),
-                "CGROUP": _no_fd(lambda: manager.attach(init.pid)),
+                "CGROUP": lambda _fd: None,  # moved there `beside`
                 "ENV": _no_fd(lambda: attempt.in_environment(init.pid)),
                 "CONSOLE": console_answer,
                 "SECCOMP": listener,
             },
+            {"MAPS": beside},
         )
     except ContainerError as error:
         attempt.hooks_failed = attempt.hooks_failed or (error.path or "").startswith("$.hooks.")
@@ -147,7 +150,7 @@ def _answer(
 
 
 def _start_init(attempt: Attempt, manager: Manager, the_plan: plan.Plan) -> launch.Init:
-    """Start init: on v2 inside its cgroup, on v1 attached to it while it already mounts."""
+    """Start init: on v2 inside its cgroup."""
     fds = [attempt.directory.make_fifo()]
     try:
         cgroup_fd = manager.open()
@@ -164,13 +167,6 @@ def _start_init(attempt: Attempt, manager: Manager, the_plan: plan.Plan) -> laun
         for fd in fds:
             os.close(fd)
     attempt.abort = init.abort
-    if cgroup_fd < 0 and not the_plan.wants_cgroup_sync:
-        try:
-            manager.attach(init.pid)
-        except PyruncError:
-            # init goes on meanwhile: when it has failed, its own words are the better ones.
-            init.raise_death()
-            raise
     return init
 
 
@@ -218,19 +214,25 @@ def _bring_up(
     elif os.environ.get("NOTIFY_SOCKET"):
         record.needs.append("notify")
     try:
-        attempt.directory.write(state.CONFIG, configuration.text)
         if "notify" in record.needs:
             from pyrunc import notify
 
             notify.prepare(spec, attempt.directory.path)
         manager = attempt.settle(ctx, facts)
-        # Behind create: an ordinary user may have been refused some cgroups, and the plan mounts those that are left.
         the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
-        record.cgroups = manager.paths
         log.debug(f"a plan of {len(the_plan.ops)} steps, cgroups: {[path for _, path in manager.paths]}")
         init = _start_init(attempt, manager, the_plan)
         log.debug(f"init is process {init.pid}")
-        _answer(attempt, manager, init, the_plan, bringup.console_answer(options.console_socket, attendance))
+
+        def beside() -> None:
+            try:
+                attempt.beside(init.pid, manager, configuration)
+            except PyruncError:
+                # When init has failed meanwhile, its own words are the better ones.
+                init.raise_death()
+                raise
+
+        _answer(attempt, init, the_plan, beside, bringup.console_answer(options.console_socket, attendance))
         _publish(attempt, init, options)
         bringup.log_warnings(the_plan.warnings, init.warnings, manager.warnings)
     except launch.SilentDeathError as error:

@@ -143,7 +143,7 @@ def _start(
     finally:
         if cgroup_fd >= 0:
             os.close(cgroup_fd)
-    if cgroup_fd < 0 and not the_plan.wants_cgroup_sync:
+    if cgroup_fd < 0:
         try:
             manager.attach(init.pid)
         except BaseException:
@@ -202,7 +202,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: kernel.C
             if state.has_ended(found.pid, found.start_time):
                 raise StateError("cannot exec in a stopped container")
             bringup.log_warnings(the_plan.warnings)
-            status = _serve(init, manager, options, attendance, found, spec)
+            status = _serve(init, options, attendance, found, spec)
         except BaseException:
             init.abort()
             raise
@@ -215,22 +215,18 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: kernel.C
 
 def _serve(
     init: launch.Init,
-    manager: cgroups.Manager,
     options: ExecOptions,
     attendance: console.Attendance | None,
     found: kernel.Container,
     spec: Spec,
 ) -> int:
-    def attach(_fd: int) -> None:
-        manager.attach(init.pid)
-
     def listener(fd: int) -> None:
         bringup.send_seccomp_listener(spec, fd, found.document, init.pid)
 
     bringup.serve(
         init,
         {
-            "CGROUP": attach,
+            "CGROUP": lambda _fd: None,  # _start has moved it there
             "CONSOLE": bringup.console_answer(options.console_socket, attendance),
             "SECCOMP": listener,
         },

@@ -277,6 +277,7 @@ class _Restore:
         attempt, record = self.attempt, self.attempt.record
         attempt.directory.write(state.CONFIG, self.configuration.text)
         manager = attempt.settle(ctx, self.facts)
+        attempt.make()
         record.cgroups = manager.paths
         options = plan.PlanOptions(
             bundle=self.configuration.bundle,

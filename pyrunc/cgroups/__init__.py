@@ -1,6 +1,7 @@
 """Control groups: a Manager for one container's directories, the same face for v1 and v2.
 
-    manager(...)  decides where   ->  .to_make (record it)  ->  .create()  ->  .open() or .attach(pid)  ->  .apply(...)
+    manager(...)  decides where   ->  .to_make (record it)  ->  .settle()  ->  the plan  ->  .open()
+                  .create()  ->  .attach(pid) where open() was of no use  ->  .apply(...)
 
 Facts about the two versions are in v1 and v2, values in resources and device_rules (both PURE), file access in files.
 May be imported by runtime. Imports errors and, where a container ends or a device program is attached, kernel.
@@ -46,6 +47,7 @@ class Manager:
         "_missing",
         "_owner",
         "_rootless",
+        "_settled",
         "_spec",
         "_tops",
         "made",
@@ -67,6 +69,7 @@ class Manager:
         self._missing: dict[str, list[str]] | None = None
         self._owner: int | None = None
         self._rootless = False
+        self._settled: set[str] = set()
         self._spec = _EMPTY
         self._tops: dict[str, str] = {}
 
@@ -93,22 +96,40 @@ class Manager:
             if not self._absent_now(path) and not self._is_tracking(controllers):
                 files.refuse_used(path)
 
-    def create(self) -> None:
-        """Make the directories and what processes in them need.
+    def settle(self) -> None:
+        """Make the directories that may be missing in the end, so that `paths` stays what it then is. Raises as create.
 
-        Raises StateError when one is in use or frozen, KernelError, ConfigError; nothing made stays behind then.
         Rootless without cgroupsPath does without the directories it is refused, as long as no limit needs them.
         """
         if self._missing is None:
             self._missing = {path: files.absent(path) for _, path in self.paths}
+        self._create(
+            [
+                (path, controllers)
+                for path, controllers in self._hierarchies().items()
+                if self.version == 2 or self._tolerant or self._is_tracking(controllers)
+            ]
+        )
+
+    def create(self) -> None:
+        """Make the directories, all that settle() has not made, and what processes in them need.
+
+        Raises StateError when one is in use or frozen, KernelError, ConfigError; nothing made stays behind then.
+        """
+        self._create([item for item in self._hierarchies().items() if item[0] not in self._settled])
+
+    def _create(self, hierarchies: list[tuple[str, list[str]]]) -> None:
+        if not hierarchies:
+            return
         try:
-            for path, controllers in self._hierarchies().items():
+            for path, controllers in hierarchies:
                 self._create_one(controllers, path)
+                self._settled.add(path)
             # Also when it is a parent that is frozen: whoever is attached would never run.
-            if self.frozen:
+            if self._settled.issuperset(self._hierarchies()) and self.frozen:
                 raise StateError("container's cgroup unexpectedly frozen", path=files.CGROUPS_PATH)
         except BaseException:
-            self._unmake()
+            self.unmake()
             raise
 
     def _hierarchies(self) -> dict[str, list[str]]:
@@ -205,7 +226,8 @@ class Manager:
         if self._owner is not None and path in missing:
             v2.delegate(path, self._owner)
 
-    def _unmake(self) -> None:
+    def unmake(self) -> None:
+        """Remove what was made, before anybody is in there."""
         for path in reversed(self.made):
             try:
                 os.rmdir(path)

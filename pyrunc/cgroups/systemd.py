@@ -1,6 +1,6 @@
 """The systemd cgroup driver: the container's cgroup is a scope that systemd makes, keeps and removes.
 
-    UnitManager.create()       connect, refuse what is in use
+    UnitManager.settle()       connect, refuse what is in use
     attach(init)               StartTransientUnit with PIDs=init: systemd makes the cgroup and moves init into it
     apply(resources)           SetUnitProperties, so that systemd writes the same, then the cgroup files
     destroy(), remove()        StopUnit, ResetFailedUnit
@@ -234,7 +234,7 @@ class UnitManager(Manager):
                 self._missing[path] = absent[-1:] if keeps else absent
         return [path for missing in self._missing.values() for path in missing]
 
-    def create(self) -> None:
+    def settle(self) -> None:
         """Refuse a place that is in use, and connect before anything starts. Raises StateError, BusError."""
         for path in self._hierarchies():
             if os.access(path, os.F_OK):
@@ -242,6 +242,9 @@ class UnitManager(Manager):
         if self.frozen:
             raise StateError("container's cgroup unexpectedly frozen", path=files.CGROUPS_PATH)
         self._connect()
+
+    def create(self) -> None:
+        """Nothing: systemd makes it, around a process."""
 
     @property
     def joined_at_birth(self) -> bool:

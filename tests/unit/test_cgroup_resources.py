@@ -425,6 +425,7 @@ def test_joint_controllers_are_made_once(tmp_path: Path) -> None:
     directory = str(tmp_path / "joint" / "c1")
     made = package.Manager([("cpu", directory), ("cpuacct", directory)])
     assert made.to_make == [os.path.dirname(directory), directory]
+    made.settle()
     made.create()
     assert made.made == made.to_make
     assert (made.directory("cpu"), made.directory("cpuacct")) == (directory, directory)

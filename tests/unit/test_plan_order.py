@@ -197,19 +197,13 @@ def test_one_filter_per_plan() -> None:
 
 
 def test_common_container_needs_no_fork() -> None:
-    """Without user and time namespaces clone3 makes everything but the cgroup namespace."""
+    """Without user and time namespaces clone3 makes the others, but for those of the network and of cgroups."""
     made = specs.create(specs.docker_like(), specs.V1_HOST, cgroup_paths=specs.V1_PATHS)
-    expected = (
-        plan.CLONE_NEWNS | plan.CLONE_NEWNET | plan.CLONE_NEWUTS | plan.CLONE_NEWPID | plan.CLONE_NEWIPC
-    )
-    assert made.clone_flags == expected
-    assert not {"FORK", "UNSHARE", "SETNS"} & set(specs.names(made))
-    assert (made.needs_fork, made.wants_cgroup_sync, made.uid_maps, made.setgroups) == (
-        False,
-        False,
-        None,
-        None,
-    )
+    assert made.clone_flags == plan.CLONE_NEWNS | plan.CLONE_NEWUTS | plan.CLONE_NEWPID | plan.CLONE_NEWIPC
+    assert [fields[0] for fields in specs.every(made, "UNSHARE")] == [plan.CLONE_NEWNET]
+    assert not {"FORK", "SETNS"} & set(specs.names(made))
+    assert (made.needs_fork, made.uid_maps, made.setgroups) == (False, None, None)
+    assert positions(made, "UNSHARE")[0] < sync(made, "CGROUP")[0] < min(positions(made, "MOUNT_NEW"))
 
 
 def test_pod_member_needs_no_fork() -> None:
@@ -229,23 +223,22 @@ def test_cgroup_namespace_after_the_cgroup() -> None:
     """cgroup_namespaces(7): its root is where the process is at that moment. On v2 clone3 has put it there."""
     v1 = specs.create(specs.podman_like(), specs.V1_HOST, cgroup_paths=specs.V1_PATHS)
     unshare = positions(v1, "UNSHARE", plan.CLONE_NEWCGROUP)
-    assert sync(v1, "CGROUP")[0] + 1 == unshare[0] and v1.wants_cgroup_sync
+    assert sync(v1, "CGROUP")[0] + 1 == unshare[0]
     assert unshare[0] < min(positions(v1, "MOUNT_NEW"))
     v2 = specs.create(specs.podman_like(), specs.V2_HOST, cgroup_paths=specs.V2_PATHS)
     assert positions(v2, "UNSHARE", plan.CLONE_NEWCGROUP) and not sync(v2, "CGROUP")
-    assert not v2.wants_cgroup_sync
 
 
 def test_no_cgroup_no_wait() -> None:
     """Without cgroup paths (rootless on v1) nobody answers for them."""
     made = specs.create(specs.userns(), specs.V1_HOST)
-    assert not sync(made, "CGROUP") and not made.wants_cgroup_sync
+    assert not sync(made, "CGROUP")
 
 
 def test_new_user_namespace() -> None:
     """user_namespaces(7): maps before ids, ids before everything that must belong to them, the fork at the end."""
     made = specs.create(specs.userns(), specs.V1_HOST, cgroup_paths=specs.V1_PATHS)
-    assert made.clone_flags == 0 and made.needs_fork and made.wants_cgroup_sync
+    assert made.clone_flags == 0 and made.needs_fork and sync(made, "CGROUP")
     assert made.uid_maps == [(0, 100000, 65536)] and made.gid_maps == [(0, 100000, 65536)]
     assert made.setgroups == "allow"
     rest = plan.CLONE_NEWNS | plan.CLONE_NEWNET | plan.CLONE_NEWUTS | plan.CLONE_NEWPID | plan.CLONE_NEWIPC
@@ -413,7 +406,7 @@ def test_exec_makes_nothing() -> None:
     assert not {"ROOTFS", "MOUNT_NEW", "DEVICE", "HOOK", "HOSTNAME", "UNSHARE", "START_WAIT"} & set(
         specs.names(made)
     )
-    assert made.clone_flags == 0 and made.uid_maps is None and made.wants_cgroup_sync and made.needs_fork
+    assert made.clone_flags == 0 and made.uid_maps is None and sync(made, "CGROUP") and made.needs_fork
     files = [str(fields[0]) for fields in specs.every(made, "SETNS")]
     assert files[0] == "ns /proc/4242/ns/mnt" and files[-1] == "ns /proc/4242/ns/user"
 
