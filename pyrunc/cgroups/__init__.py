@@ -234,6 +234,7 @@ class Manager:
             except OSError:
                 pass  # someone else is using it by now, or it is gone: not ours to worry about
         self.made.clear()
+        self._settled.clear()
 
     @property
     def joined_at_birth(self) -> bool:
