@@ -205,6 +205,7 @@ def in_use(scene: Scene) -> None:
     other.create()
     assert other.made == []
     owner.freeze()
+    other = cgroups.manager({"linux": {"cgroupsPath": f"/{scene.name}/c1"}}, "x", scene.facts)
     expect(StateError, "container's cgroup unexpectedly frozen", "$.linux.cgroupsPath", other.create)
     owner.thaw()
 
