@@ -4,9 +4,11 @@ Finding, opening and unmarshalling forty small files costs a start as much as wh
 marshalled dictionary, without docstrings, annotations and line tables, which a run without `--debug` never looks at.
 The file says for which Python it is; boot.py ignores it under any other and imports as usual.
 
-    magic number of that Python, ({module: (is a package, code)}, {module: (is a package, marshalled code)})
+    magic number of that Python, (called, {module: (is a package, code)}, {module: (is a package, marshalled code)})
 
-The first dictionary is what every create and exec loads, the second what only some do.
+The first dictionary is what every create and exec loads, the second what only some do, each marshalled as (called,
+code). `called` is the code of functions that a common create, exec or run calls: read first, it lies together. Python
+writes reference counts into what it uses, and of a snapshot each page that is written to is copied (snapshot.h).
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from types import CodeType
 
 PACKAGE = "pyrunc"
+# Lines of "module name": the functions that are called, written by tests/runtime/test_hot_calls.py.
+CALLS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "hot_calls.txt")
 # Where following the imports at module level begins.
 ALWAYS = ("pyrunc.cli", "pyrunc.commands", "pyrunc.runtime", "pyrunc.runtime_create")
 SOMETIMES = (
@@ -61,10 +65,24 @@ class Bare(ast.NodeTransformer):
         return ast.copy_location(ast.Assign([node.target], node.value), node)
 
 
-def bare_code(code: CodeType) -> CodeType:
-    """The code without line tables, that of inner functions included."""
-    constants = tuple(bare_code(item) if isinstance(item, type(code)) else item for item in code.co_consts)
-    return code.replace(co_linetable=b"", co_consts=constants)
+def bare_code(code: CodeType, functions: dict[str, CodeType]) -> CodeType:
+    """The code without line tables, that of inner functions included; all are noted in `functions` by name."""
+    constants = tuple(
+        bare_code(item, functions) if isinstance(item, type(code)) else item for item in code.co_consts
+    )
+    made = code.replace(co_linetable=b"", co_consts=constants)
+    functions[code.co_qualname] = made
+    return made
+
+
+def calls() -> dict[str, list[str]]:
+    """Module -> names of its functions that are called."""
+    found: dict[str, list[str]] = {}
+    with open(CALLS, encoding="utf-8") as stream:
+        for line in stream:
+            module, name = line.split()
+            found.setdefault(module, []).append(name)
+    return found
 
 
 class Modules:
@@ -72,6 +90,7 @@ class Modules:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
+        self.calls = calls()
 
     def path(self, name: str) -> str:
         """The source file of a module, "" when there is none (the shim, or a name within a module)."""
@@ -107,11 +126,14 @@ class Modules:
                 waiting += self.imports(name)
         return sorted(seen)
 
-    def compiled(self, name: str) -> tuple[bool, CodeType]:
-        """(is it a package, its code)."""
+    def compiled(self, name: str) -> tuple[list[CodeType], bool, CodeType]:
+        """(code of its functions that are called, is it a package, its code)."""
         tree = ast.fix_missing_locations(Bare().visit(self.tree(name)))
         code = compile(tree, f"{name}", "exec", dont_inherit=True, optimize=2)
-        return self.path(name).endswith("__init__.py"), bare_code(code)
+        functions: dict[str, CodeType] = {}
+        bare = bare_code(code, functions)
+        called = [functions[one] for one in self.calls.get(name, ()) if one in functions]
+        return called, self.path(name).endswith("__init__.py"), bare
 
 
 def main(directory: str, output: str) -> None:
@@ -119,14 +141,17 @@ def main(directory: str, output: str) -> None:
     modules = Modules(directory)
     always = modules.closure(ALWAYS)
     sometimes = [name for name in modules.closure(SOMETIMES) if name not in always]
-    first = {name: modules.compiled(name) for name in always}
-    second = {}
+    called, first, second = [], {}, {}
+    for name in always:
+        some, package, code = modules.compiled(name)
+        called += some
+        first[name] = (package, code)
     for name in sometimes:
-        package, code = modules.compiled(name)
-        second[name] = (package, marshal.dumps(code))
+        some, package, code = modules.compiled(name)
+        second[name] = (package, marshal.dumps((some, code)))
     with open(output, "wb") as stream:
         stream.write(importlib.util.MAGIC_NUMBER)
-        marshal.dump((first, second), stream)
+        marshal.dump((called, first, second), stream)
 
 
 if __name__ == "__main__":

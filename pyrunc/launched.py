@@ -49,7 +49,7 @@ class _HotModules:
             posix.close(fd)
         if data[:4] != MAGIC_NUMBER or len(data) != size:
             return False
-        self.always, self.sometimes = marshal.loads(memoryview(data)[4:])  # noqa: S302 - part of the package, as .pyc files are
+        _called, self.always, self.sometimes = marshal.loads(memoryview(data)[4:])  # noqa: S302 - part of the package, as .pyc files are
         return True
 
     def find_spec(self, name: str, *_place: object) -> ModuleSpec | None:
@@ -70,7 +70,7 @@ class _HotModules:
     def exec_module(self, module: ModuleType) -> None:
         """Run the module's code."""
         name = module.__name__
-        code = self.always[name][1] if name in self.always else marshal.loads(self.sometimes[name][1])  # noqa: S302
+        code = self.always[name][1] if name in self.always else marshal.loads(self.sometimes[name][1])[1]  # noqa: S302
         exec(code, module.__dict__)  # noqa: S102 - what importing is
 
 

@@ -27,7 +27,6 @@ MODULES = (
         "pyrunc.notify",
         "pyrunc.rdt",
         "pyrunc.recorder",
-        "pyrunc.render",
         "pyrunc.seccomp",
     ),
     *("pyrunc.signals", "pyrunc.stats", "pyrunc.updates", "pyrunc.usermaps"),
@@ -83,29 +82,49 @@ def keep(fd: int, watched: str) -> tuple[list[str], list[str]]:
 
 
 def _practise() -> None:
-    """Plan a container a few times: Python fits its code to what passes through it, and plans twice as fast then."""
-    import json
+    """Plan and start a few times: Python fits its code to what passes through it, and is twice as fast then."""
+    from pyrunc import jsonfast, specgen
 
-    from pyrunc import cgroups, config, host, options, plan, rules, specgen, wire
+    text = jsonfast.dumps(specgen.document(rootless=False, unified=False)).encode()
+    for _ in range(PRACTICE):
+        _plan(text)
+        _start()
+
+
+def _plan(text: bytes) -> None:
+    from pyrunc import cgroups, config, host, options, plan, rules, state, wire
     from pyrunc.schema import check
 
-    text = json.dumps(specgen.document(rootless=False, unified=False)).encode()
-    for _ in range(PRACTICE):
-        given = options.Parsed()
-        options.parse_globals(["--root", "/", "--log", "", "--log-format", "json", "exec"], given)
-        options.parse_command("exec", ["--process", "/", "--detach", "--pid-file", "/", "practice"])
-        options.parse_command("create", ["--bundle", "/", "--pid-file", "/", "practice"])
-        spec: Spec = config.parse(text, "practice")  # type: ignore[assignment]  # specgen writes it
-        facts = host.gather(rlimits=True)
-        check.config(spec)
-        rules.check(spec, facts)
-        paths = cgroups.manager(spec, "practice", facts).paths
-        job = plan.PlanOptions(
-            bundle="/", container_id="practice", rootfs="/", cgroup_paths=paths, init_pid=1
-        )
-        for made in (plan.create(spec, facts, job), plan.exec_process(spec["process"], spec, facts, job)):
-            fds = {field: 3 for op in made.ops for field in op.fields if isinstance(field, wire.Fd)}
-            wire.encode(made.ops, fds)
+    given = options.Parsed()
+    options.parse_globals(["--root", "/", "--log", "", "--log-format", "json", "exec"], given)
+    options.parse_command("exec", ["--process", "/", "--detach", "--pid-file", "/", "practice"])
+    options.parse_command("create", ["--bundle", "/", "--pid-file", "/", "practice"])
+    spec: Spec = config.parse(text, "practice")  # type: ignore[assignment]  # specgen writes it
+    facts = host.gather(rlimits=True)
+    check.config(spec)
+    rules.check(spec, facts)
+    paths = cgroups.manager(spec, "practice", facts).paths
+    record = state.Record(bundle="/", rootfs="/", container_id="practice", annotations=None)
+    record.cgroups = paths
+    record.render()
+    job = plan.PlanOptions(bundle="/", container_id="practice", rootfs="/", cgroup_paths=paths, init_pid=1)
+    for made in (plan.create(spec, facts, job), plan.exec_process(spec["process"], spec, facts, job)):
+        fds = {field: 3 for op in made.ops for field in op.fields if isinstance(field, wire.Fd)}
+        wire.encode(made.ops, fds)
+
+
+def _start() -> None:
+    """Start an init that has nothing to do, in no new namespace, and wait for its end."""
+    from pyrunc import bringup, launch, wire
+
+    init = launch.start([wire.Op("SYNC", wire.SYNC["READY"]), wire.Op("DONE")], known={})
+    try:
+        bringup.serve(init, {})
+        init.go()
+        init.dismiss()
+    except BaseException:
+        init.abort()
+        raise
 
 
 def _try() -> bool:
