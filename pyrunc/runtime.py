@@ -248,13 +248,14 @@ def _delete_in_parts(ctx: Context, container_id: str, force: bool) -> None:
 
 def delete(ctx: Context, container_id: str, force: bool = False) -> None:
     """Remove what create made, then run the poststop hooks; their failures are warnings. runtime.md, Delete."""
+    found, ours = None, None
     try:
         found = load(ctx, container_id)
-        hooked = "poststop" in found.needs
-        ours = configuration(ctx, container_id) if hooked else None
+        ours = configuration(ctx, container_id) if "poststop" in found.needs else None
     except PyruncError:
-        # container_delete words what is wrong, or, with force, removes what is left.
-        found, ours = None, None
+        # container_delete words what is wrong, or, with force, removes what is left. Where there is a record but no
+        # configuration, create was killed between the two: no hook has run, but a unit may be there.
+        pass
     if found is not None and (found.unit or found.rdt):
         _delete_in_parts(ctx, container_id, force)
     else:

@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fake_systemd
+import faults
 import limits
 import support
+from pyrunc import state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from containers import Bundle, BundleFactory, Container, ContainerFactory
 
 pytestmark = pytest.mark.root
+MOST_CALLS = 9999
 SECONDS = 1  # the patience of pyrunc in these tests
 
 
@@ -82,6 +86,37 @@ def test_a_whole_life(
     support.run(*support.VIEWS[view], *plain, "delete", one.id).ok()
     assert not systemd.units
     assert systemd.asked("StopUnit") == [(name, "replace")]
+    assert leftovers(one) == []
+
+
+def test_a_killed_create_with_hooks_leaves_no_unit(
+    systemd: fake_systemd.FakeSystemd,
+    container: ContainerFactory,
+    bundle: BundleFactory,
+    tmp_path: Path,
+) -> None:
+    """delete knows the unit also where create came to its end before the copy of the configuration was there."""
+    made = bundle("probe").probe("pause")
+    made.mapping("hooks")["poststop"] = [{"path": "/bin/true"}]
+    one = in_unit(systemd, container, made)
+    at_call = faults.build_at_call(tmp_path)
+    at = one.command.index(support.PYRUNC)
+
+    def killed(number: int) -> list[str]:
+        """create, killed behind this call; the calls so far."""
+        prefix = [*one.command[:at], *at_call.kill(number), *one.command[at:]]
+        argv = ["sh", "-c", 'exec "$@" </dev/null >/dev/null 2>&1', "sh", *prefix]
+        support.run(*argv, "create", "--bundle", one.bundle.path, one.id)
+        return at_call.calls()
+
+    calls = killed(MOST_CALLS)
+    one.delete("--force").ok()
+    number = next(at for at, call in enumerate(calls, 1) if call == f"openat .{state.CONFIG}.new") - 1
+    killed(number)
+    assert systemd.units
+    assert not os.path.exists(os.path.join(one.root, one.id, state.CONFIG))
+    one.delete("--force").ok()
+    assert not systemd.units
     assert leftovers(one) == []
 
 
