@@ -37,7 +37,7 @@ class Manager:
 
     `paths` are (controller, absolute directory): "" is the cgroup v2 hierarchy; two controllers that are mounted
     together have one directory. It is empty when there is no cgroup at all (rootless without permission, or
-    disabled), and every method but apply() is then content. `made` lists what create() made, parents first;
+    disabled), and every method but apply() is then content. `made` lists what was made, parents first;
     `warnings` what it did without; `unit` is "system NAME" or "user NAME" where systemd has the cgroup, else "".
     """
 
@@ -125,12 +125,17 @@ class Manager:
             for path, controllers in hierarchies:
                 self._create_one(controllers, path)
                 self._settled.add(path)
-            # Also when it is a parent that is frozen: whoever is attached would never run.
-            if self._settled.issuperset(self._hierarchies()) and self.frozen:
+            if self._settled.issuperset(self._hierarchies()) and self._stops():
                 raise StateError("container's cgroup unexpectedly frozen", path=files.CGROUPS_PATH)
         except BaseException:
             self.unmake()
             raise
+
+    def _stops(self) -> bool:
+        """Whether who is attached would never run, also because of a parent, by v1's freezer or cgroup2."""
+        from pyrunc import kernel
+
+        return any(kernel.cgroup_frozen([one]) for one in self.paths if one[0] in ("freezer", v1.UNIFIED))
 
     def _hierarchies(self) -> dict[str, list[str]]:
         """Directory -> its controllers: each is made and joined once."""

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import limits
+import support
+from pyrunc import cgroups
+
 if TYPE_CHECKING:
     from containers import Bundle, BundleFactory, ContainerFactory
     from support import Json
@@ -191,3 +195,25 @@ def test_a_console_size_that_means_nothing(container: ContainerFactory, bundle: 
     what: Bundle = bundle("probe").probe("echo", "alive")
     what.mapping("process")["consoleSize"] = {"height": 1 << 20, "width": 1}
     assert container(what).run().ok().out == "alive\n"
+
+
+def test_below_a_frozen_cgroup(container: ContainerFactory, bundle: BundleFactory, view: str) -> None:
+    """Nobody would ever run there: create says so at once, and takes away what it has made and started."""
+    owner = container(bundle("probe").probe("pause"), view=view).up()
+    made = bundle("probe").probe("pause")
+    one = container(made, view=view)
+    made.mapping("linux")["cgroupsPath"] = f"/{owner.id}/between/{one.id}"
+    made.write()
+    known = support.children()
+    freezers = {"", "freezer"} if limits.version(view) == 1 else {""}
+    for controller in freezers & set(support.cgroup_of(owner.pid)):
+        frozen = cgroups.from_paths([(controller, limits.directory(owner.pid, controller))])
+        frozen.freeze()
+        try:
+            one.create().fails("$.linux.cgroupsPath: container's cgroup unexpectedly frozen")
+            assert support.children() == known
+            assert not support.find_cgroups(f"{owner.id}/between")
+            assert not os.path.lexists(os.path.join(one.root, one.id))
+        finally:
+            frozen.thaw()
+    one.create().ok()
