@@ -258,7 +258,10 @@ int container_kill(const char *root, const char *id, int signal, int flags, stru
 
 /* delete */
 
-/* A create that was killed may not have written down which process it started: it is in the cgroups it made. */
+/*
+ * A create that was killed may not have written down which process it started: it is in the cgroups it made, or it is
+ * in none yet, waits for its runtime, and ends by itself.
+ */
 static void end_unknown(const struct container *container)
 {
 	struct container_error ignored;

@@ -114,6 +114,8 @@ class Attempt:
         self._remember()
         manager.settle()
         self.manager = manager
+        # Init is in there from its birth, and has to be gone before the directory can be removed.
+        self.made = manager.joined_at_birth
         return manager
 
     def make(self) -> None:

@@ -25,7 +25,7 @@ from pyrunc import (
     state,
     wire,
 )
-from pyrunc.errors import ContainerError, KernelError, StateError
+from pyrunc.errors import ContainerError, KernelError, PyruncError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,11 +145,20 @@ def _start(
             os.close(cgroup_fd)
     if cgroup_fd < 0:
         try:
-            manager.attach(init.pid)
+            _attach(manager, init)
         except BaseException:
             init.abort()
             raise
     return init
+
+
+def _attach(manager: cgroups.Manager, init: launch.Init) -> None:
+    try:
+        manager.attach(init.pid)
+    except PyruncError:
+        # When init has failed meanwhile, its own words are the better ones.
+        init.raise_death()
+        raise
 
 
 def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
