@@ -207,11 +207,7 @@ class Manager:
 
     def _make_v1(self, controllers: list[str], path: str, missing: list[str]) -> None:
         for one in missing:
-            try:
-                os.mkdir(one, 0o755)
-                self.made.append(one)
-            except FileExistsError:
-                pass
+            files.make(one, path, self.made)
         if "cpuset" in controllers:
             for one in missing or [path]:
                 v1.fill_cpuset(one, self._configured_cpuset() if one == path else {}, self._top(path))

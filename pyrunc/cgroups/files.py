@@ -271,6 +271,21 @@ def absent(path: str) -> list[str]:
     return missing
 
 
+def make(path: str, target: str, made: list[str]) -> None:
+    """Make a directory on the way to `target` that was absent a moment ago, and note it in `made`.
+
+    Raises OSError; StateError when it is the target and somebody else has made it: neither could tell who is whose.
+    """
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        if path == target:
+            hint = f"'{path}' was made by somebody else; every container needs a cgroupsPath of its own"
+            raise StateError("container's cgroup is used by others", path=CGROUPS_PATH, hint=hint) from None
+    else:
+        made.append(path)
+
+
 def refuse_used(path: str) -> None:
     """Raises StateError when a process is in the cgroup or below it."""
     count = len(tree_pids(path))

@@ -67,11 +67,7 @@ def make(target: str, missing: list[str], mount: str, made: list[str]) -> None:
                 at = f"{at}/{name}" if name else at
                 _enable(at, controllers)
     for path in missing:
-        try:
-            os.mkdir(path, 0o755)
-            made.append(path)
-        except FileExistsError:
-            pass
+        files.make(path, target, made)
         if path != target and controllers:
             _enable(path, controllers)
 

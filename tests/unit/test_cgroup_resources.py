@@ -9,7 +9,7 @@ import pytest
 
 import pyrunc.cgroups as package
 from pyrunc.cgroups.resources import Write, io_weight, plan_writes, weight_from_shares
-from pyrunc.errors import ConfigError
+from pyrunc.errors import ConfigError, StateError
 from pyrunc.host import HostFacts
 
 if TYPE_CHECKING:
@@ -429,6 +429,19 @@ def test_joint_controllers_are_made_once(tmp_path: Path) -> None:
     made.create()
     assert made.made == made.to_make
     assert (made.directory("cpu"), made.directory("cpuacct")) == (directory, directory)
+
+
+def test_two_creates_of_one_cgroup(tmp_path: Path) -> None:
+    """Both have found nothing there; who comes second is refused, and leaves the other's alone."""
+    directory = str(tmp_path / "parent" / "c1")
+    first, second = (package.Manager([("pids", directory)]) for _ in range(2))
+    assert first.to_make == second.to_make == [os.path.dirname(directory), directory]
+    first.create()
+    with pytest.raises(StateError, match="container's cgroup is used by others") as caught:
+        second.create()
+    assert caught.value.path == "$.linux.cgroupsPath"
+    assert "a cgroupsPath of its own" in (caught.value.hint or "")
+    assert second.made == [] and os.listdir(tmp_path / "parent") == ["c1"]
 
 
 def test_hybrid_has_the_v2_hierarchy_last() -> None:
