@@ -49,10 +49,13 @@ def is_such_a_machine() -> bool:
     )
 
 
-def script(snapshot: str, words: list[str]) -> str:
-    """The guest's command line. In CI what fails is run once more, and what then passes is named, as .ci/run does."""
+def script(snapshot: str, words: list[str], cache: str = "/tmp/cache") -> str:
+    """The guest's command line; `cache` is where pytest notes what has failed.
+
+    In CI what fails is run once more, and what then passes is named, as .ci/run does.
+    """
     limit = ["timeout", "--signal=INT", f"--kill-after={LAST_WORDS}", str(SECONDS - LAST_WORDS)]
-    pytest = [*limit, PYTEST, "-o", "cache_dir=/tmp/cache", "--durations=10", "--tb=short", "-v", *words]
+    pytest = [*limit, PYTEST, "-o", f"cache_dir={cache}", "--durations=10", "--tb=short", "-v", *words]
     first = shlex.join(pytest)
     if os.environ.get("CI") != "true":
         return first
