@@ -54,6 +54,10 @@ def _record(configuration: Config, container_id: str, rootfs: str, *, strict: bo
     return record
 
 
+class PlanChangedError(Exception):
+    """Something that the plan counts on could not be had, and is done without."""
+
+
 class Attempt:
     """A container under way: what there is to undo, in the order of making. `abort` ends its init."""
 
@@ -118,14 +122,18 @@ class Attempt:
         self.made = manager.joined_at_birth
         return manager
 
-    def make(self) -> None:
-        """Make what else settle() has decided on."""
+    def make(self) -> bool:
+        """Make what else settle() has decided on. False: a cgroup is done without; the next try finds all settled."""
         if self.manager is not None:
+            count = len(self.manager.paths)
             self.manager.create()
             # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.
             self.made = True
+            if len(self.manager.paths) != count:
+                return False
         if self.rdt is not None:
             self.rdt.create()
+        return True
 
     def _resctrl_group(self, facts: HostFacts) -> None:
         """Decide on the group that linux.intelRdt asks for; the record is told, nothing is made yet."""
@@ -144,13 +152,24 @@ class Attempt:
         self.record.pid, self.record.start_time = pid, state.start_time(pid)
 
     def beside(self, pid: int, manager: Manager, configuration: Config) -> None:
-        """What init does not wait for while it makes namespaces, and what it then waits for."""
+        """What init does not wait for while it makes namespaces, and what it then waits for.
+
+        Raises PlanChangedError when its plan is not true any more.
+        """
         self._born(pid)
         self._remember()
-        self.make()
+        if not self.make():
+            raise PlanChangedError
         if not manager.joined_at_birth:
             manager.attach(pid)
         self.directory.write(state.CONFIG, configuration.text)
+
+    def start_again(self) -> None:
+        """End the init, for another one with another plan."""
+        if self.abort is not None:
+            self.abort()
+            self.abort = None
+        self.directory.drop(state.FIFO)
 
     def in_environment(self, pid: int) -> None:
         """The container's namespaces are there, `pid` is in them, its program is not: runtime.md, steps 3 and 4."""

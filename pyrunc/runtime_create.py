@@ -23,7 +23,7 @@ from pyrunc import (
     runtime,
     state,
 )
-from pyrunc.attempt import Attempt
+from pyrunc.attempt import Attempt, PlanChangedError
 from pyrunc.errors import ConfigError, ContainerError, KernelError, PyruncError
 
 TYPE_CHECKING = False
@@ -170,6 +170,15 @@ def _start_init(attempt: Attempt, manager: Manager, the_plan: plan.Plan) -> laun
     return init
 
 
+def _beside(attempt: Attempt, manager: Manager, init: launch.Init, configuration: config.Config) -> None:
+    try:
+        attempt.beside(init.pid, manager, configuration)
+    except PyruncError:
+        # When init has failed meanwhile, its own words are the better ones.
+        init.raise_death()
+        raise
+
+
 def _publish(attempt: Attempt, init: launch.Init, options: CreateOptions) -> None:
     """The container is created: tell whoever wants to know, and let init wait for start."""
     directory = attempt.directory
@@ -219,20 +228,22 @@ def _bring_up(
 
             notify.prepare(spec, attempt.directory.path)
         manager = attempt.settle(ctx, facts)
-        the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
-        log.debug(f"a plan of {len(the_plan.ops)} steps, cgroups: {[path for _, path in manager.paths]}")
-        init = _start_init(attempt, manager, the_plan)
-        log.debug(f"init is process {init.pid}")
 
-        def beside() -> None:
-            try:
-                attempt.beside(init.pid, manager, configuration)
-            except PyruncError:
-                # When init has failed meanwhile, its own words are the better ones.
-                init.raise_death()
-                raise
+        def begin() -> tuple[launch.Init, plan.Plan]:
+            the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
+            cgroups = [path for _, path in manager.paths]
+            log.debug(f"a plan of {len(the_plan.ops)} steps, cgroups: {cgroups}")
+            init = _start_init(attempt, manager, the_plan)
+            log.debug(f"init is process {init.pid}")
+            answer = bringup.console_answer(options.console_socket, attendance)
+            _answer(attempt, init, the_plan, lambda: _beside(attempt, manager, init, configuration), answer)
+            return init, the_plan
 
-        _answer(attempt, init, the_plan, beside, bringup.console_answer(options.console_socket, attendance))
+        try:
+            init, the_plan = begin()
+        except PlanChangedError:
+            attempt.start_again()
+            init, the_plan = begin()
         _publish(attempt, init, options)
         bringup.log_warnings(the_plan.warnings, init.warnings, manager.warnings)
     except launch.SilentDeathError as error:

@@ -277,7 +277,8 @@ class _Restore:
         attempt, record = self.attempt, self.attempt.record
         attempt.directory.write(state.CONFIG, self.configuration.text)
         manager = attempt.settle(ctx, self.facts)
-        attempt.make()
+        while not attempt.make():
+            pass  # the plan comes later
         record.cgroups = manager.paths
         options = plan.PlanOptions(
             bundle=self.configuration.bundle,

@@ -97,23 +97,19 @@ class Manager:
                 files.refuse_used(path)
 
     def settle(self) -> None:
-        """Make the directories that may be missing in the end, so that `paths` stays what it then is. Raises as create.
+        """Make what init is started in, and what may well be missing in the end. Raises as create().
 
         Rootless without cgroupsPath does without the directories it is refused, as long as no limit needs them.
         """
         if self._missing is None:
             self._missing = {path: files.absent(path) for _, path in self.paths}
-        self._create(
-            [
-                (path, controllers)
-                for path, controllers in self._hierarchies().items()
-                if self.version == 2 or self._tolerant or self._is_tracking(controllers)
-            ]
-        )
+        if self.version == 2 or self._tolerant:
+            self._create([*self._hierarchies().items()])
 
     def create(self) -> None:
         """Make the directories, all that settle() has not made, and what processes in them need.
 
+        `paths` is shorter then where a hierarchy that limits nothing has refused one.
         Raises StateError when one is in use or frozen, KernelError, ConfigError; nothing made stays behind then.
         """
         self._create([item for item in self._hierarchies().items() if item[0] not in self._settled])
