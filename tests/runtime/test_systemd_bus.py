@@ -112,9 +112,16 @@ def test_a_killed_create_with_hooks_leaves_no_unit(
     calls = killed(MOST_CALLS)
     one.delete("--force").ok()
     number = next(at for at, call in enumerate(calls, 1) if call == f"openat .{state.CONFIG}.new") - 1
-    killed(number)
-    assert systemd.units
-    assert not os.path.exists(os.path.join(one.root, one.id, state.CONFIG))
+
+    def is_between() -> bool:
+        """Killed there: a wait on a busy machine is a call more or less, and then it was not."""
+        killed(number)
+        if systemd.units and not os.path.exists(os.path.join(one.root, one.id, state.CONFIG)):
+            return True
+        one.delete("--force").ok()
+        return False
+
+    assert any(is_between() for _ in range(10))
     one.delete("--force").ok()
     assert not systemd.units
     assert leftovers(one) == []
