@@ -149,7 +149,8 @@ class Attempt:
             record.needs.append("intelRdt")
 
     def _born(self, pid: int) -> None:
-        self.record.pid, self.record.start_time = pid, state.start_time(pid)
+        if self.record.pid != pid:
+            self.record.pid, self.record.start_time = pid, state.start_time(pid)
 
     def beside(self, pid: int, manager: Manager, configuration: Config) -> None:
         """What init does not wait for while it makes namespaces, and what it then waits for.
@@ -169,6 +170,7 @@ class Attempt:
         if self.abort is not None:
             self.abort()
             self.abort = None
+        self.record.pid = 0
         self.directory.drop(state.FIFO)
 
     def in_environment(self, pid: int) -> None:

@@ -23,11 +23,11 @@ import os
 import select
 
 from pyrunc import failures, kernel, wire
-from pyrunc.errors import ContainerError, KernelError
+from pyrunc.errors import ContainerError, KernelError, PyruncError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyrunc.trees import Trees
 
@@ -149,6 +149,14 @@ class Init:
         poller.register(self.pidfd, select.POLLIN)
         if poller.poll(0):
             self.receive()
+
+    def while_it_lives(self, act: Callable[[], None]) -> None:
+        """Do something that needs init; when it has failed meanwhile, its own words are the better ones."""
+        try:
+            act()
+        except PyruncError:
+            self.raise_death()
+            raise
 
     def abort(self) -> None:
         """End init and wait until it is gone."""

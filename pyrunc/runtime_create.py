@@ -24,7 +24,7 @@ from pyrunc import (
     state,
 )
 from pyrunc.attempt import Attempt, PlanChangedError
-from pyrunc.errors import ConfigError, ContainerError, KernelError, PyruncError
+from pyrunc.errors import ConfigError, ContainerError, KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,15 +170,6 @@ def _start_init(attempt: Attempt, manager: Manager, the_plan: plan.Plan) -> laun
     return init
 
 
-def _beside(attempt: Attempt, manager: Manager, init: launch.Init, configuration: config.Config) -> None:
-    try:
-        attempt.beside(init.pid, manager, configuration)
-    except PyruncError:
-        # When init has failed meanwhile, its own words are the better ones.
-        init.raise_death()
-        raise
-
-
 def _publish(attempt: Attempt, init: launch.Init, options: CreateOptions) -> None:
     """The container is created: tell whoever wants to know, and let init wait for start."""
     directory = attempt.directory
@@ -236,7 +227,11 @@ def _bring_up(
             init = _start_init(attempt, manager, the_plan)
             log.debug(f"init is process {init.pid}")
             answer = bringup.console_answer(options.console_socket, attendance)
-            _answer(attempt, init, the_plan, lambda: _beside(attempt, manager, init, configuration), answer)
+
+            def beside() -> None:
+                init.while_it_lives(lambda: attempt.beside(init.pid, manager, configuration))
+
+            _answer(attempt, init, the_plan, beside, answer)
             return init, the_plan
 
         try:

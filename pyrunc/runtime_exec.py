@@ -25,7 +25,7 @@ from pyrunc import (
     state,
     wire,
 )
-from pyrunc.errors import ContainerError, KernelError, PyruncError, StateError
+from pyrunc.errors import ContainerError, KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,20 +145,11 @@ def _start(
             os.close(cgroup_fd)
     if cgroup_fd < 0:
         try:
-            _attach(manager, init)
+            init.while_it_lives(lambda: manager.attach(init.pid))
         except BaseException:
             init.abort()
             raise
     return init
-
-
-def _attach(manager: cgroups.Manager, init: launch.Init) -> None:
-    try:
-        manager.attach(init.pid)
-    except PyruncError:
-        # When init has failed meanwhile, its own words are the better ones.
-        init.raise_death()
-        raise
 
 
 def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:

@@ -279,7 +279,6 @@ class _Restore:
         manager = attempt.settle(ctx, self.facts)
         while not attempt.make():
             pass  # the plan comes later
-        record.cgroups = manager.paths
         options = plan.PlanOptions(
             bundle=self.configuration.bundle,
             container_id=container_id,

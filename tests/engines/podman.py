@@ -37,7 +37,7 @@ driver = "overlay"
 graphroot = "{directory}/storage"
 runroot = "/run/containers/storage"
 """
-_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
+POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 # What users are given to copy is what runs here.
 with open(os.path.join(support.PROJECT, "deploy/podman.conf"), encoding="utf-8") as _stream:
     SNIPPET = _stream.read()
@@ -84,7 +84,7 @@ class Podman(Client):
             ("containers.conf", _CONFIG.format(driver=area.driver)),
             ("containers.conf.d/pyrunc.conf", snippet),
             ("storage.conf", _STORAGE.format(directory=area.directory)),
-            ("policy.json", _POLICY),
+            ("policy.json", POLICY),
         ):
             with open(os.path.join(directory, name), "w", encoding="utf-8") as stream:
                 stream.write(text)

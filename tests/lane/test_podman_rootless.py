@@ -10,6 +10,7 @@ import pytest
 import limits
 import support
 from engines.image import IMAGE, make_image
+from engines.podman import POLICY
 from lane import others
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ FILES = {
     "cpu.max": "50000 100000",
     "pids.max": "50",
 }
-_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 
 
 class Podman:
@@ -55,7 +55,7 @@ def podman(request: pytest.FixtureRequest, lingering: User) -> Iterator[Podman]:
     configuration = os.path.join(lingering.runtime_dir, ".config/containers")
     support.run(*lingering.prefix, "mkdir", "-p", configuration).ok()
     with open(os.path.join(configuration, "policy.json"), "w", encoding="utf-8") as stream:
-        stream.write(_POLICY)
+        stream.write(POLICY)
     made = Podman(lingering, path)
     made.do("load", "--quiet", "--input", make_image(os.path.join(lingering.runtime_dir, "image.tar")))
     yield made

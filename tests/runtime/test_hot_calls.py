@@ -45,7 +45,7 @@ os._exit(status)
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+def found() -> set[str]:
     """Empty: what was called in all views."""
     return set()
 
