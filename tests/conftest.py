@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 TEST_SECONDS = 300
-_ORDER = ("test_lint", "test_imports", "unit", "init", "runtime")
+_ORDER = ("test_lint", "test_imports", "unit", "init", "runtime", "security")
 # Rooms that an option of the same name opens.
 _ON_REQUEST = {
     "engines": "also run the tests that start containerd, podman and docker",
