@@ -1,7 +1,8 @@
 """The command line: argv in, output, error report and exit status out. The only file that prints.
 
 Imports errors, log, options and requests; commands (and with it the runtime) only once argv is understood, usage only
-when somebody needs help. Start here to follow a verb: main, _run, commands.HANDLERS, runtime.
+when somebody needs help, printable when there is an error. Start here to follow a verb: main, _run, commands.HANDLERS,
+runtime.
 """
 
 from __future__ import annotations
@@ -39,19 +40,23 @@ class _Call:
 
 
 def _write(fd: int, text: str) -> None:
-    """Write all of it, bytes that are no UTF-8 (of a path) as they came."""
-    data = memoryview(text.encode("utf-8", "surrogateescape"))
+    """Write all of it, with escapes for what a terminal would take for a command."""
+    if not text.isprintable():
+        from pyrunc import printable
+
+        text = printable.lines(text)
+    data = memoryview(text.encode())
     while data:
         data = data[os.write(fd, data) :]
 
 
 def _bad_argv(call: _Call, error: UsageError, words: Sequence[str]) -> int:
     """The answer to an argv that cannot be parsed: runc's, help on stdout and the error on stderr."""
-    from pyrunc import usage
+    from pyrunc import printable, usage
 
     if error.hint is None:
         error.hint = usage.hint(call.verb, error.message, words)
-    _write(_STDOUT, f"Incorrect Usage. {error.message}\n\n{usage.page(call.verb)}")
+    _write(_STDOUT, f"Incorrect Usage. {printable.line(error.message)}\n\n{usage.page(call.verb)}")
     return _report(call, error)
 
 
@@ -152,13 +157,15 @@ def _report(call: _Call, error: PyruncError) -> int:
         _write(_STDERR, "".join(traceback.format_exception(error)))
     if logged and not call.globals.text("log"):
         return call.failure
+    from pyrunc import printable
+
     # Engines that ask for a log search stderr, too; there the message stands bare.
     start = "" if logged else f"pyrunc: {call.verb}: " if call.verb else "pyrunc: "
     lines = [start + message]
     if error.hint:
         lines.append(f"hint: {error.hint}")
     lines += [f"note: {note}" for note in getattr(error, "__notes__", ())]
-    _write(_STDERR, "\n".join(lines) + "\n")
+    _write(_STDERR, "".join([printable.line(line) + "\n" for line in lines]))
     return call.failure
 
 
@@ -169,9 +176,7 @@ def _unexpected(error: Exception) -> InternalError:
         text = f"unexpected {type(error).__name__}{where}: {strerror(error.errno)}"
     else:
         text = f"unexpected {type(error).__name__}: {error}"
-    found = InternalError(
-        text.replace("\n", " "), hint="please report this, with the output of the same call with --debug"
-    )
+    found = InternalError(text, hint="please report this, with the output of the same call with --debug")
     found.__cause__ = error
     return found
 

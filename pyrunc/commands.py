@@ -173,7 +173,7 @@ def _resume(ctx: Context, parsed: Parsed) -> Result:
 
 
 def _list(ctx: Context, parsed: Parsed) -> Result:
-    from pyrunc import render
+    from pyrunc import printable, render
 
     form = _format(parsed)
     documents: list[dict[str, object]] = []
@@ -186,10 +186,10 @@ def _list(ctx: Context, parsed: Parsed) -> Result:
     elif ctx.root_explicit:
         raise KernelError("open", errno.ENOENT, ctx.root, hint="--root names a directory that exists")
     if parsed.switch("quiet"):
-        text = "".join(f"{document['id']}\n" for document in documents)
+        text = "".join(printable.line(str(document["id"])) + "\n" for document in documents)
     else:
         text = render.list_json(documents) if form == "json" else render.list_table(documents)
-    return text, "".join(f"{problem}\n" for problem in problems)
+    return text, "".join(printable.line(problem) + "\n" for problem in problems)
 
 
 def _ps(ctx: Context, parsed: Parsed) -> Result:
@@ -248,9 +248,7 @@ def _wait(ctx: Context, parsed: Parsed) -> Result:
 
 
 def _events(ctx: Context, parsed: Parsed) -> Result:
-    import json
-
-    from pyrunc import runtime, runtime_events
+    from pyrunc import jsonfast, runtime, runtime_events
 
     container_id = parsed.arguments[0]
     interval = runtime_events.duration(
@@ -262,10 +260,10 @@ def _events(ctx: Context, parsed: Parsed) -> Result:
             "id": container_id,
             "data": runtime.stats(ctx, container_id),
         }
-        return json.dumps(shown, separators=(",", ":")) + "\n"
+        return jsonfast.dumps(shown) + "\n"
     for event in runtime.events(ctx, container_id, interval, reader=1):
         # Not through a buffer: whoever reads waits for the line.
-        line = memoryview(json.dumps(event, separators=(",", ":")).encode() + b"\n")
+        line = memoryview(jsonfast.dumps(event).encode() + b"\n")
         while line:
             line = line[os.write(1, line) :]
     return 0

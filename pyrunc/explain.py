@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pyrunc import capabilities, mounts, plan_process, wire
+from pyrunc import capabilities, mounts, plan_process, printable, wire
 from pyrunc.plan import NAMESPACES
 
 TYPE_CHECKING = False
@@ -240,7 +240,7 @@ def _shown(value: Json) -> str:
     if isinstance(value, str) and (
         not text or any(char in ' ,"[]' or not char.isprintable() for char in text)
     ):
-        return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+        return '"' + printable.line(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
     return text
 
 
@@ -281,7 +281,7 @@ def text(plan: Plan) -> str:
         lines.append(f"     {op.name} {_argument_text(op)}".rstrip())
         if op.why:
             lines.append(f"     why: {op.why}")
-    return "\n".join(lines) + "\n"
+    return "".join([printable.line(line) + "\n" for line in lines])
 
 
 def bundle(ctx: Context, directory: str, config_file: str = "", *, as_json: bool = False) -> str:
@@ -317,6 +317,6 @@ def bundle(ctx: Context, directory: str, config_file: str = "", *, as_json: bool
     )
     if not as_json:
         return text(made)
-    import json
+    from pyrunc import jsonfast
 
-    return json.dumps(document(made), indent=2) + "\n"
+    return jsonfast.dumps(document(made), indent=2) + "\n"

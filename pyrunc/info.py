@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pyrunc import host
+from pyrunc import host, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,5 +81,5 @@ def render() -> str:
     table = rows()
     width = max(len(name) for name, _ in table) + 2
     return f"{version().splitlines()[0]}\n" + "".join(
-        f"{name + ':':{width}}{text}\n" for name, text in table
+        f"{name + ':':{width}}{printable.line(text)}\n" for name, text in table
     )

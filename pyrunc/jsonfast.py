@@ -116,17 +116,22 @@ def member(path: str, name: str) -> str:
     return f"{path}['{inner}']"
 
 
+def _escape(char: str) -> str:
+    if char.isprintable() or char < " ":
+        return char  # those below the blank have their escape already
+    if "\ud800" <= char <= "\udfff":
+        # File names can hold any bytes; Go's encoder writes the replacement character for them too.
+        return "\ufffd"
+    return "".join([f"\\u{half:04x}" for half in memoryview(char.encode("utf-16-le")).cast("H")])
+
+
 def quote(value: str) -> str:
-    """`value` as a JSON string, quotes included: also how messages show a text that may hold anything."""
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            # File names can hold any bytes; Go's encoder writes the replacement character for them too.
-            value = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in value)
-        value = encode_basestring(value)
-        return value.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    return encode_basestring(value)
+    """`value` as a JSON string, quotes included: also how messages show a text that may hold anything.
+
+    What is not printable is escaped, also where JSON need not: documents are shown on terminals.
+    """
+    text = encode_basestring(value)
+    return text if value.isprintable() else "".join([_escape(char) for char in text])
 
 
 def _scalar(value: object) -> str:
@@ -173,6 +178,7 @@ def _write(value: object, newline: str, step: str, out: list[str]) -> None:
 def dumps(document: object, indent: int | None = None) -> str:
     """`document` as text, laid out as Go's encoder does: names in the given order, UTF-8 left alone, no HTML escapes.
 
+    What is not printable is escaped, which Go's does not always.
     With `indent` one name a line, that many spaces a level and empty containers as `{}` and `[]`; without it no blanks.
     """
     out: list[str] = []

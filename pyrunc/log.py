@@ -1,7 +1,7 @@
 """The log: --log, --log-format, --log-level, --debug. Not the standard library's logging, which costs 12 ms to import.
 
-May be imported by every module. Imports errors, jsonfast (when a line is written) and os, sys, time; socket only for
-a log that a service keeps.
+May be imported by every module. Imports errors and os, sys, time; jsonfast and printable when a line is written; socket
+only for a log that a service keeps.
 
 Nobody logs an error and raises it, too: raising is enough, cli logs it once. At the default level nothing but that one
 line is written: podman takes the whole file for one JSON value, containerd looks for the last error in it.
@@ -135,7 +135,7 @@ def _journal(name: str) -> Send:
     fd = _connected(_JOURNAL, "journald")
 
     def tell(level: str, message: str) -> None:
-        data = message.encode("utf-8", "replace")
+        data = message.encode()
         head = f"PRIORITY={_SEVERITIES[level]}\nSYSLOG_IDENTIFIER={name or 'pyrunc'}\nMESSAGE\n".encode()
         os.write(fd, head + len(data).to_bytes(8, "little") + data + b"\n")
 
@@ -147,15 +147,18 @@ def _syslog(name: str) -> Send:
 
     def tell(level: str, message: str) -> None:
         when = time.strftime("%b %e %H:%M:%S", time.localtime())
-        text = " ".join(message.split("\n"))
-        line = f"<{_LOG_USER + _SEVERITIES[level]}>{when} {name or 'pyrunc'}[{os.getpid()}]: {text}"
-        os.write(fd, line.encode("utf-8", "replace"))
+        line = f"<{_LOG_USER + _SEVERITIES[level]}>{when} {name or 'pyrunc'}[{os.getpid()}]: {message}"
+        os.write(fd, line.encode("utf-8", "surrogateescape"))
 
     return tell
 
 
 def _tell(level: str, message: str, hint: str | None) -> None:
-    text = f"{message} (hint: {hint})" if hint else message
+    if not _target.services:
+        return
+    from pyrunc import printable
+
+    text = printable.line(f"{message} (hint: {hint})" if hint else message)
     for tell in _target.services:
         try:
             tell(level, text[:_MOST_SENT])
@@ -167,10 +170,10 @@ def _write(level: str, message: str, hint: str | None, more: dict[str, str] | No
     _tell(level, message, hint)
     if _target.fd == _NO_FD:
         return
-    from pyrunc import jsonfast
+    from pyrunc import jsonfast, printable
 
-    # A path may hold bytes that are no UTF-8; a line of JSON may not.
-    message = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    # Not JSON's escapes alone: an engine reads the line and shows the message to somebody.
+    message, hint = printable.line(message), printable.line(hint) if hint else None
     if _target.json:
         fields = {**(more or {}), "level": level, "msg": message, "time": _now()}
         line = jsonfast.dumps({"hint": hint, **fields} if hint else fields)
@@ -179,7 +182,7 @@ def _write(level: str, message: str, hint: str | None, more: dict[str, str] | No
         line += f" hint={jsonfast.dumps(hint)}" if hint else ""
         line += "".join([f" {key}={jsonfast.dumps(value)}" for key, value in (more or {}).items()])
     try:
-        os.write(_target.fd, line.encode("utf-8", "replace") + b"\n")
+        os.write(_target.fd, line.encode() + b"\n")
     except OSError as problem:
         if _target.fd != _STDERR:
             sys.stderr.write(f"pyrunc: write the log: {problem.strerror}\n")

@@ -1,14 +1,14 @@
 """Results as text: `list` and `ps` as table or JSON, and the version.
 
-Imported by commands, for verbs that may take their time. Imports errors and json; subprocess only where ps(1) is asked.
+Imported by commands, for verbs that may take their time. Imports errors, jsonfast and printable; subprocess only where
+ps(1) is asked.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 
-from pyrunc import RUNC_LEVEL, SPEC_VERSION, __version__
+from pyrunc import RUNC_LEVEL, SPEC_VERSION, __version__, jsonfast, printable
 from pyrunc.errors import ContainerError, UsageError
 
 TYPE_CHECKING = False
@@ -29,12 +29,15 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _line(values: Sequence[object]) -> str:
-    return json.dumps(list(values) or None, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return jsonfast.dumps(list(values) or None) + "\n"
 
 
 def list_table(documents: Sequence[Mapping[str, object]]) -> str:
     """State documents as runc's table."""
-    rows = [[str(document.get(column.lower(), "")) for column in _COLUMNS] for document in documents]
+    rows = [
+        [printable.line(str(document.get(column.lower(), ""))) for column in _COLUMNS]
+        for document in documents
+    ]
     return _table([_COLUMNS, *rows])
 
 
@@ -70,7 +73,7 @@ def filter_ps(output: str, pids: Sequence[int]) -> str:
             )
         if word in wanted:
             lines.append(line)
-    return "\n".join(lines) + "\n"
+    return "".join([printable.line(line) + "\n" for line in lines])
 
 
 def ps_table(pids: Sequence[int], arguments: Sequence[str]) -> str:

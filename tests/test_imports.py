@@ -44,6 +44,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.plan_mounts",
             "pyrunc.plan_process",
             "pyrunc.plan_rootfs",
+            "pyrunc.printable",
             "pyrunc.requests",
             "pyrunc.rules",
             "pyrunc.rules_linux",
@@ -175,14 +176,12 @@ ALLOWED_AT_TOP = {
 OFF_THE_HOT_PATH = {
     "pyrunc.criu": {"shutil"},
     "pyrunc.criu_log": {"re"},
-    "pyrunc.explain": {"json"},
     "pyrunc.features": {"importlib.util", "json"},
     "pyrunc.jsonslow": {"json"},
     "pyrunc.network": {
         *("contextlib", "functools", "socket", "struct"),
         *(f"pyroute2.netlink.rtnl.{name}" for name in ("ifaddrmsg", "ifinfmsg", "rtmsg")),
     },
-    "pyrunc.render": {"json"},
     "pyrunc.runtime_checkpoint": {"json", "stat"},
     "pyrunc.runtime_restore": {"json"},
     "pyrunc.schema.explain": {"difflib", "json", "jsonschema", "jsonschema.exceptions", "re"},

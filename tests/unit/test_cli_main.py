@@ -336,7 +336,7 @@ def test_log_of_bytes_that_are_no_text(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "log"
     log.setup(str(path), "json")
     log.error(os.fsdecode(b"open '/\xff'"))
-    assert json.loads(path.read_text("utf-8"))["msg"] == "open '/\ufffd'"
+    assert json.loads(path.read_text("utf-8"))["msg"] == r"open '/\xff'"
 
 
 @pytest.mark.parametrize(
@@ -498,11 +498,11 @@ def test_unexpected_exception(runtime: _FakeRuntime, capfd: Captured) -> None:
     runtime.error = RuntimeError("a\nb")
     status, _, err = run(capfd, "--root", "/r", "state", "c1")
     assert status == 1
-    assert err.startswith("pyrunc: state: unexpected RuntimeError: a b\nhint: please report this")
+    assert err.startswith("pyrunc: state: unexpected RuntimeError: a\\nb\nhint: please report this")
     assert err.count("\n") == 2
     _, _, err = run(capfd, "--debug", "--root", "/r", "state", "c1")
     assert "Traceback (most recent call last)" in err
-    assert "pyrunc: state: unexpected RuntimeError: a b\n" in err
+    assert "pyrunc: state: unexpected RuntimeError: a\\nb\n" in err
 
 
 def test_unexpected_os_error(runtime: _FakeRuntime, capfd: Captured) -> None:

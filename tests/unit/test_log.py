@@ -67,7 +67,7 @@ def test_lines_hints_and_levels(service: socket.socket) -> None:
     log.warning("one\ntwo")
     log.debug("three")
     log.error("four", "five")
-    assert journal_fields(service.recv(65536))["MESSAGE"] == "one\ntwo"
+    assert journal_fields(service.recv(65536))["MESSAGE"] == "one\\ntwo"
     assert journal_fields(service.recv(65536))["MESSAGE"] == "four (hint: five)"
 
 
@@ -76,7 +76,7 @@ def test_syslog(service: socket.socket) -> None:
     log.setup("syslog:shim")
     log.error("one\ntwo")
     line = service.recv(65536).decode()
-    assert re.fullmatch(r"<11>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d shim\[\d+\]: one two", line)
+    assert re.fullmatch(r"<11>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d shim\[\d+\]: one\\ntwo", line)
 
 
 def test_a_file_by_its_long_name(tmp_path: pathlib.Path) -> None:

@@ -1,0 +1,37 @@
+"""PURE: text from anywhere, such that neither a terminal nor a reader of lines takes any of it for a command.
+
+Names, messages and output come from images, hooks, containers and other programs: an escape sequence in them would
+move the cursor or change the window's title, a line feed would begin a line that looks like our own. The rule is
+Python's str.isprintable(), which also refuses C1 controls, and what changes the direction of text or separates lines.
+
+Imported by cli, log and those that make tables. Imports nothing.
+"""
+
+from __future__ import annotations
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+# What os.fsdecode makes of a byte that is no UTF-8.
+_FIRST_BYTE, _LAST_BYTE, _BYTE_OFFSET = "\udc80", "\udcff", 0xDC00
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if _FIRST_BYTE <= char <= _LAST_BYTE:
+        code -= _BYTE_OFFSET
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def line(text: str) -> str:
+    """`text` on one line, with the escapes of Python and C for what is not printable. A backslash stays as it is."""
+    if text.isprintable():
+        return text
+    return "".join([char if char.isprintable() else _SHORT.get(char) or _escape(char) for char in text])
+
+
+def lines(text: str) -> str:
+    """The same for text that is made of lines: line feeds stay, and tabs."""
+    if text.isprintable():
+        return text
+    return "".join([char if char.isprintable() or char in "\n\t" else _escape(char) for char in text])
