@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "container.h"
+#include "environment.h"
 #include "snapshot.h"
 
 #define EXIT_NO_PYTHON 127
@@ -375,8 +376,9 @@ static _Noreturn void exec_python(const struct call *call, int primed, const cha
 	char *told[TOLD];
 	int told_count = tell(call, primed, told), count = 0;
 	char **argv = calloc((size_t)(call->argc + told_count) + 8, sizeof(char *));
+	char **environment = environment_to_pass();
 
-	if (!argv)
+	if (!argv || !environment)
 		_exit(EXIT_NO_PYTHON);
 	argv[count++] = (char *)python;
 	argv[count++] = (char *)"-I";
@@ -387,7 +389,7 @@ static _Noreturn void exec_python(const struct call *call, int primed, const cha
 	argv[count++] = (char *)"--";
 	for (int i = 1; i < call->argc; i++)
 		argv[count++] = call->argv[i];
-	execv(python, argv);
+	execve(python, argv, environment);
 	dprintf(2, "pyrunc: execve '%s': %s\n", python, strerror(errno));
 	_exit(EXIT_NO_PYTHON);
 }
@@ -432,7 +434,7 @@ static bool make_directory_of(const char *path)
 static _Noreturn void become_python(struct call *call, int primed, bool hot)
 {
 	char python[PATH_MAX], boot[PATH_MAX], snapshot[PATH_MAX], *told[TOLD];
-	struct snapshot_arrival arrival = {call->argc, call->argv, environ, told, 0};
+	struct snapshot_arrival arrival = {call->argc, call->argv, environ, environment_clean(), told, 0};
 	bool wanted = wants_snapshot(call) && find_snapshot(snapshot);
 
 	call->argv[0] = (char *)"pyrunc";
@@ -481,6 +483,8 @@ static void format_time(char text[40])
 	struct tm now;
 	time_t seconds = time(NULL);
 
+	environment_settle();
+	tzset();
 	localtime_r(&seconds, &now);
 	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &now);
 	strftime(zone, sizeof(zone), "%z", &now);

@@ -229,7 +229,7 @@ static int try_snapshot(int fd, const char *path)
 {
 	char *argv[] = {(char *)"pyrunc", NULL}, *environment[] = {NULL};
 	char *told[] = {(char *)"--try", (char *)"1", NULL};
-	struct snapshot_arrival arrival = {1, argv, environment, told, 2};
+	struct snapshot_arrival arrival = {1, argv, environment, environment, told, 2};
 	pid_t pid = fork();
 
 	if (pid == 0) {

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -348,7 +349,9 @@ static void arrive(struct snapshot_arrival *arrival)
 {
 	*tid_place = (int)syscall(SYS_gettid);
 	(void)brk((void *)syscall(SYS_brk, 0));
-	environ = arrival->envp;
+	environ = arrival->clean;
+	/* libc has read the maker's by now, and looks again only when it is told to. */
+	tzset();
 	for (int number = 1; number < SNAPSHOT_SIGNALS; number++) {
 		struct sigaction now;
 		if (actions[number].sa_handler == SIG_DFL || sigaction(number, NULL, &now) < 0)

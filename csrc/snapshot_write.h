@@ -6,9 +6,10 @@
 /* What the command hands to the Python that it becomes; it lies in the memory of the snapshot. */
 struct snapshot_arrival {
 	int argc;
-	char **argv; /* "pyrunc", then its words */
-	char **envp;
-	char **told; /* [WORD VALUE]..., as boot.py takes them */
+	char **argv;  /* "pyrunc", then its words */
+	char **envp;  /* the caller's, as data */
+	char **clean; /* what C is to act on: environment.h */
+	char **told;  /* [WORD VALUE]..., as boot.py takes them */
 	int told_count;
 };
 

@@ -36,6 +36,9 @@ _LONGEST_MESSAGE = 1 << 16
 # Errors stand at the end of a log, which for a large container has megabytes.
 _LOG_TAIL = 1 << 20
 _OLDEST = 30000
+# What CRIU gets of the caller's environment: it finds iptables by PATH and ~/.criu/default.conf by HOME. Others name
+# libraries to load, to the dynamic linker (LD_PRELOAD) as to CRIU itself (CRIU_LIBS_DIR).
+_VARIABLES = frozenset((b"PATH", b"HOME"))
 _MISSING = "install CRIU (Debian: criu), or put its directory into the PATH of whoever calls pyrunc"
 
 
@@ -72,7 +75,7 @@ class Server:
         try:
             self.pid, self.pidfd = kernel.spawn(
                 [b"criu", b"swrk", b"%d" % theirs.fileno()],
-                [b"%s=%s" % item for item in os.environb.items()],
+                [b"%s=%s" % item for item in os.environb.items() if item[0] in _VARIABLES],
                 path=path,
                 stdio=stdio or (null, self._output, self._output),
                 keep=[theirs.fileno(), *keep],

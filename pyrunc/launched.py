@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pyrunc.requests import Context
 
 _WALL = 0x40000000
+# Before the name of each variable of the caller's: csrc/environment.h.
+_MARK = b"-"
 
 
 class _HotModules:
@@ -126,7 +128,18 @@ def _answer_start_failure(record: bytes) -> None:
     commands.HANDLERS["start"] = start
 
 
+def take_environment(given: dict[bytes, bytes]) -> None:
+    """Make `given` the environment that Python knows of; libc keeps the clean one (csrc/environment.h)."""
+    known = [posix.environ]
+    if "os" in sys.modules:
+        known.append(sys.modules["os"].environ._data)
+    for environment in known:
+        environment.clear()
+        environment.update(given)
+
+
 def _run() -> int:
+    take_environment({name[1:]: value for name, value in posix.environ.items() if name[:1] == _MARK})
     package = __file__.rsplit("/", 1)[0]
     hot = _HotModules(package)
     # Its code has no line numbers, which --debug wants to show.

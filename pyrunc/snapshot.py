@@ -8,9 +8,8 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import sys
 
-from pyrunc import kernel
+from pyrunc import kernel, launched
 from pyrunc.errors import KernelError, PyruncError
 
 TYPE_CHECKING = False
@@ -73,9 +72,7 @@ def keep(fd: int, watched: str) -> tuple[list[str], list[str]]:
     if arrival is None:
         os._exit(0)
     argv, environment, told = arrival
-    for known in (os.environ._data, sys.modules["posix"].environ):  # type: ignore[attr-defined]  # as os makes them
-        known.clear()
-        known.update(environment)
+    launched.take_environment(environment)
     if told[:1] == ["--try"]:
         os._exit(not _try())
     return argv[1:], told
