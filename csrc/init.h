@@ -94,7 +94,8 @@ struct init {
 	int wait_fd;   /* the one that START_WAIT goes through, -1 none */
 	int root_fd;   /* the container's root, -1 = open "/" when needed */
 	const char *rootfs_path;
-	int null_fd; /* tree that masks files, -1 none yet */
+	bool chrooted; /* the runtime's root is not that of its mount namespace */
+	int null_fd;   /* tree that masks files, -1 none yet */
 	bool null_attached;
 	int mask_fd; /* tree that masks directories, -1 none yet */
 

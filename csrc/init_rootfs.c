@@ -6,11 +6,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+/* roots on top of each other: more than anybody has */
+#define STACKED_MAX 16
 #define STATX_MNT_ID_MASK 0x1000u
 #define STATX_INO_MASK 0x100u
 #define STATX_ATTR_MOUNT_ROOT_BIT 0x2000u
@@ -41,6 +44,66 @@ int fd_facts(int fd, struct fd_facts *facts)
 	facts->inode = st.inode;
 	facts->mount_root = (st.attributes & STATX_ATTR_MOUNT_ROOT_BIT) != 0;
 	return 0;
+}
+
+/*
+ * Whoever joins a mount namespace gets its root, as does every process that exec adds later. A caller in a chroot has
+ * another one, and so has one whose "/" was mounted over. By a descriptor of ourselves, for which no /proc is needed.
+ */
+static void go_to_namespace_root(struct init *in)
+{
+	int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+	if (self < 0 || setns(self, CLONE_NEWNS) < 0)
+		fail(in, STEP_SETNS, errno, "/proc/self/ns/mnt");
+	close(self);
+}
+
+static void change_root(struct init *in, int root)
+{
+	if (fchdir(root) < 0 || syscall(SYS_chroot, ".") < 0)
+		fail(in, STEP_CHROOT, errno, "/");
+}
+
+static int open_slash(struct init *in, struct fd_facts *facts)
+{
+	int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		fail(in, STEP_OPENAT, errno, "/");
+	if (fd_facts(fd, facts) < 0)
+		fail(in, STEP_FSTAT, errno, "/");
+	return fd;
+}
+
+static bool same_place(const struct fd_facts *one, const struct fd_facts *other)
+{
+	return one->mount == other->mount && one->inode == other->inode;
+}
+
+/* For the whole namespace, wherever our own root is: that need not even be a mount point. */
+static void propagate_all(struct init *in, uint32_t propagation)
+{
+	int directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct fd_facts ours, its;
+	int root = open_slash(in, &ours), top;
+
+	go_to_namespace_root(in);
+	top = open_slash(in, &its);
+	if (mount_propagation(in, top, propagation, "/") < 0)
+		fail_noted(in);
+	in->chrooted = !same_place(&ours, &its);
+	if (in->chrooted) {
+		/* what lies below a mount over "/" is none of its submounts */
+		if (ours.mount_root && mount_propagation(in, root, propagation, "/") < 0)
+			fail_noted(in);
+		change_root(in, root);
+	}
+	/* hooks start where the runtime was; one that is out of reach now is not worth a failure */
+	if (directory >= 0 && fchdir(directory) == 0)
+		close(directory);
+	close(top);
+	close(root);
 }
 
 /*
@@ -102,10 +165,10 @@ void op_rootfs(struct init *in, struct cursor *fields)
 	in->root_fd = rootfs;
 	if (stay)
 		return;
-	if (propagation != 0 && syscall(SYS_mount, NULL, "/", NULL, (unsigned long)propagation, NULL) < 0)
-		fail(in, STEP_MOUNT, errno, "/");
+	if (propagation != 0)
+		propagate_all(in, propagation);
 	/* with all mounts made slave or private the parent already is */
-	if ((propagation & MS_REC) == 0 || (propagation & (MS_SLAVE | MS_PRIVATE)) == 0)
+	if (in->chrooted || (propagation & MS_REC) == 0 || (propagation & (MS_SLAVE | MS_PRIVATE)) == 0)
 		make_parent_private(in, rootfs, path);
 	/* pivot_root wants a mount point */
 	tree = tree_clone(rootfs, "", AT_EMPTY_PATH | AT_RECURSIVE);
@@ -123,24 +186,60 @@ static void enter_root(struct init *in)
 		fail(in, STEP_CHDIR, errno, in->rootfs_path);
 }
 
-static void pivot(struct init *in)
+/* Whether the root that we have now is the container's. */
+static bool at_root(struct init *in)
 {
-	int old = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct fd_facts here, wanted;
 
-	if (old < 0)
-		fail(in, STEP_OPENAT, errno, "/");
+	close(open_slash(in, &here));
+	if (fd_facts(path_root(in), &wanted) < 0)
+		fail(in, STEP_FSTAT, errno, in->rootfs_path);
+	return same_place(&here, &wanted);
+}
+
+/* What was the root lies on top of the new one, with all that was mounted over it. */
+static void unmount_old_roots(struct init *in)
+{
+	for (int i = 0; i < STACKED_MAX; i++) {
+		go_to_namespace_root(in);
+		if (at_root(in))
+			return;
+		/* or the unmount would reach the host */
+		if (syscall(SYS_mount, NULL, "/", NULL, (unsigned long)(MS_SLAVE | MS_REC), NULL) < 0)
+			fail(in, STEP_MOUNT, errno, "/");
+		if (syscall(SYS_umount2, "/", INIT_MNT_DETACH) < 0)
+			fail(in, STEP_UMOUNT2, errno, "/");
+	}
+	fail(in, STEP_ROOT_OUTSIDE, 0, in->rootfs_path);
+}
+
+static int pivot_from_here(struct init *in)
+{
 	enter_root(in);
 	/* the old root goes on top of the new one, so no directory is needed for it */
-	if (syscall(SYS_pivot_root, ".", ".") < 0)
+	return (int)syscall(SYS_pivot_root, ".", ".");
+}
+
+/*
+ * It replaces the root of the caller: were that not the namespace's, the host's would stay what chroot(2) with a step
+ * up, setns(2) on the own namespace and every exec lead to.
+ */
+static void pivot(struct init *in)
+{
+	struct fd_facts ignored;
+	int ours = open_slash(in, &ignored), result;
+
+	go_to_namespace_root(in);
+	result = pivot_from_here(in);
+	if (result < 0 && errno == EINVAL && in->chrooted) {
+		/* the rootfs is not below what was mounted over "/": that goes with our root */
+		change_root(in, ours);
+		result = pivot_from_here(in);
+	}
+	if (result < 0)
 		fail(in, STEP_PIVOT_ROOT, errno, in->rootfs_path);
-	if (fchdir(old) < 0)
-		fail(in, STEP_CHDIR, errno, "/");
-	/* or the unmount would reach the host */
-	if (syscall(SYS_mount, NULL, ".", NULL, (unsigned long)(MS_SLAVE | MS_REC), NULL) < 0)
-		fail(in, STEP_MOUNT, errno, ".");
-	if (syscall(SYS_umount2, ".", INIT_MNT_DETACH) < 0)
-		fail(in, STEP_UMOUNT2, errno, ".");
-	close(old);
+	close(ours);
+	unmount_old_roots(in);
 }
 
 /* " /a\040b " of mountinfo in place; returns what follows it */
@@ -245,10 +344,17 @@ static void enter_by_chroot(struct init *in)
 static void move_root(struct init *in)
 {
 	hide_host_mounts(in);
+	go_to_namespace_root(in);
+	/* mountinfo has what is below the root of who reads it */
+	if (in->chrooted)
+		hide_host_mounts(in);
 	enter_root(in);
 	if (syscall(SYS_move_mount, in->root_fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		fail(in, STEP_MOVE_MOUNT, errno, "/");
 	enter_by_chroot(in);
+	go_to_namespace_root(in);
+	if (!at_root(in))
+		fail(in, STEP_ROOT_OUTSIDE, 0, in->rootfs_path);
 }
 
 void op_pivot(struct init *in, struct cursor *fields)

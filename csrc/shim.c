@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -23,6 +24,25 @@
 #ifndef CLONE_INTO_CGROUP
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
+/* of linux/mount.h, with which older versions of sys/mount.h clash */
+#ifndef OPEN_TREE_CLONE
+#define OPEN_TREE_CLONE 1u
+#define OPEN_TREE_CLOEXEC O_CLOEXEC
+#define MOVE_MOUNT_F_EMPTY_PATH 4u
+#define MOVE_MOUNT_T_EMPTY_PATH 64u
+#endif
+#ifndef SYS_open_tree
+#define SYS_open_tree 428
+#define SYS_move_mount 429
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+/* AT_RECURSIVE of linux/fcntl.h */
+#define RECURSIVE 0x8000u
+/* roots on top of each other: more than anybody has */
+#define STACKED_MAX 16
+
 #ifndef PYRUNC_VERSION
 #error "PYRUNC_VERSION is given by the build"
 #endif
@@ -85,11 +105,66 @@ static int place_stdio(const int wanted[3])
 	return 0;
 }
 
-/* In a mount namespace of our own: from here on what is mounted in it does not get out. */
+/* setns(2) on the own mount namespace: its root becomes ours. */
+static int go_to_namespace_root(void)
+{
+	int self = (int)syscall(SYS_pidfd_open, getpid(), 0), result;
+
+	if (self < 0)
+		return -1;
+	result = setns(self, CLONE_NEWNS);
+	(void)close(self);
+	return result;
+}
+
+static int same_as_slash(int fd)
+{
+	struct statx slash, other;
+
+	if (statx(AT_FDCWD, "/", 0, STATX_MNT_ID | STATX_INO, &slash) < 0 ||
+	    statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID | STATX_INO, &other) < 0)
+		return -1;
+	return slash.stx_mnt_id == other.stx_mnt_id && slash.stx_ino == other.stx_ino;
+}
+
+/* `root`, ours before we went to the namespace's, replaces that. */
+static int replace_root(int root)
+{
+	int tree =
+		(int)syscall(SYS_open_tree, root, "", AT_EMPTY_PATH | RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	int same = 0;
+
+	if (tree < 0 || syscall(SYS_move_mount, tree, "", root, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
+		return -1;
+	if (fchdir(tree) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
+		return -1;
+	for (int i = 0; i < STACKED_MAX && same == 0; i++) {
+		if (go_to_namespace_root() < 0)
+			return -1;
+		same = same_as_slash(tree);
+		if (same == 0 && umount2("/", MNT_DETACH) < 0)
+			return -1;
+	}
+	(void)close(tree);
+	if (same == 0)
+		errno = EXDEV;
+	return same > 0 ? 0 : -1;
+}
+
+/*
+ * In a mount namespace of our own: from here on what is mounted in it does not get out. Whoever is executed now may
+ * pivot_root, as CRIU does for a container: the root of a caller in a chroot has to be the namespace's for that.
+ */
 static int bind_in_private(const char *source, const char *target)
 {
-	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), same;
+
+	if (root < 0 || go_to_namespace_root() < 0 || mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		return -1;
+	same = same_as_slash(root);
+	if (same < 0 || (same == 0 && replace_root(root) < 0))
+		return -1;
+	(void)close(root);
 	return mount(source, target, NULL, MS_BIND | MS_REC, NULL);
 }
 

@@ -139,6 +139,14 @@ def _scheduler_hint(op: wire.Op, message: wire.Message) -> str | None:
     )
 
 
+def _root_hint(message: wire.Message) -> str | None:
+    if message.step == "setns" and message.errno == errno.EPERM:
+        return "joining its own mount namespace, as a caller in a chroot must, needs CAP_SYS_ADMIN and CAP_SYS_CHROOT"
+    if message.step == "pivot_root" and message.errno == errno.EINVAL:
+        return "pivot_root(2) replaces no initramfs, and no root that is not a mount point; --no-pivot can do without"
+    return None
+
+
 def _unmount_hint(message: wire.Message) -> str | None:
     if message.step == "not_a_mount":
         return "the destination is where the mount is now, as /proc/self/mountinfo of the container has it"
@@ -188,6 +196,8 @@ def _mount_hint(op: wire.Op, message: wire.Message) -> str | None:
 def _hint(op: wire.Op, message: wire.Message) -> str | None:
     if op.name == "PROC_SELF" and _text(op, 0).startswith("attr/"):
         return _label_hint(op, message)
+    if op.name in ("ROOTFS", "PIVOT"):
+        return _root_hint(message)
     if op.name == "UMOUNT":
         return _unmount_hint(message)
     if op.name in ("MOUNT_BIND", "MOUNT_NEW", "REMOUNT", "TREE", "MKDIR") and (
@@ -225,6 +235,8 @@ def _words(op: wire.Op, message: wire.Message) -> str:
         return _security_label(op, message)
     if step == "cwd_outside":
         return f"the working directory '{_text(op, 0)}' is outside of the container's root (CVE-2024-21626)"
+    if step == "root_outside":
+        return "the container's root would not be the root of its mount namespace, from which the host can be reached"
     if step == "not_ordinary_dir":
         return f'filesystem "{_text(op, 1)}" must be mounted on ordinary directory: {_text(op, 0)}'
     if step == "wrong_fs" and op.name == "MOUNT_BIND":

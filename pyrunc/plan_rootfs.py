@@ -77,12 +77,21 @@ def _devices(job: Job) -> None:
         add("SYMLINK", text, path, 1, path="$.mounts", why=why)
 
 
+def _propagation(job: Job) -> int:
+    """What all mounts of the new namespace are made at first."""
+    flags = plan_mounts.propagation_of_host(job)
+    if not job.options.no_pivot:
+        return flags
+    # The root is mounted over the host's, and proc and sysfs are unmounted: no shared mount may pass that on.
+    return mounts.MS_REC | (flags & mounts.MS_PRIVATE or mounts.MS_SLAVE)
+
+
 def build(job: Job) -> list[Deferred]:
     """Mounts, devices and links below the rootfs. Returns what `enter` makes read-only."""
     add = job.plan.add
     stay = "mount" not in job.spaces
     why = "runtime.md, step 2; by default nothing that is mounted inside gets out, and what the host mounts gets in"
-    propagation = 0 if stay else plan_mounts.propagation_of_host(job)
+    propagation = 0 if stay else _propagation(job)
     add("ROOTFS", job.options.rootfs, propagation, int(stay), path="$.root.path", why=why)
     spec_mounts = list(job.spec.get("mounts") or [])
     deferred = []

@@ -105,7 +105,7 @@ STEPS: tuple[str, ...] = (
     "sched_setaffinity", "keyctl", "socket", "close_range", "hook", "hook_timeout",
     "lookup", "cwd_outside", "not_ordinary_dir", "wrong_fs", "device_mismatch", "fspick",
     "fchown", "readlink", "copy_up", "setgroups_denied", "wait", "oversize", "memory", "fsetxattr",
-    "readlinkat", "link_exists", "not_a_mount", "protected", "inside_proc",
+    "readlinkat", "link_exists", "not_a_mount", "protected", "inside_proc", "root_outside",
 )  # fmt: skip
 
 FLAG_KERNEL_TEXT = 1

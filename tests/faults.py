@@ -53,19 +53,20 @@ class AtCall:
 
 def build(folder: Path) -> FailSyscall:
     """The helper as meson built it, or built on the spot in `folder`."""
-    return FailSyscall(_program("fail_syscall", folder))
+    return FailSyscall(program("fail_syscall", folder))
 
 
 def build_at_call(folder: Path) -> AtCall:
     """The helper as meson built it, or built on the spot in `folder`, where its report goes in any case."""
-    return AtCall(_program("at_call", folder), str(folder / "calls"))
+    return AtCall(program("at_call", folder), str(folder / "calls"))
 
 
-def _program(name: str, folder: Path) -> str:
+def program(name: str, folder: Path) -> str:
+    """A program of csrc/testing as meson built it, or built on the spot in `folder`."""
     source = os.path.join(support.PROJECT, f"csrc/testing/{name}.c")
     ready = os.path.join(support.BUILD, name)
     if os.path.exists(ready) and os.stat(ready).st_mtime >= os.stat(source).st_mtime:
         return ready
-    program = str(folder / name)
-    subprocess.run(["cc", *_FLAGS, source, "-o", program], check=True)
-    return program
+    built = str(folder / name)
+    subprocess.run(["cc", *_FLAGS, source, "-o", built], check=True)
+    return built

@@ -93,6 +93,8 @@ CALLS = {
     "symlinkat": {"symlinkat"},
     "fchownat": {"fchownat", "copy_up"},
     "fchdir": {"chdir"},
+    "pidfd_open": {"setns"},
+    "setns": {"setns"},
     "pivot_root": {"pivot_root"},
     "umount2": {"umount2"},
     "sethostname": {"sethostname"},
