@@ -1,25 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The state directory: open, lock, read, derive the status, remove. The contract is in container.h. */
+/* The state directory: open, lock, read, show, remove. The contract is in container.h. */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "container_impl.h"
 
-#define STATE_MAX (16 << 20)
 #define NAME_LIMIT 255
 #define ERASE_DEPTH 16
 
@@ -121,7 +119,7 @@ int container_fail_call(struct container_error *error, const char *call, const c
 	return CONTAINER_KERNEL;
 }
 
-static int fail_here(const struct container *container, const char *call, struct container_error *error)
+int container_fail_here(const struct container *container, const char *call, struct container_error *error)
 {
 	int number = errno;
 	char path[PATH_MAX];
@@ -171,7 +169,7 @@ static int open_id(struct container *container, struct container_error *error)
 	container->fd = openat(container->root_fd, container->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (container->fd >= 0)
 		return CONTAINER_OK;
-	return errno == ENOENT ? not_found(error) : fail_here(container, "open", error);
+	return errno == ENOENT ? not_found(error) : container_fail_here(container, "open", error);
 }
 
 int container_open(struct container *container, const char *root, const char *id, struct container_error *error)
@@ -200,25 +198,31 @@ static void forget(struct container *container)
 	container->cgroup_count = container->made_count = 0;
 }
 
-void container_close(struct container *container)
+void container_let_go(struct container *container)
 {
-	forget(container);
 	if (container->fd >= 0)
 		close(container->fd);
 	if (container->root_fd >= 0)
 		close(container->root_fd);
 	container->fd = container->root_fd = -1;
+	container->locked = false;
 }
 
-/* 1: still the directory of that name. 0: removed or replaced. */
+void container_close(struct container *container)
+{
+	container_let_go(container);
+	forget(container);
+}
+
+/* 1: still the directory of that name. 0: removed or replaced. -1: errno. */
 static int is_current(const struct container *container)
 {
 	struct stat held, named;
 
 	if (fstat(container->fd, &held) != 0)
-		return 0;
+		return -1;
 	if (fstatat(container->root_fd, container->id, &named, AT_SYMLINK_NOFOLLOW) != 0)
-		return 0;
+		return errno == ENOENT ? 0 : -1;
 	return held.st_ino == named.st_ino && held.st_dev == named.st_dev;
 }
 
@@ -229,10 +233,12 @@ int container_lock(struct container *container, int timeout_ms, struct container
 
 	for (;;) {
 		if (flock(container->fd, LOCK_EX | LOCK_NB) == 0) {
-			if (is_current(container)) {
-				container->locked = true;
+			int current = is_current(container);
+			if (current < 0)
+				return container_fail_here(container, "stat", error);
+			container->locked = current;
+			if (current)
 				return CONTAINER_OK;
-			}
 			close(container->fd);
 			int result = open_id(container, error);
 			if (result != CONTAINER_OK)
@@ -240,7 +246,7 @@ int container_lock(struct container *container, int timeout_ms, struct container
 			continue;
 		}
 		if (errno != EWOULDBLOCK && errno != EINTR)
-			return fail_here(container, "flock", error);
+			return container_fail_here(container, "flock", error);
 		if (container_now_ms() >= deadline)
 			return container_fail(error, CONTAINER_BAD_STATE,
 					      "'%s/%s' is locked by another pyrunc for %d s", container->root,
@@ -258,20 +264,20 @@ static int slurp(struct container *container, int fd, struct container_error *er
 	size_t used = 0;
 
 	if (fstat(fd, &about) != 0)
-		return fail_here(container, "fstat", error);
-	if (!S_ISREG(about.st_mode) || about.st_size > STATE_MAX)
-		return container_fail(error, CONTAINER_BROKEN, "it is no plain file of at most %d MiB",
-				      STATE_MAX >> 20);
-	size_t size = (size_t)about.st_size;
+		return container_fail_here(container, "fstat", error);
+	if (!S_ISREG(about.st_mode))
+		return container_fail(error, CONTAINER_BROKEN, "it is no plain file");
+	bool fits = about.st_size <= CONTAINER_STATE_MAX;
+	size_t size = fits ? (size_t)about.st_size : CONTAINER_STATE_MAX;
 	container->text = malloc(size + 1);
 	if (!container->text)
-		return fail_here(container, "malloc", error);
+		return container_fail_here(container, "malloc", error);
 	while (used < size) {
 		ssize_t got = read(fd, container->text + used, size - used);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
-			return fail_here(container, "read", error);
+			return container_fail_here(container, "read", error);
 		if (got == 0)
 			break;
 		used += (size_t)got;
@@ -280,6 +286,8 @@ static int slurp(struct container *container, int fd, struct container_error *er
 	container->document = container->text + used;
 	container->document_size = 0;
 	container->header_size = used;
+	if (!fits)
+		return container_fail(error, CONTAINER_BROKEN, "it is larger than %d MiB", CONTAINER_STATE_MAX >> 20);
 	return CONTAINER_OK;
 }
 
@@ -295,7 +303,7 @@ static int read_file(struct container *container, struct container_error *error)
 			if (fd < 0 && errno == ELOOP)
 				return container_fail(error, CONTAINER_BROKEN, "it is a symbolic link");
 			if (fd < 0)
-				return fail_here(container, "open", error);
+				return container_fail_here(container, "open", error);
 			container->creating = creating;
 			int result = slurp(container, fd, error);
 			close(fd);
@@ -330,7 +338,25 @@ static bool good_directory(const char *path)
 	return true;
 }
 
-enum seen { SEEN_PID = 1, SEEN_START = 2, SEEN_NEEDS = 4, SEEN_PIDNS = 8, SEEN_ALL = 15 };
+enum seen { SEEN_PID = 1, SEEN_START = 2, SEEN_NEEDS = 4, SEEN_PIDNS = 8, SEEN_ALL = 15, SEEN_SUM = 16 };
+
+uint64_t container_sum(const char *text, size_t size)
+{
+	uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+
+	for (size_t i = 0; i < size; i++)
+		hash = (hash ^ (unsigned char)text[i]) * 0x100000001b3u;
+	return hash;
+}
+
+/* `at` is where the line of the sum begins in the header. */
+static const char *check_sum(const struct container *container, size_t at, const char *value)
+{
+	char expected[17];
+
+	snprintf(expected, sizeof(expected), "%016" PRIx64, container_sum(container->header, at));
+	return strcmp(value, expected) == 0 ? NULL : "the lines above are not those that were written";
+}
 
 static bool once(unsigned int *seen, enum seen bit)
 {
@@ -390,6 +416,13 @@ static int broken(struct container *container, int line, const char *what, struc
 	return CONTAINER_BROKEN;
 }
 
+/* A line of the header cannot be believed. */
+static void lost(struct container *container, int line, const char *what, struct container_error *error)
+{
+	container->whole = false;
+	broken(container, line, what, error);
+}
+
 /* Cut the header into lines; the number of the line behind it, 0 when it has no end. */
 static int parse_header(struct container *container, unsigned int *seen, struct container_error *error)
 {
@@ -416,15 +449,20 @@ static int parse_header(struct container *container, unsigned int *seen, struct 
 			problem = "not 'version 1'";
 		else if (!value)
 			problem = "not 'key value'";
+		else if (*seen & SEEN_SUM)
+			problem = "the sum is not the last line";
 		if (!problem) {
 			*value = '\0';
-			problem = parse_line(container, at, value + 1, seen);
+			if (strcmp(at, "sum") != 0)
+				problem = parse_line(container, at, value + 1, seen);
+			else if (once(seen, SEEN_SUM))
+				problem = check_sum(container, (size_t)(at - container->text), value + 1);
 		}
 		if (problem)
-			broken(container, line, problem, error);
+			lost(container, line, problem, error);
 		at = stop + 1;
 	}
-	broken(container, line, "the file ends here", error);
+	lost(container, line, "the file ends here", error);
 	return 0;
 }
 
@@ -460,13 +498,14 @@ static int parse(struct container *container, struct container_error *error)
 	container->made = calloc(lines, sizeof(char *));
 	container->header = malloc(size + 1);
 	if (!container->cgroups || !container->made || !container->header)
-		return fail_here(container, "malloc", error);
+		return container_fail_here(container, "malloc", error);
 	memcpy(container->header, container->text, size);
+	container->whole = true;
 	int line = parse_header(container, &seen, error);
 	if (line) {
 		container->header[container->header_size] = '\0';
 		if ((seen & SEEN_ALL) != SEEN_ALL)
-			broken(container, line - 1, "pid, starttime, needs or pidns is missing above", error);
+			lost(container, line - 1, "pid, starttime, needs or pidns is missing above", error);
 		if (!find_line(container, pid_line, sizeof(pid_line) - 1, &container->pid_line) ||
 		    !find_line(container, status_line, sizeof(status_line) - 1, &container->status_line))
 			broken(container, line, "the document below has no place for pid and status", error);
@@ -480,88 +519,16 @@ int container_load(struct container *container, struct container_error *error)
 	container->pid = 0;
 	container->start_time = 0;
 	container->needs = "";
-	container->shared_pidns = container->broken = false;
+	container->shared_pidns = container->broken = container->whole = false;
 	int result = read_file(container, error);
 	if (result == CONTAINER_BROKEN) {
 		char what[128];
 		snprintf(what, sizeof(what), "%.100s", error->text);
-		return broken(container, 0, what, error);
+		broken(container, 0, what, error);
+		/* The lines in front of a document that is too large are good all the same. */
+		return container->text ? parse(container, error) : CONTAINER_BROKEN;
 	}
 	return result == CONTAINER_OK ? parse(container, error) : result;
-}
-
-/* Status */
-
-/* Field 22 of /proc/PID/stat, 0 when there is no such process. *state: field 3. proc(5). */
-static uint64_t read_start_time(int pid, char *state)
-{
-	char path[64], text[1024];
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	ssize_t size = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (size <= 0)
-		return 0;
-	text[size] = '\0';
-	/* The name in parentheses may itself hold blanks and parentheses. */
-	char *at = strrchr(text, ')');
-	if (!at || strlen(at) < 3)
-		return 0;
-	*state = at[2];
-	for (int field = 2; field < 22; field++) {
-		at = strchr(at + 1, ' ');
-		if (!at)
-			return 0;
-	}
-	return strtoull(at + 1, NULL, 10);
-}
-
-int container_init(const struct container *container)
-{
-	char state = 0;
-
-	if (container->pid <= 1 || container->start_time == 0)
-		return -1;
-	/* The pidfd first: if the start time read behind it is init's, it cannot be of a later process of that pid. */
-	int pidfd = (int)syscall(SYS_pidfd_open, container->pid, 0u);
-	if (pidfd < 0)
-		return -1;
-	if (read_start_time(container->pid, &state) == container->start_time && state != 'X') {
-		/* Z alone may be a main thread that left others running; the pidfd tells when the last is gone. */
-		struct pollfd gone = {.fd = pidfd, .events = POLLIN};
-		if (state != 'Z' || poll(&gone, 1, 0) == 0)
-			return pidfd;
-	}
-	close(pidfd);
-	return -1;
-}
-
-static bool creator_lives(const struct container *container)
-{
-	if (container->locked)
-		return false;
-	if (flock(container->fd, LOCK_SH | LOCK_NB) != 0)
-		return true;
-	flock(container->fd, LOCK_UN);
-	return false;
-}
-
-enum container_status container_derive(const struct container *container)
-{
-	if (container->creating && creator_lives(container))
-		return CONTAINER_CREATING;
-	int pidfd = container_init(container);
-	if (pidfd < 0)
-		return CONTAINER_STOPPED;
-	close(pidfd);
-	if (container->creating)
-		return CONTAINER_CREATING;
-	if (faccessat(container->fd, "exec.fifo", F_OK, 0) == 0)
-		return CONTAINER_CREATED;
-	return cgroup_frozen(container->cgroups, container->cgroup_count) ? CONTAINER_PAUSED : CONTAINER_RUNNING;
 }
 
 /* The document with the two placeholders' lines replaced. */
@@ -606,12 +573,13 @@ int container_state(const char *root, const char *id, struct container_view *vie
 	int result = container_open(&container, root, id, error);
 	if (result == CONTAINER_OK)
 		result = container_load(&container, error);
+	if (result == CONTAINER_OK)
+		result = container_derive(&container, &view->status, error);
 	if (result == CONTAINER_OK) {
-		view->status = container_derive(&container);
 		view->pid = view->status == CONTAINER_STOPPED ? 0 : container.pid;
 		view->start_time = container.start_time;
 		if (render(&container, view) != 0)
-			result = fail_here(&container, "malloc", error);
+			result = container_fail_here(&container, "malloc", error);
 		view->header = container.header;
 		container.header = NULL;
 	}
@@ -656,7 +624,7 @@ static int erase_entries(int fd, bool keep_state, int depth)
 			close(again);
 		return -1;
 	}
-	for (struct dirent *entry; (entry = readdir(directory));) {
+	for (struct dirent *entry; errno = 0, (entry = readdir(directory));) {
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
 		if (keep_state && strcmp(entry->d_name, "state") == 0)
@@ -664,6 +632,8 @@ static int erase_entries(int fd, bool keep_state, int depth)
 		if (erase_entry(fd, entry->d_name, depth) != 0)
 			number = errno;
 	}
+	if (errno)
+		number = errno;
 	closedir(directory);
 	errno = number;
 	return number ? -1 : 0;
@@ -675,10 +645,10 @@ int container_erase(struct container *container, struct container_error *error)
 	for (int attempt = 0;; attempt++) {
 		/* `state` last: killed in between, a later delete still knows the cgroups. */
 		if (erase_entries(container->fd, true, 0) != 0 || erase_entry(container->fd, "state", 0) != 0)
-			return fail_here(container, "unlink", error);
+			return container_fail_here(container, "unlink", error);
 		if (unlinkat(container->root_fd, container->id, AT_REMOVEDIR) == 0 || errno == ENOENT)
 			return CONTAINER_OK;
 		if (errno != ENOTEMPTY || attempt == 5)
-			return fail_here(container, "rmdir", error);
+			return container_fail_here(container, "rmdir", error);
 	}
 }

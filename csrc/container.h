@@ -21,6 +21,7 @@
  *     cgmade /...          repeated: every directory that create made, parents first
  *     unit system NAME     or user: the systemd unit it is in, and whose manager has it; only Python asks
  *     rdt group:/...       repeated: its places in resctrl, see rdt.py; only Python asks
+ *     sum 0123456789abcdef the last line: container_sum() of the lines before it; may be missing
  * Unknown keys are skipped: a change that an older reader must not miss raises the version.
  * Two lines of the document stand for what only the reader knows: `  "pid": 0,` and `  "status": "stopped",`.
  */
@@ -29,6 +30,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* What the readers of a state file take; create makes none that is larger. */
+enum { CONTAINER_STATE_MAX = 16777216 };
 
 enum container_result {
 	CONTAINER_OK = 0,
@@ -87,6 +91,18 @@ int container_kill(const char *root, const char *id, int signal, int flags, stru
 /* Remove what is left of a container, after ending it where that is asked for. flags: FORCE, NEEDS_HANDLED, KEEP. */
 int container_delete(const char *root, const char *id, int flags, struct container_error *error);
 
+/* What the `sum` line says of the lines before it: whoever acts on a damaged line kills or removes the wrong thing. */
+uint64_t container_sum(const char *text, size_t size);
+
+/*
+ * *pidfd: of the process of that pid and start time if it lives, else -1. Zombies do not live. Whatever keeps us from
+ * knowing is an error.
+ */
+int process_open(int pid, uint64_t start_time, int *pidfd, struct container_error *error);
+
+/* Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0: there is none. */
+int process_start_time(int pid, uint64_t *start_time, struct container_error *error);
+
 /*
  * 1 with PYRUNC_STRICT=1 in the environment. Where engines expect what the specification forbids, or forbade until it
  * gave in, its letter then counts:
@@ -112,12 +128,15 @@ const char *container_errno_text(int error);
  * as we see it) is never signalled or removed.
  */
 
-/* 1: frozen. The v1 freezer counts when there is one, else v2. */
-int cgroup_frozen(const char *const *cgroups, size_t count);
+/* *frozen: 1 or 0. The v1 freezer counts when there is one, else v2. */
+int cgroup_frozen(const char *const *cgroups, size_t count, int *frozen, struct container_error *error);
 
 /* Freeze, or thaw, and wait until it is so. */
 int cgroup_freeze(const char *const *cgroups, size_t count, int timeout_ms, struct container_error *error);
 int cgroup_thaw(const char *const *cgroups, size_t count, struct container_error *error);
+
+/* Let SIGKILL reach everybody: thaw it and, on v1, all below. *held: 1 when something was, or may be again, frozen. */
+int cgroup_release(const char *const *cgroups, size_t count, int *held, struct container_error *error);
 
 /* Signal every process, those of cgroups below included. *found: how many there were. SIGKILL thaws. */
 int cgroup_signal(const char *const *cgroups, size_t count, int signal, size_t *found, struct container_error *error);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A container's cgroup directories: frozen?, freeze, thaw, signal all, remove. The contract is in container.h. */
+/* A container's cgroup directories: walk, signal all, remove. The contract is in container.h. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -11,18 +11,18 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "container_impl.h"
 
 #define CGROUP1_MAGIC 0x27e0eb
 #define CGROUP2_MAGIC 0x63677270
-#define WALK_DEPTH 64
 #define FREEZE_MS 500
 #define SIGNAL_MS 2000
+/* The kernel takes its time for very many; each of them takes it once. */
+#define WALK_MS 30000
 
-static const char *directory_of(const char *cgroup)
+const char *cgroup_directory(const char *cgroup)
 {
 	return strchr(cgroup, ':') + 1;
 }
@@ -42,7 +42,7 @@ static bool has_controller(const char *cgroup, const char *name)
 	return false;
 }
 
-static const char *find(const char *const *cgroups, size_t count, const char *controller)
+const char *cgroup_find(const char *const *cgroups, size_t count, const char *controller)
 {
 	for (size_t i = 0; i < count; i++)
 		if (has_controller(cgroups[i], controller))
@@ -50,40 +50,58 @@ static const char *find(const char *const *cgroups, size_t count, const char *co
 	return NULL;
 }
 
-/*
- * Open a cgroup directory, or -1. The root of what is mounted is refused: a container may have been put there
- * (cgroupsPath "/"), but everybody else is there, too.
- */
-static int open_cgroup(const char *path)
+bool cgroup_is_gone(int number)
+{
+	return number == ENOENT || number == ENODEV || number == EINVAL;
+}
+
+static bool is_cgroup_type(const struct statfs *fs)
+{
+	return fs->f_type == CGROUP1_MAGIC || fs->f_type == CGROUP2_MAGIC;
+}
+
+/* A container may have been put into the root of what is mounted (cgroupsPath "/"). */
+static int check_open(int fd)
 {
 	struct statfs fs;
 	struct stat here, above;
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-	if (fd < 0)
+	if (fstatfs(fd, &fs) != 0 || fstat(fd, &here) != 0)
 		return -1;
-	if (fstatfs(fd, &fs) != 0 || (fs.f_type != CGROUP1_MAGIC && fs.f_type != CGROUP2_MAGIC) ||
-	    fstat(fd, &here) != 0 || fstatat(fd, "..", &above, 0) != 0 || here.st_dev != above.st_dev) {
-		close(fd);
-		errno = EINVAL;
+	if (fstatat(fd, "..", &above, 0) != 0)
 		return -1;
-	}
-	return fd;
+	errno = EINVAL;
+	return is_cgroup_type(&fs) && here.st_dev == above.st_dev ? 0 : -1;
 }
 
-static ssize_t read_at(int directory, const char *name, char *text, size_t size)
+int cgroup_open(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0 || check_open(fd) == 0)
+		return fd;
+	int number = errno;
+	close(fd);
+	errno = number;
+	return -1;
+}
+
+ssize_t cgroup_read(int directory, const char *name, char *text, size_t size)
 {
 	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
 
+	text[0] = '\0';
 	if (fd < 0)
 		return -1;
 	ssize_t got = read(fd, text, size - 1);
+	int number = errno;
 	close(fd);
 	text[got > 0 ? got : 0] = '\0';
+	errno = number;
 	return got;
 }
 
-static int write_at(int directory, const char *name, const char *text)
+int cgroup_write(int directory, const char *name, const char *text)
 {
 	int fd = openat(directory, name, O_WRONLY | O_CLOEXEC);
 
@@ -96,266 +114,357 @@ static int write_at(int directory, const char *name, const char *text)
 	return put < 0 ? -1 : 0;
 }
 
-/* The freezer */
-
-struct freezer {
-	int fd; /* -1: there is none */
-	bool v1;
-};
-
-static struct freezer open_freezer(const char *const *cgroups, size_t count, const char **path)
-{
-	const char *found = find(cgroups, count, "freezer");
-	struct freezer freezer = {.fd = -1, .v1 = found != NULL};
-
-	if (!found)
-		found = find(cgroups, count, "");
-	if (!found)
-		return freezer;
-	*path = directory_of(found);
-	freezer.fd = open_cgroup(*path);
-	return freezer;
-}
-
-static bool is_frozen(struct freezer freezer)
-{
-	char text[256];
-
-	if (read_at(freezer.fd, freezer.v1 ? "freezer.state" : "cgroup.events", text, sizeof(text)) <= 0)
-		return false;
-	return freezer.v1 ? strncmp(text, "FROZEN", 6) == 0 : strstr(text, "frozen 1") != NULL;
-}
-
-/* On the way counts, too: a signal lets go of a v2 process for a moment, and one that hangs keeps v1 at FREEZING. */
-static bool wants_frozen(struct freezer freezer)
-{
-	char text[32];
-
-	if (read_at(freezer.fd, freezer.v1 ? "freezer.state" : "cgroup.freeze", text, sizeof(text)) <= 0)
-		return false;
-	return freezer.v1 ? text[0] == 'F' : text[0] == '1' || is_frozen(freezer);
-}
-
-static int set_frozen(struct freezer freezer, bool wanted)
-{
-	if (freezer.v1)
-		return write_at(freezer.fd, "freezer.state", wanted ? "FROZEN" : "THAWED");
-	return write_at(freezer.fd, "cgroup.freeze", wanted ? "1" : "0");
-}
-
-/* 1: it is so. 0: not in time. -1: errno. */
-static int freeze(struct freezer freezer, bool wanted, int timeout_ms)
-{
-	int64_t deadline = container_now_ms() + timeout_ms;
-	long wait = 50;
-
-	for (;;) {
-		/* v1 misses tasks that come in while it freezes; a second write catches them. */
-		if (set_frozen(freezer, wanted) != 0)
-			return -1;
-		if (is_frozen(freezer) == wanted)
-			return 1;
-		if (container_now_ms() >= deadline)
-			return 0;
-		container_sleep_us(wait);
-		wait = wait < 5000 ? wait * 2 : wait;
-	}
-}
-
-int cgroup_frozen(const char *const *cgroups, size_t count)
-{
-	const char *path;
-	struct freezer freezer = open_freezer(cgroups, count, &path);
-
-	if (freezer.fd < 0)
-		return 0;
-	bool frozen = wants_frozen(freezer);
-	close(freezer.fd);
-	return frozen;
-}
-
-static int set_and_wait(const char *const *cgroups, size_t count, bool wanted, int timeout_ms,
-			struct container_error *error)
-{
-	const char *path = NULL;
-	struct freezer freezer = open_freezer(cgroups, count, &path);
-
-	memset(error, 0, sizeof(*error));
-	if (!path)
-		return container_fail(error, CONTAINER_BAD_STATE, "the container has no cgroup with a freezer");
-	if (freezer.fd < 0)
-		return container_fail_call(error, "open", path);
-	int done = freeze(freezer, wanted, timeout_ms);
-	int result = CONTAINER_OK;
-	if (done < 0)
-		result = container_fail_call(error, "write", path);
-	if (done == 0 && wanted)
-		set_frozen(freezer, false);
-	if (done == 0)
-		result = container_fail(error, CONTAINER_BAD_STATE, "cannot %s '%s' within %d ms",
-					wanted ? "freeze" : "thaw", path, timeout_ms);
-	close(freezer.fd);
-	return result;
-}
-
-int cgroup_freeze(const char *const *cgroups, size_t count, int timeout_ms, struct container_error *error)
-{
-	return set_and_wait(cgroups, count, true, timeout_ms, error);
-}
-
-int cgroup_thaw(const char *const *cgroups, size_t count, struct container_error *error)
-{
-	return set_and_wait(cgroups, count, false, SIGNAL_MS, error);
-}
-
-/* Signals */
-
-static void signal_one(int pid, int signal, size_t *found)
-{
-	/* 0: a process that our pid namespace does not show. */
-	if (pid <= 1 || pid == getpid())
-		return;
-	(*found)++;
-	kill(pid, signal);
-}
-
-/* Signal the processes of one directory; what the file lists may change while it is read. */
-static void signal_members(int directory, int signal, size_t *found)
-{
-	char text[4096];
-	int pid = 0, fd = openat(directory, "cgroup.procs", O_RDONLY | O_CLOEXEC);
-	ssize_t got;
-
-	if (fd < 0)
-		return;
-	while ((got = read(fd, text, sizeof(text))) > 0)
-		for (ssize_t i = 0; i < got; i++) {
-			if (text[i] >= '0' && text[i] <= '9') {
-				pid = pid < INT_MAX / 10 ? pid * 10 + (text[i] - '0') : 0;
-				continue;
-			}
-			signal_one(pid, signal, found);
-			pid = 0;
-		}
-	close(fd);
-}
+/* Walk: two descriptors however deep, a list of names per level */
 
 static bool is_subdirectory(const struct dirent *entry)
 {
 	return entry->d_type == DT_DIR && strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
 }
 
+/* NULL: errno, 0 when the directory is gone, or has none below by its link count. */
 static DIR *list(int directory)
 {
-	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	struct stat about;
 
-	if (!stream && fd >= 0)
+	if (fstat(directory, &about) != 0)
+		return NULL;
+	int fd = about.st_nlink == 2 ? -1 : openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (about.st_nlink == 2 || (fd < 0 && cgroup_is_gone(errno)))
+		errno = 0;
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	if (!stream && fd >= 0) {
+		int number = errno;
 		close(fd);
+		errno = number;
+	}
 	return stream;
 }
 
-static void signal_tree(int directory, int signal, int depth, size_t *found)
+/* Names below one directory, one behind the other, each with its NUL. */
+struct level {
+	char *names;
+	size_t size, used, at;
+};
+
+static int keep_name(struct level *level, const char *name)
 {
-	/* The container may have frozen cgroups of its own. */
-	if (signal == SIGKILL && depth > 0)
-		write_at(directory, "freezer.state", "THAWED");
-	signal_members(directory, signal, found);
-	DIR *stream = depth < WALK_DEPTH ? list(directory) : NULL;
+	size_t length = strlen(name) + 1;
+
+	if (level->used + length > level->size) {
+		size_t size = 2 * level->size + length + 256;
+		char *more = realloc(level->names, size);
+		if (!more)
+			return -1;
+		level->names = more;
+		level->size = size;
+	}
+	memcpy(level->names + level->used, name, length);
+	level->used += length;
+	return 0;
+}
+
+static int fill_level(struct level *level, int directory, int64_t deadline)
+{
+	int number = 0;
+	DIR *stream = list(directory);
+
+	memset(level, 0, sizeof(*level));
 	if (!stream)
-		return;
-	for (struct dirent *entry; (entry = readdir(stream));) {
+		return errno ? -1 : 0;
+	for (struct dirent *entry; errno = 0, (entry = readdir(stream));) {
 		if (!is_subdirectory(entry))
 			continue;
-		int below = openat(directory, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (below < 0)
-			continue;
-		signal_tree(below, signal, depth + 1, found);
-		close(below);
+		if (container_now_ms() >= deadline)
+			number = ETIME;
+		if (number || keep_name(level, entry->d_name) != 0) {
+			number = errno ? errno : number;
+			break;
+		}
 	}
+	if (!number && errno && !cgroup_is_gone(errno))
+		number = errno;
 	closedir(stream);
+	errno = number;
+	return number ? -1 : 0;
 }
 
-/* cgroup.kill of v2: nothing can fork away from it. false: not there, or nobody is in that hierarchy's directory. */
-static bool kill_v2(const char *const *cgroups, size_t count, size_t *found)
+struct walk {
+	struct level *levels;
+	size_t depth, room;
+	int at;
+	int64_t deadline;
+	cgroup_visit *visit;
+	void *data;
+};
+
+/* Into a directory: visit it, list what is below. */
+static int enter(struct walk *walk, int directory)
 {
-	char events[256];
-	const char *cgroup = find(cgroups, count, "");
-	int fd = cgroup ? open_cgroup(directory_of(cgroup)) : -1;
+	close(walk->at);
+	walk->at = directory;
+	if (walk->depth == walk->room) {
+		size_t room = 2 * walk->room + 16;
+		struct level *more = realloc(walk->levels, room * sizeof(*more));
+		if (!more)
+			return -1;
+		walk->levels = more;
+		walk->room = room;
+	}
+	if (walk->visit(directory, walk->depth, walk->data) != 0)
+		return -1;
+	walk->depth++;
+	return fill_level(&walk->levels[walk->depth - 1], directory, walk->deadline);
+}
+
+static int leave(struct walk *walk)
+{
+	free(walk->levels[--walk->depth].names);
+	if (walk->depth == 0)
+		return 0;
+	int parent = openat(walk->at, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (parent < 0)
+		return -1;
+	close(walk->at);
+	walk->at = parent;
+	return 0;
+}
+
+/* 1: go on. 0: all is done. -1: errno. */
+static int next(struct walk *walk)
+{
+	struct level *level = &walk->levels[walk->depth - 1];
+
+	if (level->at == level->used)
+		return leave(walk) != 0 ? -1 : walk->depth > 0;
+	const char *name = level->names + level->at;
+	level->at += strlen(name) + 1;
+	errno = ETIME;
+	if (container_now_ms() >= walk->deadline)
+		return -1;
+	int below = openat(walk->at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (below < 0)
+		return cgroup_is_gone(errno) ? 1 : -1;
+	return enter(walk, below) != 0 ? -1 : 1;
+}
+
+int cgroup_walk(int base, int64_t deadline, cgroup_visit *visit, void *data)
+{
+	struct walk walk = {.at = -1, .deadline = deadline, .visit = visit, .data = data};
+	int more = -1, top = fcntl(base, F_DUPFD_CLOEXEC, 3);
+
+	if (top >= 0 && enter(&walk, top) == 0)
+		do
+			more = next(&walk);
+		while (more > 0);
+	int number = errno;
+	while (walk.depth > 0)
+		free(walk.levels[--walk.depth].names);
+	free(walk.levels);
+	if (walk.at >= 0)
+		close(walk.at);
+	errno = number;
+	return more;
+}
+
+/* Signals */
+
+struct signalling {
+	int signal;
+	size_t found;
+	bool threads; /* the topmost cgroup is a threaded one: it lists no processes */
+	int refused;  /* errno of a kill(2) */
+};
+
+static void signal_one(int pid, struct signalling *signalling)
+{
+	/* 0: a process that our pid namespace does not show. */
+	if (pid <= 1 || pid == getpid())
+		return;
+	signalling->found++;
+	if (kill(pid, signalling->signal) != 0 && errno != ESRCH)
+		signalling->refused = errno;
+}
+
+/* Signal the processes that a file lists; it may change while it is read. */
+static int signal_listed(int directory, const char *name, struct signalling *signalling)
+{
+	char text[4096];
+	int pid = 0, fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
+	ssize_t got;
 
 	if (fd < 0)
-		return false;
-	bool populated = read_at(fd, "cgroup.events", events, sizeof(events)) > 0 && strstr(events, "populated 1");
-	bool done = populated && write_at(fd, "cgroup.kill", "1") == 0;
+		return cgroup_is_gone(errno) ? 0 : -1;
+	while ((got = read(fd, text, sizeof(text))) > 0)
+		for (ssize_t i = 0; i < got; i++) {
+			if (text[i] >= '0' && text[i] <= '9') {
+				pid = pid < INT_MAX / 10 ? pid * 10 + (text[i] - '0') : 0;
+				continue;
+			}
+			signal_one(pid, signalling);
+			pid = 0;
+		}
+	int number = errno;
 	close(fd);
-	if (done)
-		*found = 1;
-	return done;
+	errno = number;
+	return got == 0 || cgroup_is_gone(number) ? 0 : -1;
 }
 
-/* One process after the other, frozen meanwhile so that none escapes by forking. */
-static void signal_each(int fd, struct freezer freezer, int signal, size_t *found)
+static int signal_members(int directory, size_t depth, void *data)
 {
-	bool was_frozen = freezer.fd >= 0 && wants_frozen(freezer);
+	struct signalling *signalling = data;
+
+	if (!signalling->threads) {
+		if (signal_listed(directory, "cgroup.procs", signalling) == 0)
+			return 0;
+		/* A threaded cgroup: its processes are listed by the one above, unless that is none of ours. */
+		if (errno != EOPNOTSUPP)
+			return -1;
+		signalling->threads = depth == 0;
+	}
+	return signalling->threads ? signal_listed(directory, "cgroup.threads", signalling) : 0;
+}
+
+static int signal_tree(int directory, int signal, size_t *found)
+{
+	struct signalling signalling = {.signal = signal};
+	int result = cgroup_walk(directory, container_now_ms() + WALK_MS, signal_members, &signalling);
+
+	*found = signalling.found;
+	if (result == 0 && signalling.refused) {
+		errno = signalling.refused;
+		return -1;
+	}
+	return result;
+}
+
+/*
+ * cgroup.kill of v2: nothing can fork away from it. 1: done. 0: not there, or nobody is in that hierarchy's directory.
+ * -1: errno.
+ */
+static int kill_v2(const char *const *cgroups, size_t count)
+{
+	char events[256];
+	const char *cgroup = cgroup_find(cgroups, count, "");
+	int fd = cgroup ? cgroup_open(cgroup_directory(cgroup)) : -1;
+
+	if (fd < 0)
+		return !cgroup || cgroup_is_gone(errno) ? 0 : -1;
+	int result = cgroup_read(fd, "cgroup.events", events, sizeof(events)) < 0
+			     ? -1
+			     : strstr(events, "populated 1") != NULL;
+	if (result == 1 && cgroup_write(fd, "cgroup.kill", "1") != 0)
+		result = -1;
+	int number = errno;
+	close(fd);
+	errno = number;
+	/* Before Linux 5.14, and in a threaded cgroup, there is no such file. */
+	return result < 0 && (cgroup_is_gone(errno) || errno == EOPNOTSUPP) ? 0 : result;
+}
+
+/* Behind the signal: SIGKILL lets go of all, another one leaves things as they were. -1: errno. */
+static int let_go(struct freezer freezer, int signal, bool frozen_before)
+{
+	bool held;
+
+	if (freezer.fd < 0 || (frozen_before && signal != SIGKILL))
+		return 0;
+	if (signal == SIGKILL)
+		return freezer_release(freezer, &held);
+	return freezer_set(freezer, false) == 0 || cgroup_is_gone(errno) ? 0 : -1;
+}
+
+/* One process after the other, frozen meanwhile so that none escapes by forking. -1: errno. */
+static int signal_each(int fd, struct freezer freezer, int signal, size_t *found)
+{
+	int frozen_before = freezer.fd >= 0 ? freezer_wants_frozen(freezer) : 0;
 	int64_t deadline = container_now_ms() + SIGNAL_MS;
 
+	if (frozen_before < 0)
+		return -1;
 	for (int pass = 0;; pass++) {
 		size_t now = 0;
-		bool frozen = was_frozen || (freezer.fd >= 0 && freeze(freezer, true, FREEZE_MS) == 1);
-		signal_tree(fd, signal, 0, &now);
-		if (freezer.fd >= 0 && (!was_frozen || signal == SIGKILL))
-			set_frozen(freezer, false);
+		bool frozen = frozen_before || (freezer.fd >= 0 && freezer_change(freezer, true, FREEZE_MS) == 1);
+		int result = signal_tree(fd, signal, &now), number = errno;
+		if (let_go(freezer, signal, frozen_before) != 0 && result == 0) {
+			result = -1;
+			number = errno;
+		}
 		if (pass == 0)
 			*found = now;
+		errno = number;
 		/* Without a freezer only SIGKILL is worth repeating: a handler would run twice. */
-		if (frozen || now == 0 || signal != SIGKILL || container_now_ms() >= deadline)
-			return;
-		was_frozen = false;
+		if (result != 0 || frozen || now == 0 || signal != SIGKILL || container_now_ms() >= deadline)
+			return result;
+		frozen_before = 0;
 		container_sleep_us(1000);
 	}
 }
 
+/* Where all are found: the freezer's directory, else the first that is there. -1: errno. */
+static int open_any(const char *const *cgroups, size_t count, struct freezer freezer)
+{
+	int fd = freezer.fd;
+
+	for (size_t i = 0; fd < 0 && i < count; i++) {
+		fd = cgroup_open(cgroup_directory(cgroups[i]));
+		if (fd < 0 && !cgroup_is_gone(errno))
+			break;
+	}
+	return fd;
+}
+
 int cgroup_signal(const char *const *cgroups, size_t count, int signal, size_t *found, struct container_error *error)
 {
-	const char *path = NULL;
+	const char *path;
+	bool held;
 
 	*found = 0;
 	memset(error, 0, sizeof(*error));
 	if (count == 0)
 		return CONTAINER_OK;
-	struct freezer freezer = open_freezer(cgroups, count, &path);
-	if (signal == SIGKILL && kill_v2(cgroups, count, found)) {
+	struct freezer freezer = freezer_open(cgroups, count, &path);
+	if (freezer.fd < 0 && path && !cgroup_is_gone(errno))
+		return container_fail_call(error, "open", path);
+	int fd = freezer.fd, result = signal == SIGKILL ? kill_v2(cgroups, count) : 0;
+	if (result == 1) {
+		*found = 1;
 		/* v2 lets SIGKILL through to the frozen, the v1 freezer beside it does not. */
-		if (freezer.fd >= 0 && freezer.v1)
-			set_frozen(freezer, false);
-	} else {
-		int fd = freezer.fd;
-		for (size_t i = 0; fd < 0 && i < count; i++)
-			fd = open_cgroup(directory_of(cgroups[i]));
+		result = freezer.fd >= 0 ? freezer_release(freezer, &held) : 0;
+	} else if (result == 0) {
+		fd = open_any(cgroups, count, freezer);
 		if (fd >= 0)
-			signal_each(fd, freezer, signal, found);
-		if (fd >= 0 && fd != freezer.fd)
-			close(fd);
+			result = signal_each(fd, freezer, signal, found);
+		else
+			result = cgroup_is_gone(errno) ? 0 : -1;
 	}
-	if (freezer.fd >= 0)
-		close(freezer.fd);
-	return CONTAINER_OK;
+	int number = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = number;
+	return result < 0 ? container_fail_call(error, "signal", path ? path : cgroup_directory(cgroups[0]))
+			  : CONTAINER_OK;
 }
 
 /* Removal */
 
-/* The first directory below, or -1 when there is none. */
+/* The first directory below. -1: errno, 0 when there is none. */
 static int first_below(int directory)
 {
-	int below = -1;
+	int below = -1, number;
 	DIR *stream = list(directory);
 
 	if (!stream)
 		return -1;
-	for (struct dirent *entry; below < 0 && (entry = readdir(stream));)
-		if (is_subdirectory(entry))
-			below = openat(directory, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	for (struct dirent *entry; errno = 0, below < 0 && (entry = readdir(stream));) {
+		if (!is_subdirectory(entry))
+			continue;
+		below = openat(directory, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (below < 0 && !cgroup_is_gone(errno))
+			break;
+	}
+	number = cgroup_is_gone(errno) ? 0 : errno;
 	closedir(stream);
+	errno = number;
 	return below;
 }
 
@@ -363,95 +472,141 @@ static int first_below(int directory)
 static int remove_leaf(int parent, int leaf)
 {
 	struct stat about;
-	DIR *stream = list(parent);
-	int result = -1, number = ENOENT;
+	DIR *stream = fstat(leaf, &about) == 0 ? list(parent) : NULL;
+	int result = 0, number = 0;
 
-	if (!stream || fstat(leaf, &about) != 0) {
-		if (stream)
-			closedir(stream);
-		return -1;
-	}
-	for (struct dirent *entry; (entry = readdir(stream));) {
+	if (!stream)
+		return errno ? -1 : 0;
+	for (struct dirent *entry; errno = 0, (entry = readdir(stream));) {
 		if (!is_subdirectory(entry) || entry->d_ino != about.st_ino)
 			continue;
 		result = unlinkat(parent, entry->d_name, AT_REMOVEDIR);
-		number = errno;
 		break;
 	}
+	number = errno;
 	closedir(stream);
+	errno = number;
+	return result == 0 || cgroup_is_gone(number) ? 0 : -1;
+}
+
+/* One step of remove_below(). 1: go on. 0: `base` is empty. -1: errno. */
+static int remove_next(int *at, ino_t top, size_t *removed)
+{
+	struct stat here;
+	struct signalling kill_all = {.signal = SIGKILL};
+	int below = first_below(*at);
+
+	if (below >= 0) {
+		close(*at);
+		*at = below;
+		return 1;
+	}
+	if (errno || fstat(*at, &here) != 0)
+		return -1;
+	if (here.st_ino == top)
+		return 0;
+	if (signal_members(*at, 1, &kill_all) != 0)
+		return -1;
+	int parent = openat(*at, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (parent < 0)
+		return -1;
+	int result = remove_leaf(parent, *at) == 0 ? 1 : -1, number = errno;
+	*removed += result == 1;
+	close(*at);
+	*at = parent;
 	errno = number;
 	return result;
 }
 
 /* Remove all below `base`, deepest first, with two descriptors however deep. -1: errno, often EBUSY. */
-static int remove_below(int base)
+static int remove_below(int base, int64_t deadline, size_t *removed)
 {
-	struct stat top, here;
-	int at = fcntl(base, F_DUPFD_CLOEXEC, 3), number = 0;
+	struct stat top;
+	int at = fcntl(base, F_DUPFD_CLOEXEC, 3), result = 1;
 
 	if (at < 0 || fstat(base, &top) != 0)
-		number = errno;
-	while (!number) {
-		int below = first_below(at);
-		if (below >= 0) {
-			close(at);
-			at = below;
-			continue;
-		}
-		if (fstat(at, &here) != 0)
-			number = errno;
-		if (number || here.st_ino == top.st_ino)
-			break;
-		size_t found = 0;
-		signal_members(at, SIGKILL, &found);
-		int parent = openat(at, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (parent < 0 || (remove_leaf(parent, at) != 0 && errno != ENOENT))
-			number = errno;
-		if (parent >= 0) {
-			close(at);
-			at = parent;
+		result = -1;
+	while (result == 1) {
+		result = remove_next(&at, top.st_ino, removed);
+		if (result == 1 && container_now_ms() >= deadline) {
+			errno = EBUSY;
+			result = -1;
 		}
 	}
+	int number = errno;
 	if (at >= 0)
 		close(at);
 	errno = number;
-	return number ? -1 : 0;
+	return result;
 }
 
-static bool is_cgroup(const char *path)
+/* 1: a cgroup. 0: none, or not there. -1: errno. */
+static int is_cgroup(const char *path)
 {
 	struct statfs fs;
 
-	return statfs(path, &fs) == 0 && (fs.f_type == CGROUP1_MAGIC || fs.f_type == CGROUP2_MAGIC);
+	if (statfs(path, &fs) != 0)
+		return errno == ENOENT || errno == ENOTDIR || errno == ENODEV ? 0 : -1;
+	return is_cgroup_type(&fs);
 }
 
-/* Remove a directory that create made, whatever the container did in it. */
-static int remove_own(const char *path, const char *const *cgroups, size_t count, int64_t deadline,
+static bool is_busy(int number)
+{
+	return number == EBUSY || number == ENOTEMPTY;
+}
+
+/* One try at all that is in the way of rmdir. 1: done. 0: nothing there is ours to remove. -1: errno. */
+static int clear(const char *path, int64_t deadline, size_t *removed)
+{
+	struct signalling kill_all = {.signal = SIGKILL};
+	int fd = cgroup_open(path);
+
+	if (fd < 0)
+		return cgroup_is_gone(errno) ? 0 : -1;
+	int result = remove_below(fd, deadline, removed);
+	if (result == 0 || is_busy(errno))
+		result = signal_members(fd, 0, &kill_all);
+	int number = errno;
+	close(fd);
+	errno = number;
+	return result == 0 ? 1 : -1;
+}
+
+/* Remove a directory that create made, whatever the container did in it; the time is without any progress. */
+static int remove_own(const char *path, const char *const *cgroups, size_t count, int timeout_ms,
 		      struct container_error *error)
 {
+	int64_t deadline = container_now_ms() + timeout_ms, last = deadline + 5 * (int64_t)timeout_ms;
 	long wait = 100;
 
 	for (int pass = 0;; pass++) {
-		size_t all;
-		if (!is_cgroup(path) || rmdir(path) == 0 || errno == ENOENT)
+		size_t all, removed = 0;
+		int held, there = is_cgroup(path);
+		if (there < 0)
+			return container_fail_call(error, "statfs", path);
+		if (!there || rmdir(path) == 0 || errno == ENOENT || errno == ENODEV)
 			return CONTAINER_OK;
-		if (errno != EBUSY && errno != ENOTEMPTY)
+		if (!is_busy(errno))
 			return container_fail_call(error, "rmdir", path);
 		/* Whoever sits here may be held by the freezer of another hierarchy. */
-		if (pass == 0)
-			cgroup_signal(cgroups, count, SIGKILL, &all, error);
-		int fd = open_cgroup(path);
-		if (fd < 0 && errno == EINVAL)
+		int result = pass == 0 ? cgroup_signal(cgroups, count, SIGKILL, &all, error)
+				       : cgroup_release(cgroups, count, &held, error);
+		if (result != CONTAINER_OK)
+			return result;
+		int cleared = clear(path, container_now_ms() + timeout_ms, &removed);
+		if (cleared == 0)
 			return CONTAINER_OK;
-		if (fd >= 0) {
-			size_t found = 0;
-			remove_below(fd);
-			signal_members(fd, SIGKILL, &found);
-			close(fd);
-		}
+		if (cleared < 0)
+			return container_fail_call(error, "rmdir", path);
 		if (rmdir(path) == 0)
 			return CONTAINER_OK;
-		if (container_now_ms() >= deadline)
+		int number = errno;
+		int64_t now = container_now_ms();
+		/* There may be very many: as long as they get fewer, all is well. */
+		if (removed)
+			deadline = now + timeout_ms < last ? now + timeout_ms : last;
+		errno = number;
+		if (now >= deadline)
 			return container_fail_call(error, "rmdir", path);
 		container_sleep_us(wait);
 		wait = wait < 20000 ? wait * 2 : wait;
@@ -466,30 +621,39 @@ static bool is_among(const char *path, const char *const *paths, size_t count)
 	return false;
 }
 
+/* Somebody else's, or a parent that serves others as well: it goes when it is empty. */
+static int remove_empty(const char *path, struct container_error *error)
+{
+	int there = is_cgroup(path);
+
+	if (there < 0)
+		return container_fail_call(error, "statfs", path);
+	if (there)
+		rmdir(path);
+	return CONTAINER_OK;
+}
+
 int cgroup_remove(const char *const *cgroups, size_t count, const char *const *made, size_t made_count, int timeout_ms,
 		  struct container_error *error)
 {
-	int64_t deadline = container_now_ms() + timeout_ms;
 	int result = CONTAINER_OK;
 	struct container_error later;
 
 	memset(error, 0, sizeof(*error));
 	memset(&later, 0, sizeof(later));
+	/* One that stays must not keep the others; the first that fails is the one to tell of. */
 	for (size_t i = count; i-- > 0;) {
-		const char *path = directory_of(cgroups[i]);
-		if (!is_among(path, made, made_count)) {
-			/* Somebody else's: it may serve others. */
-			if (is_cgroup(path))
-				rmdir(path);
-			continue;
-		}
-		/* One that stays must not keep the others. */
-		int answer = remove_own(path, cgroups, count, deadline, result == CONTAINER_OK ? error : &later);
+		const char *path = cgroup_directory(cgroups[i]);
+		struct container_error *words = result == CONTAINER_OK ? error : &later;
+		int answer = is_among(path, made, made_count) ? remove_own(path, cgroups, count, timeout_ms, words)
+							      : remove_empty(path, words);
 		if (result == CONTAINER_OK)
 			result = answer;
 	}
-	for (size_t i = made_count; i-- > 0;)
-		if (is_cgroup(made[i]))
-			rmdir(made[i]);
+	for (size_t i = made_count; i-- > 0;) {
+		int answer = remove_empty(made[i], result == CONTAINER_OK ? error : &later);
+		if (result == CONTAINER_OK)
+			result = answer;
+	}
 	return result;
 }

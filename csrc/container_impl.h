@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "container.h"
 
@@ -18,6 +19,7 @@ struct container {
 	bool locked;
 	bool creating; /* read from state.creating */
 	bool broken;   /* error->text says where; what could be understood is there nevertheless */
+	bool whole;    /* all lines of the header were understood: what is broken is the document */
 	char *text;    /* the file, its header cut into strings */
 	char *header;  /* the header as it was */
 	size_t header_size;
@@ -43,9 +45,14 @@ int container_fail(struct container_error *error, int result, const char *format
 int container_fail_call(struct container_error *error, const char *call, const char *arg);
 void container_hint(struct container_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The call failed on the state directory. */
+int container_fail_here(const struct container *container, const char *call, struct container_error *error);
+
 /* Open the directory. The caller closes, also after a failure. */
 int container_open(struct container *container, const char *root, const char *id, struct container_error *error);
 void container_close(struct container *container);
+/* Close the descriptors, and with them give up the lock; what was read stays until container_close(). */
+void container_let_go(struct container *container);
 
 /* Wait for the lock; opens anew when the directory was replaced meanwhile. CONTAINER_BAD_STATE after timeout_ms. */
 int container_lock(struct container *container, int timeout_ms, struct container_error *error);
@@ -53,12 +60,46 @@ int container_lock(struct container *container, int timeout_ms, struct container
 /* Read and cut the state file. CONTAINER_BROKEN leaves what could be understood. */
 int container_load(struct container *container, struct container_error *error);
 
-/* A pidfd of init if it lives, else -1. Zombies do not live. */
-int container_init(const struct container *container);
+/* *pidfd: of init if it lives, else -1, also after a failure. */
+int container_init(const struct container *container, int *pidfd, struct container_error *error);
 
-enum container_status container_derive(const struct container *container);
+/* *status: an enum container_status. */
+int container_derive(const struct container *container, int *status, struct container_error *error);
 
 /* Empty the directory and remove it, `state` last. The caller holds the lock. */
 int container_erase(struct container *container, struct container_error *error);
+
+/* One of a container's cgroups. */
+const char *cgroup_directory(const char *cgroup);
+const char *cgroup_find(const char *const *cgroups, size_t count, const char *controller);
+
+/* -1: errno, EINVAL for what is no cgroup, or is the root of what is mounted: everybody else is there, too. */
+int cgroup_open(const char *path);
+/* An errno by which a cgroup or a file of it is not there (any more), or is none for us. */
+bool cgroup_is_gone(int number);
+/* The text is NUL terminated in any case. -1: errno. */
+ssize_t cgroup_read(int directory, const char *name, char *text, size_t size);
+int cgroup_write(int directory, const char *name, const char *text);
+
+/*
+ * Visit the directory and all below it, parents first, whatever their number, names and depth are: the container may
+ * have made them. -1: errno, the visit's or ETIME.
+ */
+typedef int cgroup_visit(int directory, size_t depth, void *data);
+int cgroup_walk(int base, int64_t deadline, cgroup_visit *visit, void *data);
+
+struct freezer {
+	int fd; /* -1: there is none, or errno */
+	bool v1;
+};
+
+/* *path: NULL when there is none. */
+struct freezer freezer_open(const char *const *cgroups, size_t count, const char **path);
+int freezer_wants_frozen(struct freezer freezer); /* -1: errno */
+int freezer_set(struct freezer freezer, bool wanted);
+/* 1: it is so. 0: not in time. -1: errno. */
+int freezer_change(struct freezer freezer, bool wanted, int timeout_ms);
+/* Thaw it and, on v1, all below it. *held: it was frozen, or there is something below. */
+int freezer_release(struct freezer freezer, bool *held);
 
 #endif

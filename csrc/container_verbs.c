@@ -14,6 +14,12 @@
 
 #include "container_impl.h"
 
+/* From init's go to its program, without hooks; how often to see whether somebody has frozen it meanwhile. */
+#define EXEC_MS 120000
+#define AWAKE_MS 2000
+/* How soon a process that SIGKILL reaches is usually gone. */
+#define KILLED_MS 10
+
 /* Why a verb needs Python: hooks of the runtime namespace, words for a failure, another driver. */
 enum verb { VERB_START = 1, VERB_KILL = 2, VERB_DELETE = 4 };
 
@@ -77,7 +83,11 @@ static int send_signal(int pidfd, int signal)
 
 static int start_refusal(const struct container *container, struct container_error *error)
 {
-	switch (container_derive(container)) {
+	int status, frozen = 0, result = container_derive(container, &status, error);
+
+	if (result != CONTAINER_OK)
+		return result;
+	switch ((enum container_status)status) {
 	case CONTAINER_CREATED:
 		break;
 	case CONTAINER_STOPPED:
@@ -88,12 +98,12 @@ static int start_refusal(const struct container *container, struct container_err
 	case CONTAINER_PAUSED:
 		return container_fail(error, CONTAINER_BAD_STATE, "cannot start an already running container");
 	}
-	if (cgroup_frozen(container->cgroups, container->cgroup_count)) {
-		container_fail(error, CONTAINER_BAD_STATE, "cannot start a container in the paused state");
-		container_hint(error, "resume it with: pyrunc resume %s", container->id);
-		return CONTAINER_BAD_STATE;
-	}
-	return CONTAINER_OK;
+	result = cgroup_frozen(container->cgroups, container->cgroup_count, &frozen, error);
+	if (result != CONTAINER_OK || !frozen)
+		return result;
+	container_fail(error, CONTAINER_BAD_STATE, "cannot start a container in the paused state");
+	container_hint(error, "resume it with: pyrunc resume %s", container->id);
+	return CONTAINER_BAD_STATE;
 }
 
 static int read_record(int fifo, int pidfd, struct container_error *error)
@@ -116,19 +126,44 @@ static int read_record(int fifo, int pidfd, struct container_error *error)
 	return container_fail(error, CONTAINER_START_FAILED, "the program could not be started");
 }
 
-/*
- * init is opening the other end, or about to. End of file without a byte: exec closed it. The wait ends with init
- * at the latest; its hooks have their own time limits.
- */
-static int await_exec(int fifo, int pidfd, struct container_error *error)
+/* Paused between the look at it and now: whoever waits for its program would wait for a resume. */
+static int check_awake(const struct container *container, int64_t began, struct container_error *error)
 {
+	int frozen = 0;
+	int result = cgroup_frozen(container->cgroups, container->cgroup_count, &frozen, error);
+
+	if (result != CONTAINER_OK)
+		return result;
+	if (frozen) {
+		container_fail(error, CONTAINER_BAD_STATE, "the container was paused before its program ran");
+		container_hint(error, "its program runs after: pyrunc resume %s", container->id);
+		return CONTAINER_BAD_STATE;
+	}
+	/* Its hooks have their own time limits, or are meant to have none. */
+	if (strstr(container->needs, "startContainer") || container_now_ms() - began < EXEC_MS)
+		return CONTAINER_OK;
+	container_fail(error, CONTAINER_BAD_STATE, "the program does not run %d s after init was let go",
+		       EXEC_MS / 1000);
+	container_hint(error, "process %d hangs in a file system, or was stopped by a signal", container->pid);
+	return CONTAINER_BAD_STATE;
+}
+
+/* init is opening the other end, or about to. End of file without a byte: exec closed it. */
+static int await_exec(const struct container *container, int fifo, int pidfd, struct container_error *error)
+{
+	int64_t began = container_now_ms();
+
 	for (;;) {
 		struct pollfd fds[2] = {{.fd = fifo, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
-		if (poll(fds, 2, -1) < 0) {
+		int ready = poll(fds, 2, AWAKE_MS);
+		if (ready < 0) {
 			if (errno == EINTR)
 				continue;
 			return container_fail_call(error, "poll", "exec.fifo");
 		}
+		int result = ready == 0 ? check_awake(container, began, error) : CONTAINER_OK;
+		if (result != CONTAINER_OK)
+			return result;
 		if (fds[1].revents && !fds[0].revents)
 			poll(fds, 1, 0);
 		if (fds[0].revents & POLLIN)
@@ -154,8 +189,9 @@ int container_start(const char *root, const char *id, int flags, struct containe
 		result = start_refusal(&container, error);
 	if (result == CONTAINER_OK)
 		result = check_needs(&container, VERB_START, flags, error);
+	if (result == CONTAINER_OK)
+		result = container_init(&container, &pidfd, error);
 	if (result == CONTAINER_OK) {
-		pidfd = container_init(&container);
 		fifo = openat(container.fd, "exec.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
 		if (pidfd < 0)
 			result =
@@ -164,9 +200,10 @@ int container_start(const char *root, const char *id, int flags, struct containe
 			result = container_fail_call(error, "open", "exec.fifo");
 	}
 	/* Gone, and the lock with it: while hooks run, others may look and kill. */
-	container_close(&container);
+	container_let_go(&container);
 	if (result == CONTAINER_OK)
-		result = await_exec(fifo, pidfd, error);
+		result = await_exec(&container, fifo, pidfd, error);
+	container_close(&container);
 	if (fifo >= 0)
 		close(fifo);
 	if (pidfd >= 0)
@@ -181,12 +218,19 @@ static int not_running(struct container_error *error)
 	return container_fail(error, CONTAINER_BAD_STATE, "container not running");
 }
 
-static void thaw(const struct container *container)
+/*
+ * Behind a SIGKILL for init: a v1 freezer may hold it. Who was frozen by a process of the container, which does not
+ * die before init, may be frozen again at once; it is ended together with all others, everybody being frozen.
+ */
+static int release(const struct container *container, int pidfd, struct container_error *error)
 {
-	struct container_error ignored;
+	int held;
+	size_t found;
+	int result = cgroup_release(container->cgroups, container->cgroup_count, &held, error);
 
-	if (cgroup_frozen(container->cgroups, container->cgroup_count))
-		cgroup_thaw(container->cgroups, container->cgroup_count, &ignored);
+	if (result != CONTAINER_OK || !held || wait_death(pidfd, KILLED_MS))
+		return result;
+	return cgroup_signal(container->cgroups, container->cgroup_count, SIGKILL, &found, error);
 }
 
 static int signal_init(const struct container *container, int pidfd, int signal, struct container_error *error)
@@ -198,9 +242,7 @@ static int signal_init(const struct container *container, int pidfd, int signal,
 		snprintf(pid, sizeof(pid), "%d", container->pid);
 		return container_fail_call(error, "pidfd_send_signal", pid);
 	}
-	if (signal == SIGKILL)
-		thaw(container);
-	return CONTAINER_OK;
+	return signal == SIGKILL ? release(container, pidfd, error) : CONTAINER_OK;
 }
 
 /* Everybody in the cgroup, locked so that it is not another container's by now. */
@@ -211,10 +253,11 @@ static int signal_all(struct container *container, int signal, int flags, struct
 
 	if (result == CONTAINER_OK)
 		result = container_load(container, error);
-	if (result != CONTAINER_OK)
-		return result;
-	int pidfd = container_init(container);
-	result = cgroup_signal(container->cgroups, container->cgroup_count, signal, &found, error);
+	int pidfd = -1;
+	if (result == CONTAINER_OK)
+		result = container_init(container, &pidfd, error);
+	if (result == CONTAINER_OK)
+		result = cgroup_signal(container->cgroups, container->cgroup_count, signal, &found, error);
 	/* Rootless containers may have no cgroup; then init is all there is to reach. */
 	if (result == CONTAINER_OK && found == 0) {
 		if (pidfd >= 0)
@@ -233,10 +276,12 @@ static int kill_loaded(struct container *container, int signal, int flags, struc
 		return container_fail(error, CONTAINER_BAD_STATE, "container not running: it is being created");
 	if (flags & CONTAINER_ALL || (signal == SIGKILL && container->shared_pidns))
 		return signal_all(container, signal, flags, error);
-	int pidfd = container_init(container);
+	int pidfd, result = container_init(container, &pidfd, error);
+	if (result != CONTAINER_OK)
+		return result;
 	if (pidfd < 0)
 		return not_running(error);
-	int result = signal_init(container, pidfd, signal, error);
+	result = signal_init(container, pidfd, signal, error);
 	close(pidfd);
 	return result;
 }
@@ -258,45 +303,83 @@ int container_kill(const char *root, const char *id, int signal, int flags, stru
 
 /* delete */
 
+static bool is_below(const char *path, const char *parent)
+{
+	size_t length = strlen(parent);
+
+	return strncmp(path, parent, length) == 0 && path[length] == '/';
+}
+
+/* The directory is one that create made for this container alone: not a parent of another that it made. */
+static bool is_own(const struct container *container, const char *path)
+{
+	bool made = false;
+
+	for (size_t i = 0; i < container->made_count; i++) {
+		made |= strcmp(path, container->made[i]) == 0;
+		if (is_below(container->made[i], path))
+			return false;
+	}
+	return made;
+}
+
 /*
  * A create that was killed may not have written down which process it started: it is in the cgroups it made, or it is
- * in none yet, waits for its runtime, and ends by itself.
+ * in none yet, waits for its runtime, and ends by itself. Of a damaged state only what two lines agree on is believed.
  */
-static void end_unknown(const struct container *container)
+static int end_unknown(const struct container *container, struct container_error *error)
 {
-	struct container_error ignored;
 	size_t found;
+	int result = CONTAINER_OK;
 
-	for (size_t i = 0; i < container->cgroup_count; i++)
-		for (size_t j = 0; j < container->made_count; j++)
-			if (strcmp(strchr(container->cgroups[i], ':') + 1, container->made[j]) == 0)
-				cgroup_signal(container->cgroups + i, 1, SIGKILL, &found, &ignored);
+	for (size_t i = 0; result == CONTAINER_OK && i < container->cgroup_count; i++)
+		if (is_own(container, cgroup_directory(container->cgroups[i])))
+			result = cgroup_signal(container->cgroups + i, 1, SIGKILL, &found, error);
+	return result;
+}
+
+/* Wait for the end of a process after SIGKILL; whoever else dies may still freeze what holds it. */
+static int await_death(const struct container *container, int pidfd, struct container_error *error)
+{
+	int64_t deadline = container_now_ms() + DEATH_MS;
+	int wait = KILLED_MS, frozen = 0;
+
+	do {
+		int result = release(container, pidfd, error);
+		if (result != CONTAINER_OK || wait_death(pidfd, wait))
+			return result;
+		wait = wait < 500 ? 2 * wait : wait;
+	} while (container_now_ms() < deadline);
+	(void)cgroup_frozen(container->cgroups, container->cgroup_count, &frozen, error);
+	container_fail(error, CONTAINER_BAD_STATE, "container init still running");
+	if (frozen)
+		container_hint(error, "process %d does not end %d s after SIGKILL: a cgroup above its own is frozen",
+			       container->pid, DEATH_MS / 1000);
+	else
+		container_hint(
+			error,
+			"process %d does not end %d s after SIGKILL: it hangs in a device or file system, or a process "
+			"that was executed in its pid namespace is dead and its parent does not collect it",
+			container->pid, DEATH_MS / 1000);
+	return CONTAINER_BAD_STATE;
 }
 
 /* End init and, where its death does not end them, the others. */
 static int end_processes(const struct container *container, struct container_error *error)
 {
 	size_t found;
-	int pidfd = container_init(container), result = CONTAINER_OK;
+	int pidfd, result = container_init(container, &pidfd, error);
 
-	if (container->creating || container->broken)
-		end_unknown(container);
-	else if (container->shared_pidns)
-		cgroup_signal(container->cgroups, container->cgroup_count, SIGKILL, &found, error);
+	if (result == CONTAINER_OK && (container->creating || container->broken))
+		result = end_unknown(container, error);
+	else if (result == CONTAINER_OK && container->shared_pidns)
+		result = cgroup_signal(container->cgroups, container->cgroup_count, SIGKILL, &found, error);
 	if (pidfd < 0)
-		return CONTAINER_OK;
-	if (send_signal(pidfd, SIGKILL) != 0 && errno != ESRCH)
+		return result;
+	if (result == CONTAINER_OK && send_signal(pidfd, SIGKILL) != 0 && errno != ESRCH)
 		result = container_fail_call(error, "pidfd_send_signal", container->id);
-	thaw(container);
-	if (result == CONTAINER_OK && !wait_death(pidfd, DEATH_MS)) {
-		container_fail(error, CONTAINER_BAD_STATE, "container init still running");
-		container_hint(
-			error,
-			"process %d does not end %d s after SIGKILL: it hangs in a device or file system, or a process "
-			"that was executed in its pid namespace is dead and its parent does not collect it",
-			container->pid, DEATH_MS / 1000);
-		result = CONTAINER_BAD_STATE;
-	}
+	if (result == CONTAINER_OK)
+		result = await_death(container, pidfd, error);
 	close(pidfd);
 	return result;
 }
@@ -313,8 +396,10 @@ static int remove_loaded(struct container *container, int flags, struct containe
 
 static int delete_refusal(const struct container *container, struct container_error *error)
 {
-	enum container_status status = container_derive(container);
+	int status, result = container_derive(container, &status, error);
 
+	if (result != CONTAINER_OK)
+		return result;
 	/* Ours is the lock: one that is creating lost its creator. One that is created may go (containerd needs it). */
 	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING ||
 	    (status == CONTAINER_CREATED && !container_strict()))
@@ -333,13 +418,49 @@ static int lock_by_force(struct container *container, struct container_error *er
 
 	if (result != CONTAINER_BAD_STATE || container_load(container, &ignored) != CONTAINER_OK)
 		return result;
-	int pidfd = container_init(container);
+	int pidfd;
+	result = container_init(container, &pidfd, error);
+	if (result != CONTAINER_OK)
+		return result;
 	if (pidfd >= 0) {
 		send_signal(pidfd, SIGKILL);
-		thaw(container);
+		(void)await_death(container, pidfd, &ignored);
 		close(pidfd);
 	}
 	return container_lock(container, 2000, error);
+}
+
+/*
+ * What a damaged state still names is ended and removed. Where lines are lost, so is what they named: that is said,
+ * and the directory stays unless init is known to be gone.
+ */
+static int remove_broken(struct container *container, int flags, struct container_error *error)
+{
+	struct container_error damage = *error;
+	bool known = container->pid > 1 && container->start_time > 0;
+	size_t own = 0;
+
+	for (size_t i = 0; !container->whole && i < container->cgroup_count; i++)
+		if (is_own(container, cgroup_directory(container->cgroups[i])))
+			container->cgroups[own++] = container->cgroups[i];
+	if (!container->whole)
+		container->cgroup_count = own;
+	int result = remove_loaded(container, container->whole || known ? flags : flags | CONTAINER_KEEP, error);
+
+	if (result != CONTAINER_OK || container->whole)
+		return result;
+	*error = damage;
+	if (known)
+		container_hint(error,
+			       "its process is gone, and so are the cgroups that it names; others may be left: "
+			       "look for '%s' below /sys/fs/cgroup",
+			       container->id);
+	else
+		container_hint(error,
+			       "it does not say which process is the container's: look for '%s' below "
+			       "/sys/fs/cgroup, end what is there, and remove '%s/%s'",
+			       container->id, container->root, container->id);
+	return CONTAINER_BROKEN;
 }
 
 static int delete_opened(struct container *container, int flags, struct container_error *error)
@@ -353,7 +474,7 @@ static int delete_opened(struct container *container, int flags, struct containe
 	if (force && result == CONTAINER_NOT_FOUND)
 		return container_erase(container, error);
 	if (force && result == CONTAINER_BROKEN)
-		return remove_loaded(container, flags, error);
+		return remove_broken(container, flags, error);
 	if (result == CONTAINER_OK)
 		result = check_needs(container, VERB_DELETE, flags, error);
 	if (result == CONTAINER_OK && !force)

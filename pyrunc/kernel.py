@@ -378,6 +378,8 @@ class Bus:
 # enum container_result, enum container_flag of csrc/container.h
 _CONTAINER_OK, _CONTAINER_KERNEL, _CONTAINER_START_FAILED = 0, 4, 6
 _FORCE, _ALL, _NEEDS_HANDLED, _KEEP = 1, 2, 4, 8
+# The largest state file that its readers take.
+STATE_MAX: int = lib.CONTAINER_STATE_MAX
 _FREEZE_MS = 10_000
 _REMOVE_MS = 10_000
 
@@ -400,42 +402,40 @@ def _check_container(answer: int, error: object) -> None:
     raise StateError(text, hint=hint)
 
 
-def cgroup_frozen(paths: Sequence[tuple[str, str]]) -> bool:
-    """Whether (controller, directory) are frozen, by themselves or through a parent."""
+def _on_cgroups(function: object, paths: Sequence[tuple[str, str]], *more: object) -> None:
     array, _held = _c_strings([f"{controller}:{path}" for controller, path in paths])
-    return bool(lib.cgroup_frozen(array, len(paths)) == 1)
+    error = ffi.new("struct container_error *")
+    _check_container(function(array, len(paths), *more, error), error)  # type: ignore[operator]
+
+
+def cgroup_frozen(paths: Sequence[tuple[str, str]]) -> bool:
+    """Whether (controller, directory) are frozen, by themselves or through a parent. Raises KernelError."""
+    frozen = ffi.new("int *")
+    _on_cgroups(lib.cgroup_frozen, paths, frozen)
+    return bool(frozen[0])
 
 
 def cgroup_freeze(paths: Sequence[tuple[str, str]]) -> None:
     """Freeze and wait until all have stopped. Raises StateError, thawed again, when that takes 10 s."""
-    array, _held = _c_strings([f"{controller}:{path}" for controller, path in paths])
-    error = ffi.new("struct container_error *")
-    _check_container(lib.cgroup_freeze(array, len(paths), _FREEZE_MS, error), error)
+    _on_cgroups(lib.cgroup_freeze, paths, _FREEZE_MS)
 
 
 def cgroup_thaw(paths: Sequence[tuple[str, str]]) -> None:
     """The opposite of cgroup_freeze."""
-    array, _held = _c_strings([f"{controller}:{path}" for controller, path in paths])
-    error = ffi.new("struct container_error *")
-    _check_container(lib.cgroup_thaw(array, len(paths), error), error)
+    _on_cgroups(lib.cgroup_thaw, paths)
 
 
 def cgroup_kill(paths: Sequence[tuple[str, str]], signal: int = 9) -> int:
     """Signal every process in and below (controller, directory); how many there were."""
-    array, _held = _c_strings([f"{controller}:{path}" for controller, path in paths])
-    error = ffi.new("struct container_error *")
     found = ffi.new("size_t *")
-    _check_container(lib.cgroup_signal(array, len(paths), signal, found, error), error)
-    count: int = found[0]
-    return count
+    _on_cgroups(lib.cgroup_signal, paths, signal, found)
+    return int(found[0])
 
 
 def cgroup_remove(paths: Sequence[tuple[str, str]], made: Sequence[str]) -> None:
     """Remove the directories; those in `made` with all below them, and the parents in it that are empty."""
-    array, _held = _c_strings([f"{controller}:{path}" for controller, path in paths])
     own, _kept = _c_strings(made)
-    error = ffi.new("struct container_error *")
-    _check_container(lib.cgroup_remove(array, len(paths), own, len(made), _REMOVE_MS, error), error)
+    _on_cgroups(lib.cgroup_remove, paths, own, len(made), _REMOVE_MS)
 
 
 class Container:
@@ -554,6 +554,33 @@ def container_delete(root: str, container_id: str, *, force: bool = False, keep:
     flags = _NEEDS_HANDLED | (_FORCE if force else 0) | (_KEEP if keep else 0)
     error = ffi.new("struct container_error *")
     _check_container(lib.container_delete(os.fsencode(root), os.fsencode(container_id), flags, error), error)
+
+
+def process_open(pid: int, start_time: int) -> int:
+    """A pidfd of the process of that pid and start time, -1 when it is gone or dead.
+
+    Raises KernelError, StateError when that cannot be known.
+    """
+    error = ffi.new("struct container_error *")
+    pidfd = ffi.new("int *")
+    _check_container(lib.process_open(pid, start_time, pidfd, error), error)
+    return int(pidfd[0])
+
+
+def process_start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 when it is gone.
+
+    Raises KernelError.
+    """
+    error = ffi.new("struct container_error *")
+    started = ffi.new("uint64_t *")
+    _check_container(lib.process_start_time(pid, started, error), error)
+    return int(started[0])
+
+
+def container_sum(text: bytes) -> str:
+    """What the `sum` line of a state file says of the lines before it."""
+    return f"{lib.container_sum(text, len(text)):016x}"
 
 
 def strict() -> bool:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 
-from pyrunc import SPEC_VERSION, jsonfast
+from pyrunc import SPEC_VERSION, jsonfast, kernel
 from pyrunc.errors import KernelError, StateError
 
 TYPE_CHECKING = False
@@ -64,32 +64,40 @@ def now() -> str:
     )
 
 
-def _stat(pid: int) -> list[bytes]:
-    """The fields of /proc/PID/stat from the third on, none when it is gone. proc(5)."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return []
-    try:
-        data = os.read(fd, 4096)
-    except OSError:
-        return []
-    finally:
-        os.close(fd)
-    # The name in parentheses may itself hold spaces and parentheses.
-    return data[data.rindex(b")") + 2 :].split()
-
-
 def start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 when it is gone."""
-    fields = _stat(pid)
-    return int(fields[19]) if fields else 0
+    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 when it is gone.
+
+    Raises KernelError.
+    """
+    return kernel.process_start_time(pid)
 
 
 def has_ended(pid: int, started: int) -> bool:
-    """Whether the process of that pid and start time is gone, or dead and not collected yet."""
-    fields = _stat(pid)
-    return not fields or int(fields[19]) != started or fields[0] in (b"Z", b"X")
+    """Whether the process of that pid and start time is gone, or dead and not collected yet.
+
+    Raises KernelError, StateError when that cannot be known.
+    """
+    pidfd = kernel.process_open(pid, started)
+    if pidfd >= 0:
+        os.close(pidfd)
+    return pidfd < 0
+
+
+def _read_proc(pid: int, name: str) -> bytes | None:
+    """A file of /proc/PID, None when the process is gone or we may not read it. Raises KernelError."""
+    path = f"/proc/{pid}/{name}"
+    call = "open"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            call = "read"
+            return os.read(fd, 4096)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM):
+            return None
+        raise KernelError(call, error.errno or 0, path) from error
 
 
 def exit_code(pid: int, started: int) -> int | None:
@@ -97,13 +105,11 @@ def exit_code(pid: int, started: int) -> int | None:
 
     None when it is not that, or when we may not know: the kernel then says 0 as well.
     """
-    try:
-        # Asks for more than the status does, so who may read this is told the truth. ptrace(2), access mode checking
-        with open(f"/proc/{pid}/personality", "rb") as file:
-            file.read()
-    except OSError:
+    # Asks for more than the status does, so who may read this is told the truth. ptrace(2), access mode checking
+    if _read_proc(pid, "personality") is None:
         return None
-    fields = _stat(pid)
+    # The name in parentheses may itself hold spaces and parentheses.
+    fields = (_read_proc(pid, "stat") or b"").rpartition(b")")[2].split()
     if len(fields) < 50 or int(fields[19]) != started or fields[0] != b"Z":
         return None
     return int(fields[49])
@@ -171,8 +177,9 @@ class Record:
         if self.unit:
             lines.append(f"unit {self.unit}")
         lines += [f"rdt {role}:{path}" for role, path in self.rdt]
-        text = "\n".join(lines) + "\n\n" + jsonfast.dumps(self.document, indent=2) + "\n"
-        return text.encode("utf-8", "surrogateescape")
+        header = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+        document = jsonfast.dumps(self.document, indent=2).encode("utf-8", "surrogateescape")
+        return b"%ssum %s\n\n%s\n" % (header, kernel.container_sum(header).encode(), document)
 
     def hook_state(self, status: str, pid: int | None = None) -> bytes:
         """The state JSON a hook reads on its stdin (config.md, Hooks), with this status and pid."""

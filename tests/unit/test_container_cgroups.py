@@ -41,13 +41,15 @@ def test_paused(root: Root, cgroup: Cgroup) -> None:
 
 
 def test_a_damaged_file_still_tells_what_to_end(root: Root, cgroup: Cgroup) -> None:
-    """delete --force ends the process and removes the cgroup that stand in front of the damage."""
+    """delete --force ends the process and removes the cgroup in front of the damage, and says what may be left."""
     pid, other = root.process(), root.process()
     cgroup.join(pid)
     cgroup.join(other, "below")
     record = root.record(pid, cgroups=[cgroup.entry], made=[cgroup.parent, cgroup.path])
     root.write(record.render().split(b"\n\n", maxsplit=1)[0] + b"\ndamage")
-    kernel.container_delete(root.path, "c1", force=True)
+    with pytest.raises(StateError, match=r"is damaged: line \d+: the file ends here") as caught:
+        kernel.container_delete(root.path, "c1", force=True)
+    assert "its process is gone" in str(caught.value.hint)
     assert not root.alive(pid)
     assert not root.alive(other)
     assert not os.path.exists(cgroup.parent)

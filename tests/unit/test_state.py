@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc import state
+from pyrunc import kernel, state
 from pyrunc.errors import StateError
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def test_the_record_has_a_header_and_the_document() -> None:
     entry.cgroups = [("memory", "/sys/fs/cgroup/memory/c1")]
     entry.made = ["/sys/fs/cgroup/memory/c1"]
     header, document = entry.render().decode().split("\n\n", 1)
+    header, _, total = header.rpartition("\nsum ")
+    assert total == kernel.container_sum(f"{header}\n".encode())
     assert header.split("\n") == [
         "version 1",
         "pid 12",
