@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define OUTPUT_MAX 400
+#define PIPE_SIZE 65536
 #define HOOK_UMASK 022
 #define EXEC_FAILED 127
 
@@ -142,21 +143,24 @@ static void feed(struct hook *hook)
 	}
 }
 
-/* Keeps the last OUTPUT_MAX bytes: the reason of a failure stands at the end. */
+/*
+ * Keeps the last OUTPUT_MAX bytes: the reason of a failure stands at the end. Takes no more than a pipe holds: whoever
+ * always writes must not keep us from looking at the clock.
+ */
 static void collect(struct hook *hook)
 {
-	char chunk[OUTPUT_MAX];
-	ssize_t n;
+	char chunk[PIPE_SIZE / 16];
+	ssize_t n = 1;
 
-	while ((n = read(hook->from, chunk, sizeof(chunk))) > 0) {
-		size_t keep = sizeof(chunk) - (size_t)n;
+	for (int i = 0; i < 16 && (n = read(hook->from, chunk, sizeof(chunk))) > 0; i++) {
+		size_t fresh = (size_t)n < OUTPUT_MAX ? (size_t)n : OUTPUT_MAX, keep = OUTPUT_MAX - fresh;
 
 		if (hook->output_size > keep) {
 			memmove(hook->output, hook->output + hook->output_size - keep, keep);
 			hook->output_size = keep;
 		}
-		memcpy(hook->output + hook->output_size, chunk, (size_t)n);
-		hook->output_size += (size_t)n;
+		memcpy(hook->output + hook->output_size, chunk + (size_t)n - fresh, fresh);
+		hook->output_size += fresh;
 	}
 	if (n == 0)
 		close_end(&hook->from);

@@ -6,6 +6,7 @@ and kernel.
 
 from __future__ import annotations
 
+import _signal
 import errno
 import os
 import select
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from pyrunc.spec_types import Hook, Spec
 
 _KEPT_OUTPUT = 4096
-_SIGKILL = 9
+# A pipe holds no more unless somebody enlarges it: what came before the end is in it, whoever still writes.
+_PIPE_SIZE = 65536
+_SIGKILL, _SIGSTOP = 9, 19
+# Looks at a clock are not further apart than this: poll(2) takes a C int.
+_LONGEST_WAIT_MS = 1 << 30
+# For what SIGKILL does not end: a process that waits for a device, or that is frozen.
+_KILL_SECONDS = 10.0
+# As long as children make children, looking for them has no end of its own.
+_KILL_ROUNDS = 20
 
 
 def _close(*fds: int) -> None:
@@ -30,56 +39,122 @@ def _close(*fds: int) -> None:
             os.close(fd)
 
 
-def _feed_and_wait(
-    pidfd: int, stdin: int, stdout: int, state: bytes, deadline: float | None
-) -> tuple[bytes, bool]:
-    """Write `state`, read what comes, until the hook is gone. Returns (the end of its output, in time?)."""
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    poller.register(stdout, select.POLLIN)
-    poller.register(stdin, select.POLLOUT)
-    os.set_blocking(stdin, False)
-    os.set_blocking(stdout, False)
-    output = b""
-    rest = memoryview(state)
-    try:
+class _Talk:
+    """Both ends of a hook's pipes that are ours: it reads the state and says something, or does not."""
+
+    __slots__ = ("_poller", "_rest", "output", "stdin", "stdout")
+
+    def __init__(self, stdin: int, stdout: int, state: bytes) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self._rest = memoryview(state)
+        self.output = b""
+        self._poller = select.poll()
+        self._poller.register(stdout, select.POLLIN)
+        self._poller.register(stdin, select.POLLOUT)
+        os.set_blocking(stdin, False)
+        os.set_blocking(stdout, False)
+
+    def until_gone(self, pidfd: int, deadline: float | None) -> bool:
+        """Write the state and read what comes until the hook has ended. Whether that was in time."""
+        self._poller.register(pidfd, select.POLLIN)
         while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-            events = poller.poll(left)
-            if not events:
-                return output, False
+            # Looked at in every round: whoever always writes something never lets poll() run out of time.
+            left = _LONGEST_WAIT_MS if deadline is None else (deadline - time.monotonic()) * 1000
+            if left <= 0:
+                return False
             gone = False
-            for fd, event in events:
-                if fd == stdin:
-                    # A hook need not read its state: EPIPE is its choice.
-                    try:
-                        rest = rest[os.write(stdin, rest) :] if event & select.POLLOUT else rest[:0]
-                    except BrokenPipeError:
-                        rest = rest[:0]
-                    if not rest:
-                        poller.unregister(stdin)
-                        _close(stdin)
-                        stdin = -1
-                elif fd == stdout:
-                    piece = _read(stdout)
-                    output = (output + piece)[-_KEPT_OUTPUT:]
-                    if not piece:
-                        poller.unregister(stdout)
+            for fd, event in self._poller.poll(min(left, _LONGEST_WAIT_MS)):
+                if fd == self.stdin:
+                    self._feed(event)
+                elif fd == self.stdout:
+                    if not self._read():
+                        self._poller.unregister(self.stdout)
                 else:
                     gone = True
             if gone:
-                while piece := _read(stdout):
-                    output = (output + piece)[-_KEPT_OUTPUT:]
-                return output, True
-    finally:
-        _close(stdin)
+                self._read()
+                return True
+
+    def _feed(self, event: int) -> None:
+        try:
+            done = os.write(self.stdin, self._rest) if event & select.POLLOUT else len(self._rest)
+        except BlockingIOError:
+            done = 0
+        except BrokenPipeError:
+            done = len(self._rest)  # a hook need not read its state
+        self._rest = self._rest[done:]
+        if not self._rest:
+            self._poller.unregister(self.stdin)
+            _close(self.stdin)
+            self.stdin = -1
+
+    def _read(self) -> bool:
+        """Take what the pipe holds, and not what is written meanwhile. False: nobody can write any more."""
+        try:
+            piece = os.read(self.stdout, _PIPE_SIZE)
+        except BlockingIOError:
+            return True
+        self.output = (self.output + piece)[-_KEPT_OUTPUT:]
+        return bool(piece)
+
+    def close(self) -> None:
+        """Whoever still holds the other end gets SIGPIPE from now on, or the end of the file."""
+        _close(self.stdin, self.stdout)
 
 
-def _read(fd: int) -> bytes:
+def _facts(pid: int) -> tuple[int, int, int] | None:
+    """(start time, parent, session) of a process that lives. proc(5)."""
     try:
-        return os.read(fd, 65536)
-    except BlockingIOError:
-        return b""
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()
+        return None if fields[0] in b"ZX" else (int(fields[19]), int(fields[1]), int(fields[3]))
+    except (OSError, IndexError):
+        return None  # gone meanwhile
+
+
+def _family(leader: int) -> dict[int, int]:
+    """Who is in the session that the hook leads, its children, and theirs, which may have left that: start times."""
+    everybody = {
+        int(name): facts
+        for name in os.listdir("/proc")
+        if name.isdigit() and (facts := _facts(int(name))) is not None
+    }
+    found = {leader}
+    more = {pid for pid, (_, _, session) in everybody.items() if session == leader} | found
+    while more:
+        found |= more
+        more = {pid for pid, (_, parent, _) in everybody.items() if parent in found} - found
+    return {pid: everybody[pid][0] for pid in found if pid != leader and pid in everybody}
+
+
+def _kill_checked(pid: int, started: int) -> None:
+    """Kill the process that was seen, and not one that has got its pid meanwhile."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        facts = _facts(pid)
+        if facts is not None and facts[0] == started:
+            _signal.pidfd_send_signal(pidfd, _SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    finally:
+        _close(pidfd)
+
+
+def _end(leader: int, pidfd: int) -> None:
+    """Kill a hook with its family. Who has left its session and lost its parents on the way is out of reach."""
+    # It stays, as the parent by whom others are found, and makes no more of them.
+    _signal.pidfd_send_signal(pidfd, _SIGSTOP)
+    for _ in range(_KILL_ROUNDS):
+        family = _family(leader)
+        for pid, started in family.items():
+            _kill_checked(pid, started)
+        if not family:
+            break
+    _signal.pidfd_send_signal(pidfd, _SIGKILL)
 
 
 def of(spec: Spec, kind: str) -> Sequence[Hook]:
@@ -120,22 +195,22 @@ def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str) -> None:
         ) from error
     finally:
         _close(stdin_read, stdout_write)
+    talk = _Talk(stdin_write, stdout_read, state)
     try:
-        deadline = time.monotonic() + timeout if timeout else None
-        output, in_time = _feed_and_wait(pidfd, stdin_write, stdout_read, state, deadline)
+        in_time = talk.until_gone(pidfd, time.monotonic() + timeout if timeout else None)
         if not in_time:
-            # The hook leads its own group, so its children go with it.
-            try:
-                os.killpg(pid, _SIGKILL)
-            except ProcessLookupError:
-                pass  # it ended at the very last moment
-        _, status = os.waitpid(pid, 0)
+            _end(pid, pidfd)
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        status = os.waitpid(pid, 0)[1] if poller.poll(_KILL_SECONDS * 1000) else None
     finally:
-        _close(stdout_read, pidfd)
-    said = output.decode("utf-8", "replace")
+        talk.close()
+        _close(pidfd)
+    said = talk.output.decode("utf-8", "replace")
     if not in_time:
         words = failures.hook_timeout(kind, index, program, float(timeout or 0), said)
-        raise ContainerError(words, path=json_path)
+        hint = None if status is not None else f"process {pid} could not be killed"
+        raise ContainerError(words, path=json_path, hint=hint)
     if status:
         raise ContainerError(failures.hook(kind, index, program, status, said), path=json_path)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyrunc import capabilities, idmap
 from pyrunc.errors import ConfigError
-from pyrunc.wire import CHDIR_FILTERED, CHDIR_TRY, HOOK_KINDS, NO_PATH, ORDER
+from pyrunc.wire import CHDIR_FILTERED, CHDIR_TRY, HOOK_KINDS, NO_PATH, ORDER, milliseconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def hooks(job: Job, kind: str, why: str) -> None:
             list(hook.get("args") or [path]),
             list(hook.get("env") or []),
             job.options.hook_states.get(kind, b""),
-            int(hook.get("timeout") or 0) * 1000,
+            milliseconds(hook.get("timeout")),
             index,
             HOOK_KINDS.index(kind),
             path=f"$.hooks.{kind}[{index}]",

@@ -183,7 +183,7 @@ def start_failure(ctx: Context, container_id: str, record: bytes) -> None:
         kind = wire.HOOK_KINDS.index("startContainer")
         place = message.hook_place
         wanted = ((spec.get("hooks") or {}).get("startContainer") or [])[place]
-        timeout = int(wanted.get("timeout") or 0) * 1000
+        timeout = wire.milliseconds(wanted.get("timeout"))
         op = wire.Op(
             "HOOK",
             wanted["path"],

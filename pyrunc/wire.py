@@ -220,6 +220,11 @@ class Message:
         return self.flags >> FLAG_HOOK_SHIFT
 
 
+def milliseconds(seconds: int | None) -> int:
+    """A timeout of the configuration as plans have it: 0 is none, and what outlasts the universe is cut to fit."""
+    return min((seconds or 0) * 1000, (1 << 63) - 1)
+
+
 def _u32(value: int) -> bytes:
     return (value & 0xFFFFFFFF).to_bytes(4, ORDER)
 
