@@ -248,6 +248,14 @@ void *kernel_allocate(size_t size)
 	return at;
 }
 
+size_t kernel_size(const void *at)
+{
+	for (size_t i = block_count; i-- > 0;)
+		if (blocks[i].at == at)
+			return blocks[i].size;
+	kernel_finding("asked for more", "of what was not allocated");
+}
+
 void kernel_free(void *at)
 {
 	if (!at)

@@ -30,6 +30,7 @@ _Noreturn void kernel_leave(enum ending how, int with);
 char *kernel_variable(const char *name);
 void *kernel_allocate(size_t size);
 void kernel_free(void *at);
+size_t kernel_size(const void *at);
 
 /* sanitizer/asan_interface.h, which gcc and clang keep in different places */
 void *__asan_region_is_poisoned(void *at, size_t size);

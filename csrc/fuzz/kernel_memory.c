@@ -59,6 +59,32 @@ void *fuzz_calloc(size_t count, size_t size)
 	return fuzz_malloc(count * size);
 }
 
+void *fuzz_realloc(void *at, size_t size)
+{
+	void *fresh = fuzz_malloc(size);
+
+	if (fresh && at) {
+		size_t was = kernel_size(at);
+
+		memcpy(fresh, at, was < size ? was : size);
+		kernel_free(at);
+	}
+	return fresh;
+}
+
+void *fuzz_reallocarray(void *at, size_t count, size_t size)
+{
+	return fuzz_realloc(at, count * size);
+}
+
+char *fuzz_strdup(const char *text)
+{
+	size_t size = kernel_look_text(text) + 1;
+	char *copy = fuzz_malloc(size);
+
+	return copy ? memcpy(copy, text, size) : NULL;
+}
+
 void fuzz_free(void *at)
 {
 	kernel_free(at);

@@ -19,7 +19,7 @@ PURE = frozenset(
         r"\w+",
         """
         memchr memcmp memcpy memmem memmove memset memrchr bcmp stpcpy strcat strchr strchrnul
-        strcmp strcpy strcspn strdup strlen strncat strncmp strncpy strndup strnlen strpbrk strrchr
+        strcmp strcpy strcspn strlen strncat strncmp strncpy strnlen strpbrk strrchr
         strsep strspn strstr strtok_r strtol strtoll strtoul strtoull strcasecmp strncasecmp
         snprintf sprintf vsnprintf sscanf __isoc99_sscanf __ctype_b_loc __ctype_tolower_loc
         __ctype_toupper_loc tolower toupper isalnum isdigit isspace qsort bsearch abort sigemptyset
