@@ -200,6 +200,7 @@ int proc_chmod(struct init *in, int fd, uint32_t mode);
 int proc_enter_fds(struct init *in);
 
 /* init_dev.c */
+int device_clone(struct init *in, int dir, const char *path, unsigned int flags);
 int make_symlink(struct init *in, const char *text, const char *path, bool same);
 
 /* init_rootfs.c */

@@ -22,6 +22,8 @@
 /* majors of Unix98 pty slaves */
 #define PTS_MAJOR_FIRST 136
 #define PTS_MAJOR_LAST 143
+/* fs.overflowuid, which nobody changes */
+#define OVERFLOW_ID 65534
 
 struct device {
 	const char *path;
@@ -50,9 +52,24 @@ static int open_existing(struct init *in, int dir, const char *name, const struc
 	return fd;
 }
 
+/*
+ * The host's own node. Read-only, whoever is root inside cannot change its mode, owner and times, while what is written
+ * goes to the device as ever.
+ */
+int device_clone(struct init *in, int dir, const char *path, unsigned int flags)
+{
+	int tree = tree_clone(dir, path, flags);
+
+	if (tree < 0 ||
+	    mount_attributes(in, tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0, false, path) == 0)
+		return tree;
+	close_quietly(tree);
+	return -1;
+}
+
 static void bind_device(struct init *in, int dir, const char *name, const struct device *d, int mknod_error)
 {
-	int tree = tree_clone(AT_FDCWD, d->path, AT_SYMLINK_NOFOLLOW), target;
+	int tree = device_clone(in, AT_FDCWD, d->path, AT_SYMLINK_NOFOLLOW), target;
 	struct stat st;
 
 	if (tree < 0 && mknod_error != 0)
@@ -271,32 +288,56 @@ static bool is_null(const struct stat *st)
 	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
 }
 
+/* A null device of nobody else's, in a file system that nobody else sees. -1 where the kernel makes none. */
+static int make_null(struct init *in, int flags)
+{
+	const struct list none = {.count = 0};
+	int mount = filesystem(in, "tmpfs", "tmpfs", &none, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC), fd = -1;
+
+	if (mount < 0)
+		return -1;
+	if (mknodat(mount, "null", S_IFCHR | 0666, makedev(1, 3)) == 0)
+		fd = openat(mount, "null", flags);
+	close_quietly(mount);
+	return fd;
+}
+
 /*
- * The null device that came in from the host gives way to the container's: CRIU can save no file of a mount that the
- * container does not have. Without one of its own that is the null device, the host's stays.
+ * The null device that came in from the host gives way to the container's: root inside could change the node of who
+ * has it open, and CRIU can save no file of a mount that the container does not have.
  */
-static void own_null(int fd)
+static void own_null(struct init *in, int fd, const struct stat *st)
 {
 	/* Not to wait for whatever else may be there. */
 	int flags = (fcntl(fd, F_GETFL) & O_ACCMODE) | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC;
 	int ours = open("/dev/null", flags);
-	struct stat st;
+	struct stat found;
 
+	if (ours >= 0 && (fstat(ours, &found) < 0 || !is_null(&found))) {
+		close(ours);
+		ours = -1;
+	}
 	if (ours < 0)
+		ours = make_null(in, flags);
+	/* nobody inside has a right to a file whose owner has no id here */
+	if (ours < 0 && st->st_uid == OVERFLOW_ID)
 		return;
-	if (fstat(ours, &st) == 0 && is_null(&st) && fcntl(ours, F_SETFL, 0) == 0)
-		(void)dup2(ours, fd);
+	if (ours < 0 || fcntl(ours, F_SETFL, 0) < 0 || dup2(ours, fd) < 0)
+		fail(in, STEP_MKNODAT, errno, "/dev/null");
 	close(ours);
 }
 
-/* Who reads `program < file` keeps the file; a pipe must be the user's, or /dev/stdin cannot be opened. */
+/*
+ * Who reads `program < file` keeps the file; a pipe must be the user's, or /dev/stdin cannot be opened. Devices and
+ * directories are the host's.
+ */
 static bool wants_owner(int fd, const struct stat *st, uid_t uid)
 {
-	if (st->st_uid == uid || isatty(fd))
+	if (st->st_uid == uid)
 		return false;
-	if (is_null(st))
-		return false;
-	return !S_ISREG(st->st_mode) || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
+	if (S_ISREG(st->st_mode))
+		return (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
+	return S_ISFIFO(st->st_mode) || S_ISSOCK(st->st_mode);
 }
 
 void op_stdio_owner(struct init *in, struct cursor *fields)
@@ -310,7 +351,7 @@ void op_stdio_owner(struct init *in, struct cursor *fields)
 		if (fstat(fd, &st) < 0)
 			continue;
 		if (is_null(&st))
-			own_null(fd);
+			own_null(in, fd, &st);
 		if (!wants_owner(fd, &st, uid))
 			continue;
 		if (fchown(fd, uid, (gid_t)-1) < 0 && errno != EINVAL && errno != EPERM && errno != EROFS)

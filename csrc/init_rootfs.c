@@ -132,7 +132,7 @@ static void make_parent_private(struct init *in, int rootfs, const char *path)
 }
 
 /* A file that reads as empty, for masks: checked to be the null device and cloned while the host's /dev is in reach. */
-static int open_null(void)
+static int open_null(struct init *in)
 {
 	int fd = open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC), tree;
 	struct stat st;
@@ -145,7 +145,7 @@ static int open_null(void)
 		errno = ENODEV;
 		return -1;
 	}
-	tree = tree_clone(fd, "", AT_EMPTY_PATH);
+	tree = device_clone(in, fd, "", AT_EMPTY_PATH);
 	close_quietly(fd);
 	return tree;
 }
@@ -177,7 +177,7 @@ void op_rootfs(struct init *in, struct cursor *fields)
 	if (tree_attach(in, tree, rootfs, path) < 0)
 		fail_noted(in);
 	close(tree);
-	in->null_fd = open_null();
+	in->null_fd = open_null(in);
 }
 
 static void enter_root(struct init *in)
@@ -438,7 +438,7 @@ void op_masked_path(struct init *in, struct cursor *fields)
 	if (S_ISDIR(st.st_mode)) {
 		mask_directory(in, target, path, label);
 	} else {
-		if (in->null_fd < 0 && (in->null_fd = open_null()) < 0)
+		if (in->null_fd < 0 && (in->null_fd = open_null(in)) < 0)
 			fail(in, STEP_OPEN_TREE, errno, "/dev/null");
 		attach_shared(in, &in->null_fd, &in->null_attached, target, path);
 	}

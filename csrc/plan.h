@@ -129,7 +129,7 @@ struct plan_record {
 	X(42, START_WAIT, "f")                                                                                         \
 	/* argv, env, uid whose home is looked up in /etc/passwd when env has no HOME (PLAN_NO_PATH = do not) */               \
 	X(43, EXEC, "llu")                                                                                             \
-	/* uid: fchown stdio but terminals, /dev/null and read-only files; the host's /dev/null gives way to ours */ \
+	/* uid: fchown pipes, sockets and writable files of stdio; the host's /dev/null gives way to ours */ \
 	X(44, STDIO_OWNER, "u")                                                                                        \
 	/* the end of a plan that changes a container (mounts add, mounts remove) and of tests: exit 0 */                      \
 	X(45, DONE, "")                                                                                                \

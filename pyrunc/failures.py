@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_CLONE_NEWUSER = 0x10000000
 _SCHED_ISO, _SCHED_DEADLINE = 4, 6
 _ARGUMENT = {
     "ROOTFS": 0,
@@ -147,6 +148,13 @@ def _root_hint(message: wire.Message) -> str | None:
     return None
 
 
+def _no_namespace_hint(op: wire.Op) -> str | None:
+    flags = op.fields[0]
+    if isinstance(flags, int) and flags & _CLONE_NEWUSER:
+        return "the kernel makes no user namespace for a caller in a chroot, and none that an LSM or a sysctl forbids"
+    return None
+
+
 def _unmount_hint(message: wire.Message) -> str | None:
     if message.step == "not_a_mount":
         return "the destination is where the mount is now, as /proc/self/mountinfo of the container has it"
@@ -198,6 +206,10 @@ def _hint(op: wire.Op, message: wire.Message) -> str | None:
         return _label_hint(op, message)
     if op.name in ("ROOTFS", "PIVOT"):
         return _root_hint(message)
+    if op.name == "STDIO_OWNER" and message.step == "mknodat":
+        return "a standard stream is the host's null device, and the container has none that could take its place"
+    if op.name == "UNSHARE" and message.errno == errno.EPERM:
+        return _no_namespace_hint(op)
     if op.name == "UMOUNT":
         return _unmount_hint(message)
     if op.name in ("MOUNT_BIND", "MOUNT_NEW", "REMOUNT", "TREE", "MKDIR") and (
