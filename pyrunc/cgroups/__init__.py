@@ -30,6 +30,10 @@ _EMPTY: Mapping[str, object] = {}
 # Another container's delete may take away a parent that is empty for a moment.
 _MAKE_TRIES = 100
 _ATTACH_TRIES = 5
+# limits.h, and what the longest name of a cgroup file takes of it.
+_NAME_MAX, _PATH_MAX, _FILE_NAME = 255, 4096, 64
+# The record of what create makes has every directory on the way, in each of a dozen hierarchies.
+_DEPTH_MAX = 256
 
 
 class Manager:
@@ -459,6 +463,22 @@ def clean(path: str) -> tuple[str, bool]:
     return "/".join(kept), path.startswith("/")
 
 
+def _check_lengths(paths: Sequence[tuple[str, str]]) -> None:
+    """Raises ConfigError for a directory that could not be made, used or recorded, before the first one is made."""
+    for path in dict.fromkeys(path for _, path in paths):
+        size, names = len(os.fsencode(path)), path.strip("/").split("/")
+        longest = max([len(os.fsencode(name)) for name in names])
+        if longest > _NAME_MAX:
+            wrong = f"has a name of {longest} bytes in it; {_NAME_MAX} are allowed"
+        elif size > _PATH_MAX - _FILE_NAME:
+            wrong = f"leads to a path of {size} bytes; {_PATH_MAX - _FILE_NAME} are allowed"
+        elif len(names) > _DEPTH_MAX:
+            wrong = f"leads to {len(names)} directories, each in the other; {_DEPTH_MAX} are allowed"
+        else:
+            continue
+        raise ConfigError(wrong, path=files.CGROUPS_PATH, hint=f"it begins with '{path[:60]}'")
+
+
 def _host_uid(linux: Mapping[str, object], uid: int) -> int | None:
     """`uid` of the container as the host sees it; None when it is not mapped."""
     mappings = linux.get("uidMappings")
@@ -512,6 +532,7 @@ def manager(
         made: Manager = driver.manager(spec, given, container_id, host)
     else:
         made = Manager(_directories(given, container_id, host))
+    _check_lengths(made.paths)
     made._explicit = bool(given)
     made._rootless = host.rootless
     made._in_userns = host.in_userns

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from pyrunc.errors import ConfigError, KernelError, StateError
 
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 
 CGROUPS_PATH = "$.linux.cgroupsPath"
 UNLIMITED = (1 << 64) - 1
+# New cgroups may be made as fast as they are found.
+_WALK_SECONDS = 30
 
 
-def read(path: str) -> str:
-    """The whole file. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def read(path: str, directory: int | None = None) -> str:
+    """The whole file, by a path from `directory` if that is given. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         pieces = []
         while piece := os.read(fd, 1 << 16):
@@ -174,36 +177,89 @@ def check_all(items: Sequence[tuple[str, Write]]) -> None:
             raise ConfigError(f"rejecting memory limit {item.value} <= usage {used}", path=item.path)
 
 
-def read_pids(directory: str) -> list[int]:
-    """The processes of one cgroup; none when it is gone. Raises KernelError."""
-    for name in ("cgroup.procs", "cgroup.threads"):
+def _gone(error: OSError) -> bool:
+    return error.errno in (errno.ENOENT, errno.ENODEV)
+
+
+def _pids(directory: int | None, name: str) -> list[int]:
+    for file in ("cgroup.procs", "cgroup.threads"):
         try:
-            return [int(line) for line in read(f"{directory}/{name}").split()]
+            return [int(line) for line in read(f"{name}/{file}", directory).split()]
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENODEV):
+            if _gone(error):
                 return []
             if error.errno != errno.EOPNOTSUPP:  # a threaded cgroup lists threads only
-                raise KernelError("read", error.errno or 0, f"{directory}/{name}") from error
+                raise KernelError("read", error.errno or 0, f"{name}/{file}") from error
     return []
 
 
-def children(directory: str) -> list[str]:
-    """The child cgroups. Their number is in the link count, which saves listing the files of a leaf."""
-    try:
-        if os.stat(directory).st_nlink <= 2:
-            return []
-        with os.scandir(directory) as entries:
-            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
+def read_pids(directory: str) -> list[int]:
+    """The processes of one cgroup; none when it is gone. Raises KernelError."""
+    return _pids(None, directory)
+
+
+def _names_below(directory: int) -> list[str]:
+    """Of the child cgroups. Their number is in the link count, which saves listing the files of a leaf."""
+    if os.fstat(directory).st_nlink <= 2:
         return []
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+class _Walk:
+    """Where tree_pids() is: a container makes cgroups in each other until no path names the last one."""
+
+    __slots__ = ("at", "levels", "pids")
+
+    def __init__(self) -> None:
+        self.at = -1
+        self.levels: list[list[str]] = []
+        self.pids: list[int] = []
+
+    def go(self, name: str) -> None:
+        """Raises OSError."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        there = os.open(name, flags, dir_fd=self.at if self.at >= 0 else None)
+        self.close()
+        self.at = there
+
+    def enter(self, name: str) -> None:
+        """Raises KernelError; content when it is gone."""
+        try:
+            self.go(name)
+            self.levels.append([])
+            self.pids += _pids(self.at, ".")
+            self.levels[-1] = _names_below(self.at)
+        except OSError as error:
+            if not _gone(error):
+                raise KernelError("read", error.errno or 0, name) from error
+
+    def close(self) -> None:
+        if self.at >= 0:
+            os.close(self.at)
+        self.at = -1
 
 
 def tree_pids(directory: str) -> list[int]:
-    """The processes of a cgroup and all below it."""
-    pids = read_pids(directory)
-    for child in children(directory):
-        pids += tree_pids(child)
-    return pids
+    """The processes of a cgroup and all below it. Raises KernelError."""
+    walk = _Walk()
+    deadline = time.monotonic() + _WALK_SECONDS
+    try:
+        walk.enter(directory)
+        while walk.levels:
+            if time.monotonic() > deadline:
+                raise KernelError("read", errno.ETIME, directory)
+            if walk.levels[-1]:
+                walk.enter(walk.levels[-1].pop())
+                continue
+            walk.levels.pop()
+            if walk.levels:
+                walk.go("..")
+        return walk.pids
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, directory) from error
+    finally:
+        walk.close()
 
 
 def oom_kills(directories: Sequence[tuple[str, str]]) -> int:

@@ -92,10 +92,13 @@ def fill_cpuset(directory: str, configured: Mapping[str, str], top: str) -> None
 
 
 def _inherited(directory: str, file: str, top: str) -> str:
-    value = files.read(f"{directory}/{file}").strip()
-    if not value and len(directory) > len(top):
-        value = _inherited(os.path.dirname(directory), file, top)
-        files.write(f"{directory}/{file}", value)
+    """What the directory has; where it has nothing, what it and those above it get from the first that has."""
+    empty: list[str] = []
+    while not (value := files.read(f"{directory}/{file}").strip()) and len(directory) > len(top):
+        empty.append(directory)
+        directory = os.path.dirname(directory)
+    for one in reversed(empty):
+        files.write(f"{one}/{file}", value)
     return value
 
 
