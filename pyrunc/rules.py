@@ -66,8 +66,10 @@ def check_process(process: Process, path: str = "$.process") -> None:
     _rlimits(process, f"{path}.rlimits")
     if scheduler := process.get("scheduler"):
         _scheduler(scheduler, f"{path}.scheduler")
-    for key, cpus in (process.get("execCPUAffinity") or {}).items():
-        rules_linux.numbers(str(cpus), f"{path}.execCPUAffinity.{key}")
+    affinity = process.get("execCPUAffinity") or {}
+    # Not what else is there: config.md, "Extensibility".
+    rules_linux.numbers(affinity.get("initial") or "", f"{path}.execCPUAffinity.initial")
+    rules_linux.numbers(affinity.get("final") or "", f"{path}.execCPUAffinity.final")
     if priority := process.get("ioPriority"):
         _io_priority(priority, f"{path}.ioPriority")
 

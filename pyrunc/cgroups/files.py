@@ -255,11 +255,11 @@ def tree_pids(directory: str) -> list[int]:
             walk.levels.pop()
             if walk.levels:
                 walk.go("..")
-        return walk.pids
     except OSError as error:
         raise KernelError("open", error.errno or 0, directory) from error
     finally:
         walk.close()
+    return walk.pids
 
 
 def oom_kills(directories: Sequence[tuple[str, str]]) -> int:
