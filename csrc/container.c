@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "container_impl.h"
+#include "trust.h"
 
 #define NAME_LIMIT 255
 #define ERASE_DEPTH 16
@@ -166,10 +167,20 @@ static int check_id(const char *id, struct container_error *error)
 
 static int open_id(struct container *container, struct container_error *error)
 {
+	struct stat about;
+
 	container->fd = openat(container->root_fd, container->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (container->fd >= 0)
+	if (container->fd < 0)
+		return errno == ENOENT ? not_found(error) : container_fail_here(container, "open", error);
+	if (fstat(container->fd, &about) != 0)
+		return container_fail_here(container, "fstat", error);
+	if (trust_is_ours(&about))
 		return CONTAINER_OK;
-	return errno == ENOENT ? not_found(error) : container_fail_here(container, "open", error);
+	container_fail(error, CONTAINER_BAD_STATE,
+		       "the state of container '%s' cannot be trusted: others own '%s/%s' or may write to it",
+		       container->id, container->root, container->id);
+	container_hint(error, "find out who made it; it is none of pyrunc's as it is");
+	return CONTAINER_BAD_STATE;
 }
 
 int container_open(struct container *container, const char *root, const char *id, struct container_error *error)
@@ -181,10 +192,24 @@ int container_open(struct container *container, const char *root, const char *id
 	int result = check_id(id, error);
 	if (result != CONTAINER_OK)
 		return result;
-	container->root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (container->root_fd < 0)
-		return errno == ENOENT ? not_found(error) : container_fail_call(error, "open", root);
-	return open_id(container, error);
+	result = trust_open(root, &container->root_fd, error);
+	return result == CONTAINER_OK ? open_id(container, error) : result;
+}
+
+int container_check_root(const char *root, struct container_error *error)
+{
+	int fd, result = trust_open(root, &fd, error);
+
+	if (fd >= 0)
+		close(fd);
+	return result;
+}
+
+int container_is_our_file(int fd)
+{
+	struct stat about;
+
+	return fstat(fd, &about) != 0 ? -errno : S_ISREG(about.st_mode) && trust_is_ours(&about);
 }
 
 static void forget(struct container *container)
@@ -267,6 +292,8 @@ static int slurp(struct container *container, int fd, struct container_error *er
 		return container_fail_here(container, "fstat", error);
 	if (!S_ISREG(about.st_mode))
 		return container_fail(error, CONTAINER_BROKEN, "it is no plain file");
+	if (!trust_is_ours(&about))
+		return container_fail(error, CONTAINER_BROKEN, "it is a file that others own, name or may write to");
 	bool fits = about.st_size <= CONTAINER_STATE_MAX;
 	size_t size = fits ? (size_t)about.st_size : CONTAINER_STATE_MAX;
 	container->text = malloc(size + 1);

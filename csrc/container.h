@@ -78,6 +78,15 @@ struct container_view {
 	size_t document_size;
 };
 
+/*
+ * Whether nobody but root and our effective user can change what lies below the directory at an absolute path: trust.h.
+ * Every function below asks that first. CONTAINER_NOT_FOUND: there is no such directory yet.
+ */
+int container_check_root(const char *root, struct container_error *error);
+
+/* 1: whether what `fd` is, out of a container's directory, is a regular file of ours alone. 0, or -errno. */
+int container_is_our_file(int fd);
+
 /* Read without taking the lock: a hook of create may ask, too. */
 int container_state(const char *root, const char *id, struct container_view *view, struct container_error *error);
 void container_view_free(struct container_view *view);

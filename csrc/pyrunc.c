@@ -24,6 +24,7 @@
 #include "container.h"
 #include "environment.h"
 #include "snapshot.h"
+#include "trust.h"
 
 #define EXIT_NO_PYTHON 127
 /* Strings that launched.py can be told: three words with a value each. */
@@ -309,27 +310,13 @@ static bool parse_globals(struct call *call)
 	return false;
 }
 
-static bool in_user_namespace(void)
-{
-	char text[128];
-	unsigned int inside = 0, outside = 0, size = 0;
-	int fd = open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return false;
-	ssize_t got = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[got > 0 ? got : 0] = '\0';
-	return sscanf(text, "%u %u %u", &inside, &outside, &size) != 3 || inside || outside || size != UINT_MAX;
-}
-
 /* As options.default_root(). false: only Python knows. */
 static bool default_root(char root[PATH_MAX])
 {
 	const char *directory = getenv("XDG_RUNTIME_DIR"), *user = getenv("USER");
 
 	if (directory && *directory &&
-	    (geteuid() != 0 || ((!user || strcmp(user, "root") != 0) && in_user_namespace())))
+	    (geteuid() != 0 || ((!user || strcmp(user, "root") != 0) && trust_in_user_namespace())))
 		return join(root, directory, "/pyrunc", "");
 	return join(root, "/run/pyrunc", "", "");
 }
@@ -420,14 +407,17 @@ static bool wants_snapshot(const struct call *call)
 	return !wish || strcmp(wish, "0") != 0;
 }
 
-/* As the first create does, which leaves the rest to directories below. */
-static bool make_directory_of(const char *path)
+/* The directory of a snapshot, which is code: as nobody else could change it. `make`: as the first create does. */
+static bool is_trusted_place(const char *path, bool make)
 {
 	char directory[PATH_MAX];
-	int length = (int)(base_name(path) - path) - 1;
+	struct container_error error;
 
-	snprintf(directory, sizeof(directory), "%.*s", length, path);
-	return mkdir(directory, 0711) == 0 || errno == EEXIST;
+	snprintf(directory, sizeof(directory), "%.*s", (int)(base_name(path) - path) - 1, path);
+	int result = container_check_root(directory, &error);
+	if (result == CONTAINER_NOT_FOUND && make && (mkdir(directory, 0711) == 0 || errno == EEXIST))
+		result = container_check_root(directory, &error);
+	return result == CONTAINER_OK;
 }
 
 /* `hot`: this verb will be called so often that making a snapshot is worth 0.1 s. */
@@ -439,13 +429,16 @@ static _Noreturn void become_python(struct call *call, int primed, bool hot)
 
 	call->argv[0] = (char *)"pyrunc";
 	arrival.told_count = tell(call, primed, told);
-	hot &= wanted && snapshot_enter(snapshot, &arrival) == SNAPSHOT_STALE;
+	if (wanted && is_trusted_place(snapshot, hot))
+		hot &= snapshot_enter(snapshot, &arrival) == SNAPSHOT_STALE;
+	else
+		hot = false;
 	if (!find_python(python, boot)) {
 		dprintf(2, "pyrunc: cannot find lib/python3*/site-packages/pyrunc/boot.py and its python3 beside this "
 			   "program\nhint: install pyrunc with pip; a copy of the program alone does not work\n");
 		_exit(EXIT_NO_PYTHON);
 	}
-	if (hot && make_directory_of(snapshot) && snapshot_make(snapshot, python, boot)) {
+	if (hot && snapshot_make(snapshot, python, boot)) {
 		arrival.told_count = tell(call, primed, told);
 		(void)snapshot_enter(snapshot, &arrival);
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "snapshot.h"
+#include "trust.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,11 +37,11 @@
 static struct snapshot_head head;
 static int files[SNAPSHOT_FILES];
 
-/* A regular file of ours that nobody else could have written. */
+/* A regular file of ours alone, in a directory that the caller has looked at; open to others it is none of ours. */
 static bool is_trusted(int fd, struct stat *status)
 {
-	return fstat(fd, status) == 0 && S_ISREG(status->st_mode) && status->st_uid == geteuid() &&
-	       (status->st_mode & 077) == 0;
+	return fstat(fd, status) == 0 && S_ISREG(status->st_mode) && trust_is_ours(status) &&
+	       status->st_uid == geteuid() && (status->st_mode & 077) == 0;
 }
 
 static bool read_boot_id(char boot_id[BOOT_ID_SIZE])

@@ -179,7 +179,7 @@ def _list(ctx: Context, parsed: Parsed) -> Result:
     documents: list[dict[str, object]] = []
     problems: list[str] = []
     # Before the first container there is no default root; a root that was asked for must be there.
-    if os.path.isdir(ctx.root):
+    if os.path.lexists(ctx.root):
         from pyrunc import runtime
 
         documents, problems = runtime.list_(ctx)

@@ -34,13 +34,17 @@ class Config:
         self.bundle = bundle
 
 
-def load(bundle: str, name: str = "config.json") -> Config:
-    """The configuration `name` of a bundle, its form checked (bundle.md; config.md).
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def load(bundle: str, name: str = "config.json", opener: Callable[[str], int] = _open) -> Config:
+    """The configuration `name` of a bundle, its form checked (bundle.md; config.md); `opener` opens the file.
 
     Raises ConfigError, with a JSON path where one can be given, or KernelError when the file cannot be read.
     """
     bundle = os.path.abspath(bundle)
-    text = _read(os.path.join(bundle, name), name)
+    text = _read(os.path.join(bundle, name), name, opener)
     document = parse(text, name)
     if document is None:
         raise ConfigError("config cannot be null")
@@ -132,9 +136,9 @@ def _checked(document: JSON, definition: str, accepts: Callable[[object], bool])
     return document
 
 
-def _read(path: str, name: str) -> bytes:
+def _read(path: str, name: str, opener: Callable[[str], int] = _open) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = opener(path)
     except FileNotFoundError:
         directory = os.path.dirname(path)
         if os.path.isdir(directory):

@@ -14,6 +14,7 @@ import sys
 from pyrunc import __version__
 from pyrunc._shim import ffi, lib
 from pyrunc.errors import BusError, InternalError, KernelError, StateError, strerror
+from pyrunc.view import Container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -376,7 +377,7 @@ class Bus:
 
 
 # enum container_result, enum container_flag of csrc/container.h
-_CONTAINER_OK, _CONTAINER_KERNEL, _CONTAINER_START_FAILED = 0, 4, 6
+_CONTAINER_OK, _CONTAINER_NOT_FOUND, _CONTAINER_KERNEL, _CONTAINER_START_FAILED = 0, 1, 4, 6
 _FORCE, _ALL, _NEEDS_HANDLED, _KEEP = 1, 2, 4, 8
 # The largest state file that its readers take.
 STATE_MAX: int = lib.CONTAINER_STATE_MAX
@@ -438,73 +439,19 @@ def cgroup_remove(paths: Sequence[tuple[str, str]], made: Sequence[str]) -> None
     _on_cgroups(lib.cgroup_remove, paths, own, len(made), _REMOVE_MS)
 
 
-class Container:
-    """One look at a container, csrc/container.h has the meaning of each field.
+def check_root(root: str) -> bool:
+    """Whether the directory of states is there. Raises StateError when others could change what is, KernelError."""
+    error = ffi.new("struct container_error *")
+    answer = lib.container_check_root(os.fsencode(root), error)
+    if answer == _CONTAINER_NOT_FOUND:
+        return False
+    _check_container(answer, error)
+    return True
 
-    `status` is creating, created, running, paused or stopped, `pid` 0 when stopped, `init_pid` what it was before,
-    `cgroups` (controllers, directory) pairs, `unit` what systemd knows the container by ("" when not at all), `rdt`
-    rdt.py's places, `document` the state as JSON text with pid and status filled in.
-    """
 
-    __slots__ = (
-        "cgroups",
-        "document",
-        "init_pid",
-        "made",
-        "needs",
-        "new_keyring",
-        "pid",
-        "pidns_private",
-        "rdt",
-        "start_time",
-        "status",
-        "unit",
-    )
-
-    def __init__(self, status: str, pid: int, start_time: int, header: str, document: bytes) -> None:
-        self.status = status
-        self.pid = pid
-        self.init_pid = pid
-        self.start_time = start_time
-        self.document = document
-        self.needs: list[str] = []
-        self.pidns_private = True
-        self.new_keyring = True
-        self.cgroups: list[tuple[str, str]] = []
-        self.made: list[str] = []
-        self.unit = ""
-        self.rdt: list[tuple[str, str]] = []
-        for line in header.split("\n"):
-            key, _, value = line.partition(" ")
-            if key == "pid":
-                self.init_pid = int(value)
-            elif key == "needs":
-                self.needs = value.split(",") if value else []
-            elif key == "pidns":
-                self.pidns_private = value == "private"
-            elif key == "keyring":
-                self.new_keyring = value == "new"
-            elif key == "cgroup":
-                controllers, _, path = value.partition(":")
-                self.cgroups.append((controllers, path))
-            elif key == "cgmade":
-                self.made.append(value)
-            elif key == "unit":
-                self.unit = value
-            elif key == "rdt":
-                role, _, path = value.partition(":")
-                self.rdt.append((role, path))
-
-    @property
-    def bundle(self) -> str:
-        """The absolute path of the bundle."""
-        from _json import scanstring
-
-        text = self.document.decode("utf-8", "surrogateescape")
-        mark = '\n  "bundle": "'
-        at = text.find(mark)
-        value: str = scanstring(text, at + len(mark))[0] if at >= 0 else ""
-        return value
+def is_our_file(fd: int) -> bool:
+    """Whether it is a regular file of our user or root, of one name, that nobody else may write. Raises KernelError."""
+    return bool(_check(lib.container_is_our_file(fd), "fstat"))
 
 
 def container_state(root: str, container_id: str) -> Container:

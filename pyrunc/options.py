@@ -450,10 +450,12 @@ def make_default_root(root: str) -> None:
     """
     if root == DEFAULT_ROOT:
         return
+    from pyrunc import state
+
     try:
-        os.makedirs(root, 0o700, exist_ok=True)
+        state.make_root(root, 0o700)
         os.chmod(root, 0o1700)
-    except OSError as error:
+    except (OSError, KernelError) as error:
         hint = "$XDG_RUNTIME_DIR must be a directory that you can write to"
         raise KernelError("mkdir", error.errno or 0, root, hint=hint) from error
 

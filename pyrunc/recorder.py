@@ -11,7 +11,7 @@ import os
 import time
 
 from pyrunc.errors import ContainerError, KernelError
-from pyrunc.state import EXIT
+from pyrunc.state import EXIT, open_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def recorded(directory: str) -> int | None:
     deadline = time.monotonic() + _WRITE_SECONDS
     while True:
         try:
-            with open(f"{directory}/{EXIT}", encoding="ascii") as stream:
+            with open(open_ours(f"{directory}/{EXIT}"), encoding="ascii") as stream:
                 text = stream.read()
         except OSError:
             return None

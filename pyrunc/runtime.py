@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pyrunc.config import Config
-    from pyrunc.kernel import Container
     from pyrunc.requests import (
         CheckpointOptions,
         Context,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         RunOptions,
     )
     from pyrunc.spec_types import Mount, Resources
+    from pyrunc.view import Container
 
 
 # The minor version of the specification that first says so; an older configuration means what it was written for.
@@ -39,9 +39,9 @@ def load(ctx: Context, container_id: str) -> Container:
 
 def configuration(ctx: Context, container_id: str) -> Config:
     """The private copy of the configuration that create made: later edits of the bundle do not matter."""
-    from pyrunc import config
+    from pyrunc import config, state
 
-    return config.load(f"{ctx.root}/{container_id}")
+    return config.load(f"{ctx.root}/{state.check_id(container_id)}", opener=state.open_ours)
 
 
 def create(ctx: Context, container_id: str, bundle: str, options: CreateOptions) -> None:
@@ -285,7 +285,10 @@ def list_(ctx: Context) -> tuple[list[dict[str, object]], list[str]]:
     """The state documents of all containers below the root, by id, `owner` filled in; and why others are missing."""
     from pyrunc.state import is_id
 
-    documents, problems = [], []
+    documents: list[dict[str, object]] = []
+    problems: list[str] = []
+    if not kernel.check_root(ctx.root):
+        return documents, problems
     for name in sorted(filter(is_id, os.listdir(ctx.root))):
         try:
             document = state(ctx, name)
@@ -308,7 +311,7 @@ def matching(ctx: Context, pattern: str) -> list[str]:
         expression = re.compile(pattern)
     except re.error as error:
         raise UsageError(f"invalid regular expression '{pattern}': {error}") from None
-    names = os.listdir(ctx.root) if os.path.isdir(ctx.root) else []
+    names = os.listdir(ctx.root) if kernel.check_root(ctx.root) else []
     return sorted(name for name in names if is_id(name) and expression.search(name))
 
 

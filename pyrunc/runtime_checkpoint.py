@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pyrunc.criu_rpc import Message
-    from pyrunc.kernel import Container
     from pyrunc.requests import CheckpointOptions, Context, CriuOptions
     from pyrunc.spec_types import Spec
+    from pyrunc.view import Container
 
 LOG_FILE = "dump.log"
 # What standard input, output and error were, beside the images: runc's file, so that its images and ours are one.

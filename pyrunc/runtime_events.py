@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyrunc.kernel import Container
     from pyrunc.requests import Context
+    from pyrunc.view import Container
 
 DEFAULT_INTERVAL = "5s"
 # time.ParseDuration, in nanoseconds

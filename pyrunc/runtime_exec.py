@@ -14,7 +14,6 @@ from pyrunc import (
     config,
     console,
     host,
-    kernel,
     launch,
     log,
     plan,
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from pyrunc.requests import Context, ExecOptions
     from pyrunc.spec_types import Process, Spec
+    from pyrunc.view import Container
 
 
 def _check_status(status: str, options: ExecOptions) -> None:
@@ -164,9 +164,9 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
         raise
 
 
-def _exec(ctx: Context, container_id: str, options: ExecOptions, found: kernel.Container) -> int:
+def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Container) -> int:
     _check_status(found.status, options)
-    configuration = config.load(f"{ctx.root}/{state.check_id(container_id)}")
+    configuration = runtime.configuration(ctx, container_id)
     spec = configuration.spec
     process, json_path = _process(spec, options)
     terminal = bool(process.get("terminal"))
@@ -217,7 +217,7 @@ def _serve(
     init: launch.Init,
     options: ExecOptions,
     attendance: console.Attendance | None,
-    found: kernel.Container,
+    found: Container,
     spec: Spec,
 ) -> int:
     def listener(fd: int) -> None:

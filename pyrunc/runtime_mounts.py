@@ -19,6 +19,7 @@ from pyrunc import (
     plan_mounts,
     rules_linux,
     rules_mounts,
+    runtime,
     state,
 )
 from pyrunc.errors import ConfigError, ContainerError, StateError
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyrunc.host import HostFacts
-    from pyrunc.kernel import Container
     from pyrunc.requests import Context
     from pyrunc.spec_types import Mount, Spec
+    from pyrunc.view import Container
 
 _MOST = 200
 
@@ -46,7 +47,7 @@ class _Change:
         try:
             # Again, as it may have ended while somebody else had the lock.
             self.found: Container = _alive(kernel.container_state(ctx.root, container_id))
-            self.spec: Spec = config.load(self.directory.path).spec
+            self.spec: Spec = runtime.configuration(ctx, container_id).spec
         except BaseException:
             self.directory.close()
             raise

@@ -358,6 +358,7 @@ def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOption
     Raises CriuError with CRIU's reason. `bundle` is where its rootfs and the sources of its bind mounts are here.
     """
     state.check_id(container_id)
+    state.check_root(ctx.root)
     configuration = config.load(bundle)
     terminal = bool((configuration.spec.get("process") or {}).get("terminal"))
     console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)

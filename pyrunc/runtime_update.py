@@ -6,16 +6,16 @@ PyruncError.
 
 from __future__ import annotations
 
-from pyrunc import cgroups, config, jsonfast, kernel, log, rules, state, updates
+from pyrunc import cgroups, config, jsonfast, kernel, log, rules, runtime, state, updates
 from pyrunc.errors import ConfigError, PyruncError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pyrunc.kernel import Container
     from pyrunc.requests import Context
     from pyrunc.spec_types import Resources, Spec
+    from pyrunc.view import Container
 
 
 _SCHEMA_OPTIONS = {"l3CacheSchema": "--l3-cache-schema", "memBwSchema": "--mem-bw-schema"}
@@ -81,7 +81,7 @@ def update(
     try:
         # Again, as it may have ended while another update had the lock.
         found = _alive(ctx, container_id)
-        spec = config.load(directory.path).spec
+        spec = runtime.configuration(ctx, container_id).spec
         schemas = {"l3CacheSchema": l3_cache_schema, "memBwSchema": mem_bw_schema}
         undo_schemas = _set_schemas(found, spec, schemas)
         linux = spec.setdefault("linux", {})

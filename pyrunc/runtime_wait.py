@@ -16,8 +16,8 @@ from pyrunc.errors import KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.kernel import Container
     from pyrunc.requests import Context
+    from pyrunc.view import Container
 
 # How long a dead init may stay uncollected when only its collection tells us the status.
 _COLLECT_MS = 10_000

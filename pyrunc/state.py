@@ -304,10 +304,39 @@ def _lock(fd: int, path: str) -> bool:
     return there.st_ino == os.fstat(fd).st_ino
 
 
+def check_root(root: str) -> bool:
+    """Whether the directory of states is there. Raises StateError when others could change it, KernelError."""
+    return kernel.check_root(root)
+
+
+def make_root(root: str, mode: int = 0o711) -> None:
+    """Make the directory of states unless it is there. Raises StateError when others could change it, KernelError."""
+    if check_root(root):
+        return
+    try:
+        os.makedirs(root, mode, exist_ok=True)
+    except OSError as error:
+        raise KernelError("mkdir", error.errno or errno.EIO, error.filename or root) from error
+    # Somebody else may have been first, where everybody may make directories.
+    check_root(root)
+
+
+def open_ours(path: str) -> int:
+    """Open a file of a container's directory for reading. Raises OSError, StateError when it is not ours alone."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if not kernel.is_our_file(fd):
+            raise StateError(f"'{path}' cannot be trusted: others own it, name it or may write to it")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def _make(root: str, path: str) -> None:
     for _ in range(_MAKE_TRIES):
+        make_root(root)
         try:
-            os.makedirs(root, 0o711, exist_ok=True)
             os.mkdir(path, 0o700)
         except FileExistsError:
             raise _exists(path) from None
@@ -361,6 +390,8 @@ def _open_locked(path: str) -> int:
 def look(root: str, container_id: str) -> StateDir:
     """The directory of a container that exists, not locked. Raises StateError when it is gone, KernelError."""
     path = f"{root}/{container_id}"
+    if not check_root(root):
+        raise StateError("container does not exist")
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:

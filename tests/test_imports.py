@@ -55,6 +55,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.stats",
             "pyrunc.spec_types",
             "pyrunc.updates",
+            "pyrunc.view",
             "pyrunc.wire",
         },
     ),

@@ -33,7 +33,7 @@ LIGHT = {
         "options",
         "requests",
     ),
-    *("runtime", "signals", "wire"),
+    *("runtime", "signals", "view", "wire"),
 }
 START = LIGHT | {
     "bringup",

@@ -286,8 +286,15 @@ def test_hostile_content_under_sanitizers(root: Root, tmp_path: Path) -> None:
     """ASan and UBSan have nothing to say about 600 damaged files, whatever the verb."""
     driver = str(tmp_path / "driver")
     sources = [
-        os.path.join(support.PROJECT, "csrc", f"container{part}.c")
-        for part in ("", "_cgroup", "_freezer", "_status", "_verbs")
+        os.path.join(support.PROJECT, "csrc", f"{name}.c")
+        for name in (
+            "container",
+            "container_cgroup",
+            "container_freezer",
+            "container_status",
+            "container_verbs",
+            "trust",
+        )
     ]
     here = os.path.join(os.path.dirname(__file__), "container_driver.c")
     flags = [
