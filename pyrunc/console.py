@@ -35,6 +35,7 @@ _NOT_FORWARDED = frozenset(
     | {int(_signal.SIGSEGV), int(_signal.SIGBUS), int(_signal.SIGFPE), int(_signal.SIGILL), 32, 33}
 )
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
+_TIOCGPTN = 0x80045430
 _SEND_SECONDS = 10.0
 _LONGEST_ADDRESS = 108  # sun_path, with its NUL
 
@@ -84,6 +85,15 @@ def check(*, terminal: bool, detached: bool, console_socket: str) -> None:
         )
     if console_socket and not (terminal and detached):
         raise StateError("cannot use console socket if runc will not detach or allocate tty")
+
+
+def is_master(fd: int) -> bool:
+    """Whether a descriptor is the master of a pty. pty(7), ioctl_tty(2)"""
+    try:
+        fcntl.ioctl(fd, _TIOCGPTN, bytes(4))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 class Attendance:

@@ -131,13 +131,14 @@ def encode(name: str, message: Message) -> bytes:
 
 def _take(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while shift < 70:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & _WORD, at
         shift += 7
+    raise IndexError
 
 
 def _signed(number: int) -> int:
@@ -159,6 +160,8 @@ def decode(name: str, data: bytes) -> Message:
                     found[field] = _signed(number)
                 continue
             size, at = _take(data, at) if key & 7 == _BYTES else ({_FIXED64: 8, _FIXED32: 4}[key & 7], at)
+            if size > len(data) - at:
+                raise IndexError
             content = data[at : at + size]
             at += size
             if kind == "text":

@@ -7,72 +7,41 @@ in the directories that were asked for CRIU's log. All functions raise PyruncErr
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import select
 import stat
 
-from pyrunc import bringup, criu, criu_request, criu_rpc, externals, host, log, plan, runtime
-from pyrunc.errors import KernelError, StateError, UsageError, strerror
+from pyrunc import (
+    bringup,
+    criu,
+    criu_files,
+    criu_process,
+    criu_repair,
+    criu_request,
+    criu_rpc,
+    externals,
+    host,
+    log,
+    plan,
+    runtime,
+)
+from pyrunc.errors import CriuError, KernelError, StateError, UsageError, strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pyrunc.criu_rpc import Message
-    from pyrunc.requests import CheckpointOptions, Context, CriuOptions
+    from pyrunc.requests import CheckpointOptions, Context
     from pyrunc.spec_types import Spec
     from pyrunc.view import Container
 
 LOG_FILE = "dump.log"
-# What standard input, output and error were, beside the images: runc's file, so that its images and ours are one.
-DESCRIPTORS = "descriptors.json"
 _READY_BY_NOTE = 31500
 _FREEZES_V2 = 31400
-
-
-class Directories:
-    """The images' and CRIU's work directory, held open: CRIU takes them by our descriptors."""
-
-    __slots__ = ("image", "image_path", "work", "work_path")
-
-    def __init__(self, options: CriuOptions, *, make: bool) -> None:
-        self.image = _open_directory(options.image_path, make=make)
-        self.image_path = options.image_path
-        self.work_path = options.work_path or options.image_path
-        self.work = -1
-        try:
-            self.work = _open_directory(self.work_path, make=True)
-        except BaseException:
-            os.close(self.image)
-            raise
-
-    def put_into(self, opts: Message) -> None:
-        """The fields of criu_opts."""
-        opts["images_dir_fd"] = self.image
-        opts["work_dir_fd"] = self.work
-
-    def move_to(self, root: str) -> None:
-        """Hold them as they are below /proc/PID/root: CRIU mounts in its work directory, so that is to be its own."""
-        for path, fd in ((self.image_path, self.image), (self.work_path, self.work)):
-            there = _open_directory(root + os.path.realpath(path), make=False)
-            os.dup2(there, fd, inheritable=False)
-            os.close(there)
-
-    def close(self) -> None:
-        """Let go of them."""
-        os.close(self.image)
-        os.close(self.work)
-
-
-def _open_directory(path: str, *, make: bool) -> int:
-    call = "mkdir"
-    try:
-        if make:
-            os.makedirs(path, 0o700, exist_ok=True)
-        call = "open"
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise KernelError(call, error.errno or 0, path) from error
+_READY_SECONDS = 10
+# What processes that were killed may take to be gone.
+_KILLED_SECONDS = 10
 
 
 def warn_of_rootless() -> None:
@@ -103,10 +72,7 @@ def _check_parent(options: CheckpointOptions) -> None:
             "--parent-path must be relative",
             hint="it is taken from --image-path: ../parent for its neighbour",
         )
-    path = os.path.normpath(os.path.join(options.image_path, options.parent_path))
-    if not os.path.isdir(path):
-        problem = "not a directory" if os.path.exists(path) else "no such file or directory"
-        raise StateError(f"invalid --parent-path: stat '{path}': {problem}")
+    criu_files.check_parent(options.image_path, options.parent_path)
 
 
 def _check_status_fd(options: CheckpointOptions) -> int:
@@ -250,20 +216,6 @@ def _freezer(found: Container, version: int) -> str:
     return paths.get("", "") if version >= _FREEZES_V2 else ""
 
 
-def _write_descriptors(image: int, descriptors: Sequence[str]) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    call = "open"
-    try:
-        fd = os.open(DESCRIPTORS, flags, 0o600, dir_fd=image)
-        try:
-            call = "write"
-            os.write(fd, json.dumps(descriptors).encode("utf-8", "surrogateescape"))
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise KernelError(call, error.errno or 0, DESCRIPTORS) from error
-
-
 def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> None:
     """Save a running container and, unless it is to be left running, destroy it.
 
@@ -276,27 +228,27 @@ def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> N
     _check_parent(options)
     status_fd = _check_status_fd(options)
     warn_of_rootless()
-    version = criu.version()
-    if options.pre_dump:
-        criu.require_feature("mem_track", "a pre-dump")
-    if options.lazy_pages:
-        criu.require_feature("lazy_pages", "saving memory on demand")
-    if status_fd >= 0 and version < _READY_BY_NOTE:
-        opts["status_fd"] = status_fd
-    spec = runtime.configuration(ctx, container_id).spec
-    _add_container(ctx, container_id, found, spec, opts, version)
-    directories = Directories(options, make=True)
-    try:
-        directories.put_into(opts)
-        if not options.pre_dump:
-            # A pre-dump looks at memory only.
-            descriptors = _descriptors(found.pid, mount_points(str(found.pid)))
-            opts["external"] = list(_external(ctx, container_id, found, spec, descriptors))
-            _write_descriptors(directories.image, descriptors)
-        kind = criu_rpc.PRE_DUMP if options.pre_dump else criu_rpc.DUMP
-        _dump({"type": kind, "opts": opts}, status_fd, f"{directories.work_path}/{LOG_FILE}")
-    finally:
-        directories.close()
+    with criu_process.Interrupts() as interrupts:
+        version = criu.version(interrupts)
+        if options.pre_dump:
+            criu.require_feature("mem_track", "a pre-dump", interrupts)
+        if options.lazy_pages:
+            criu.require_feature("lazy_pages", "saving memory on demand", interrupts)
+        if status_fd >= 0 and version < _READY_BY_NOTE:
+            opts["status_fd"] = status_fd
+        spec = runtime.configuration(ctx, container_id).spec
+        _add_container(ctx, container_id, found, spec, opts, version)
+        directories = criu_files.Directories(options, dump=True)
+        try:
+            directories.put_into(opts)
+            if not options.pre_dump:
+                # A pre-dump looks at memory only.
+                descriptors = _descriptors(found.pid, mount_points(str(found.pid)))
+                opts["external"] = list(_external(ctx, container_id, found, spec, descriptors))
+                criu_files.write_descriptors(directories.image, descriptors)
+            _Dump(options, found, opts, directories, status_fd, interrupts).make()
+        finally:
+            directories.close()
     if not options.leave_running and not options.pre_dump:
         runtime.delete(ctx, container_id, force=True)
 
@@ -315,17 +267,96 @@ def _add_container(
     config_file(opts, spec)
 
 
-def _dump(request: Message, status_fd: int, log_file: str) -> None:
-    def heard(script: str, _pid: int, _fd: int) -> None:
-        if script == "status-ready" and status_fd >= 0:
-            # Whoever reads waits for the byte, and then for the end of file.
-            os.write(status_fd, b"\0")
-            os.close(status_fd)
+class _Dump:
+    """One dump or pre-dump, and what becomes of the container."""
 
-    server = criu.Server()
+    __slots__ = (
+        "before",
+        "directories",
+        "ends_it",
+        "interrupts",
+        "network_locked",
+        "options",
+        "opts",
+        "status_fd",
+    )
+
+    def __init__(
+        self,
+        options: CheckpointOptions,
+        found: Container,
+        opts: Message,
+        directories: criu_files.Directories,
+        status_fd: int,
+        interrupts: criu_process.Interrupts,
+    ) -> None:
+        self.options = options
+        self.opts = opts
+        self.directories = directories
+        self.status_fd = status_fd
+        self.interrupts = interrupts
+        self.ends_it = not options.leave_running and not options.pre_dump
+        self.network_locked = False
+        self.before = criu_repair.Before(found)
+
+    def make(self) -> None:
+        """Raises CriuError; then, and when it is to be left running, the container is as it was."""
+        inventory = self.directories.inventory()
+        try:
+            self._ask()
+            if self.ends_it:
+                self._check_saved(inventory)
+        except BaseException as error:
+            for note in self.before.restore(network_locked=self.network_locked):
+                error.add_note(note)
+            raise
+        else:
+            if not self.ends_it:
+                for note in self.before.restore(network_locked=False):
+                    log.warning(note)
+        finally:
+            self.before.close()
+
+    def _ask(self) -> None:
+        server = criu.Server(self.interrupts, new_session=True)
+        try:
+            kind = criu_rpc.PRE_DUMP if self.options.pre_dump else criu_rpc.DUMP
+            # Lazy pages wait for whoever fetches them, and as long as that takes.
+            stall = None if self.options.lazy_pages else criu_process.STALL_SECONDS
+            answer = server.ask({"type": kind, "opts": self.opts}, self._heard, stall=stall)
+            # From here on CRIU has put the network back, or the container is gone.
+            self.network_locked = False
+            if not criu_rpc.number(answer, "success"):
+                path = f"{self.directories.work_path}/{LOG_FILE}"
+                raise criu.failure(answer, self.directories.log(LOG_FILE), path, server.output())
+        finally:
+            if (problem := server.close()) is not None:
+                log.warning(problem)
+
+    def _heard(self, script: str, _pid: int, _fd: int) -> None:
+        if script == "network-lock":
+            self.network_locked = True
+        elif script == "status-ready" and self.status_fd >= 0:
+            # Whoever reads waits for the byte, and then for the end of file.
+            fd, self.status_fd = self.status_fd, -1
+            _say_ready(fd)
+
+    def _check_saved(self, inventory: tuple[int, int]) -> None:
+        """What CRIU says ends a container: it is to be true."""
+        if self.directories.inventory() in ((0, 0), inventory):
+            raise CriuError("criu failed: it reports success and has written no images")
+        if not self.before.has_ended(_KILLED_SECONDS):
+            raise CriuError("criu failed: it reports success and has not ended the container")
+
+
+def _say_ready(fd: int) -> None:
+    poller = select.poll()
+    poller.register(fd, select.POLLOUT)
     try:
-        answer = server.ask(request, heard)
-        if not criu_rpc.number(answer, "success"):
-            raise criu.failure(answer, log_file, server.output())
+        if not poller.poll(_READY_SECONDS * 1000):
+            raise StateError(f"nobody reads from --status-fd {fd}")
+        os.write(fd, b"\0")
+    except OSError as error:
+        raise KernelError("write", error.errno or 0, f"--status-fd {fd}") from error
     finally:
-        server.close()
+        os.close(fd)

@@ -25,30 +25,27 @@ from pyrunc import (
     config,
     console,
     criu,
+    criu_files,
+    criu_process,
     criu_request,
     criu_rpc,
     externals,
     host,
+    kernel,
     launch,
+    log,
     plan,
     rules,
     runtime,
     state,
 )
 from pyrunc.attempt import Attempt
-from pyrunc.errors import KernelError, StateError
-from pyrunc.runtime_checkpoint import (
-    DESCRIPTORS,
-    Directories,
-    config_file,
-    file_systems,
-    mount_points,
-    warn_of_rootless,
-)
+from pyrunc.errors import CriuError, KernelError, StateError
+from pyrunc.runtime_checkpoint import config_file, file_systems, mount_points, warn_of_rootless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pyrunc.cgroups import Manager
     from pyrunc.config import Config
@@ -59,36 +56,52 @@ if TYPE_CHECKING:
 
 LOG_FILE = "restore.log"
 _SETS_LSM = 31600
-_LONGEST_LIST = 1 << 16
+# CRIU's notifications that we act on, the last one last.
+_NAMESPACES_MADE = "setup-namespaces"
+_TERMINAL = "orphan-pts-master"
+_LAST = "post-restore"
 
 
 class _Processes:
     """Those of a restore under way: CRIU itself and, once there is one, the container's init."""
 
-    __slots__ = ("pid", "pidfd", "server")
+    __slots__ = ("cgroups", "pid", "pidfd", "server")
 
     def __init__(self) -> None:
+        self.cgroups: Sequence[tuple[str, str]] = ()
         self.server: criu.Server | None = None
         self.pid = 0
         self.pidfd = -1
 
     def follow(self, pid: int) -> None:
-        """The container's init has this pid. It is our child, so the pid stays its own until we collect it."""
-        if self.pidfd < 0:
-            self.pid, self.pidfd = pid, os.pidfd_open(pid)
+        """The container's init has this pid, says CRIU. It is our child, so the pid stays its own until we collect it.
 
-    def hang_up(self) -> None:
-        """End the conversation; CRIU ends, too."""
+        Raises CriuError for any other process: what we follow we may end.
+        """
+        if self.pidfd < 0 and self.server is not None:
+            self.pidfd = self.server.process.own_sibling(pid)
+            self.pid = pid
+        elif pid != self.pid:
+            raise CriuError(
+                f"criu failed: the container's init is process {self.pid}, and then is to be {pid}"
+            )
+
+    def hang_up(self, *, succeeded: bool = False) -> str | None:
+        """End the conversation; CRIU ends, too. What was in the way of that."""
         server, self.server = self.server, None
-        if server is not None:
-            server.close()
+        return None if server is None else server.close(succeeded=succeeded)
 
     def abort(self) -> None:
-        """End all of it, and wait until it is gone."""
-        self.hang_up()
+        """End all of it, and wait until it is gone. Raises CriuError for what cannot be ended."""
+        problem = self.hang_up()
         if self.pidfd >= 0:
+            if self.cgroups:
+                # CRIU restores what was paused as frozen, and SIGKILL waits for the thaw on v1.
+                kernel.cgroup_thaw(self.cgroups)
             launch.end(self.pid, self.pidfd)
         self.close()
+        if problem is not None:
+            raise CriuError(problem)
 
     def close(self) -> None:
         """Let go; the container lives on by itself."""
@@ -97,31 +110,10 @@ class _Processes:
             self.pidfd = -1
 
 
-def _read_descriptors(image: int, path: str) -> list[str]:
-    """What standard input, output and error were. Raises StateError for a directory without an image of ours."""
-    where = f"{path}/{DESCRIPTORS}"
-    try:
-        fd = os.open(DESCRIPTORS, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=image)
-    except OSError as error:
-        hint = "--image-path is the directory that checkpoint was given; a pre-dump alone cannot be restored"
-        raise KernelError("open", error.errno or 0, where, hint=hint) from error
-    try:
-        found = json.loads(os.read(fd, _LONGEST_LIST))
-    except ValueError as error:
-        raise StateError(f"'{where}' is no JSON: {error}") from error
-    finally:
-        os.close(fd)
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise StateError(f"'{where}' is no list of descriptors")
-    return found
-
-
 def _inherited(descriptors: list[str]) -> list[Message]:
     """Of our standard streams, those that take the place of pipes and files that were outside."""
     return [
-        {"key": name, "fd": fd}
-        for fd, name in enumerate(descriptors[:3])
-        if name.startswith(("pipe:", externals.FILE))
+        {"key": name, "fd": fd} for fd, name in enumerate(descriptors[:3]) if criu_files.is_outside(name)
     ]
 
 
@@ -223,6 +215,8 @@ class _Restore:
         "descriptors",
         "directories",
         "facts",
+        "heard",
+        "interrupts",
         "options",
         "opts",
         "processes",
@@ -235,6 +229,7 @@ class _Restore:
         facts: HostFacts,
         options: RestoreOptions,
         console_answer: Callable[[int], None],
+        interrupts: criu_process.Interrupts,
     ) -> None:
         """Look at all that can be wrong before anything is made."""
         self.configuration = configuration
@@ -242,16 +237,18 @@ class _Restore:
         self.options = options
         self.console_answer = console_answer
         self.opts = criu_request.restore(options, LOG_FILE)
-        self.version = criu.version()
+        self.interrupts = interrupts
+        self.heard: set[str] = set()
+        self.version = criu.version(interrupts)
         for option, value in (
             ("--lsm-profile", options.lsm_profile),
             ("--lsm-mount-context", options.lsm_mount_context),
         ):
             if value:
                 criu.require(self.version, _SETS_LSM, option)
-        self.directories = Directories(options, make=False)
+        self.directories = criu_files.Directories(options, dump=False)
         try:
-            self.descriptors = _read_descriptors(self.directories.image, options.image_path)
+            self.descriptors = criu_files.read_descriptors(self.directories.image, options.image_path)
         except BaseException:
             self.directories.close()
             raise
@@ -305,13 +302,19 @@ class _Restore:
 
     def _ask(self, manager: Manager, opts: Message, fds: list[int]) -> None:
         server = self._start(manager, fds)
-        opts["cg_root"] = _cgroup_roots(server.pid)
-        self.directories.move_to(f"/proc/{server.pid}/root")
+        opts["cg_root"] = _cgroup_roots(server.process.pid)
+        self.directories.move_to(f"/proc/{server.process.pid}/root")
         self.directories.put_into(opts)
-        answer = server.ask({"type": criu_rpc.RESTORE, "opts": opts}, self._heard)
+        request: Message = {"type": criu_rpc.RESTORE, "opts": opts}
+        answer = server.ask(request, self._heard, stall=criu_process.STALL_SECONDS)
         if not criu_rpc.number(answer, "success"):
-            raise criu.failure(answer, f"{self.directories.work_path}/{LOG_FILE}", server.output())
-        self.processes.hang_up()
+            path = f"{self.directories.work_path}/{LOG_FILE}"
+            raise criu.failure(answer, self.directories.log(LOG_FILE), path, server.output())
+        self.processes.follow(criu_rpc.number(criu_rpc.part(answer, "restore"), "pid"))
+        if _LAST not in self.heard:
+            raise CriuError(f"criu failed: it reports success without {_LAST}")
+        if (problem := self.processes.hang_up(succeeded=True)) is not None:
+            log.warning(problem)
 
     def _start(self, manager: Manager, fds: list[int]) -> criu.Server:
         """CRIU in the container's cgroup: what it forks is in there from its beginning."""
@@ -319,6 +322,7 @@ class _Restore:
         cgroup_fd = manager.open()
         try:
             server = criu.Server(
+                self.interrupts,
                 # With a terminal of its own the container has none of our descriptors.
                 stdio=None if terminal else (0, 1, 2),
                 keep=fds,
@@ -329,27 +333,49 @@ class _Restore:
         finally:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
-        self.processes.server = server
+        self.processes.server, self.processes.cgroups = server, manager.paths
         if cgroup_fd < 0:
-            manager.attach(server.pid)
+            manager.attach(server.process.pid)
         return server
 
     def _heard(self, script: str, pid: int, fd: int) -> None:
-        if script == "setup-namespaces":
+        if script not in (_NAMESPACES_MADE, _TERMINAL, _LAST):
+            return
+        # There is one terminal for each that somebody outside had.
+        if _LAST in self.heard or (script in self.heard and script != _TERMINAL):
+            raise CriuError(f"criu failed: {script} comes too late, or once more")
+        self.heard.add(script)
+        if script == _NAMESPACES_MADE:
             self.processes.follow(pid)
             _loopback(self.attempt.spec, pid)
-            self.attempt.in_environment(pid)
-        elif script == "orphan-pts-master":
-            self.console_answer(fd)
-        elif script == "post-restore":
+            # Hooks take the time that they take, and know nothing of CRIU's signals.
+            self.interrupts.check()
+            self.interrupts.raising = True
+            try:
+                self.attempt.in_environment(pid)
+            finally:
+                self.interrupts.raising = False
+        elif script == _TERMINAL:
+            self._pass_terminal(fd)
+        else:
             self.processes.follow(pid)
-            record = self.attempt.record
-            record.pid, record.start_time = pid, state.start_time(pid)
-            _note_time_namespace(self.attempt, self.configuration)
-            if self.options.pid_file:
-                bringup.write_pid_file(self.options.pid_file, pid)
-                self.attempt.pid_file = self.options.pid_file
-            self.attempt.publish()
+            self._publish(pid)
+
+    def _pass_terminal(self, fd: int) -> None:
+        if not (self.attempt.spec.get("process") or {}).get("terminal"):
+            raise CriuError("criu failed: the image has a terminal, the configuration has none")
+        if not console.is_master(fd):
+            raise CriuError(f"criu failed: what comes with {_TERMINAL} is no terminal")
+        self.console_answer(fd)
+
+    def _publish(self, pid: int) -> None:
+        record = self.attempt.record
+        record.pid, record.start_time = pid, state.start_time(pid)
+        _note_time_namespace(self.attempt, self.configuration)
+        if self.options.pid_file:
+            bringup.write_pid_file(self.options.pid_file, pid)
+            self.attempt.pid_file = self.options.pid_file
+        self.attempt.publish()
 
 
 def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOptions) -> int:
@@ -371,7 +397,9 @@ def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOption
         console.adopt_orphans(not options.no_subreaper)
     try:
         answer = bringup.console_answer(options.console_socket, attendance)
-        processes = _Restore(configuration, facts, options, answer).bring_back(ctx, container_id)
+        with criu_process.Interrupts() as interrupts:
+            one = _Restore(configuration, facts, options, answer, interrupts)
+            processes = one.bring_back(ctx, container_id)
         try:
             if attendance is None:
                 return 0

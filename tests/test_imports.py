@@ -72,6 +72,9 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.config",
             "pyrunc.console",
             "pyrunc.criu",
+            "pyrunc.criu_files",
+            "pyrunc.criu_process",
+            "pyrunc.criu_repair",
             "pyrunc.hooks",
             "pyrunc.host",
             "pyrunc.launch",
@@ -140,6 +143,8 @@ SAME_ROOM = {
     ("pyrunc.cgroups.v1", "pyrunc.cgroups.files"),
     ("pyrunc.cgroups.v2", "pyrunc.cgroups.files"),
     ("pyrunc.cgroups.v2", "pyrunc.cgroups.v1"),
+    ("pyrunc.criu", "pyrunc.criu_process"),
+    ("pyrunc.criu_repair", "pyrunc.criu_process"),
     ("pyrunc.launch", "pyrunc.trees"),
     ("pyrunc.recorder", "pyrunc.state"),
 }
@@ -176,14 +181,16 @@ ALLOWED_AT_TOP = {
 # Off the path of create, start, state, kill, delete, run and exec: these may load what they like.
 OFF_THE_HOT_PATH = {
     "pyrunc.criu": {"shutil"},
+    "pyrunc.criu_files": {"json", "re", "stat"},
     "pyrunc.criu_log": {"re"},
+    "pyrunc.criu_repair": {"re", "shutil"},
     "pyrunc.features": {"importlib.util", "json"},
     "pyrunc.jsonslow": {"json"},
     "pyrunc.network": {
         *("contextlib", "functools", "socket", "struct"),
         *(f"pyroute2.netlink.rtnl.{name}" for name in ("ifaddrmsg", "ifinfmsg", "rtmsg")),
     },
-    "pyrunc.runtime_checkpoint": {"json", "stat"},
+    "pyrunc.runtime_checkpoint": {"stat"},
     "pyrunc.runtime_restore": {"json"},
     "pyrunc.schema.explain": {"difflib", "json", "jsonschema", "jsonschema.exceptions", "re"},
     "pyrunc.schema.generate": {"inspect", "json"},
