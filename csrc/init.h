@@ -105,9 +105,10 @@ struct init {
 	bool waits;    /* the plan has a START_WAIT */
 	bool cwd_done; /* by a CHDIR that was allowed to fail */
 	const uint8_t *exec_record;
-	uint64_t *stamps; /* when each op began, NULL when nobody wants to know */
-	char *program;    /* found by LOOKUP, in the arena's fixed part */
-	char *home;       /* "HOME=...", in the arena's fixed part; empty until looked up */
+	const uint8_t *filter_record; /* the last SECCOMP, NULL without one */
+	uint64_t *stamps;             /* when each op began, NULL when nobody wants to know */
+	char *program;                /* found by LOOKUP, in the arena's fixed part */
+	char *home;                   /* "HOME=...", in the arena's fixed part; empty until looked up */
 
 	bool adding; /* since ADD_BEGIN */
 
@@ -142,6 +143,7 @@ typedef void op_function(struct init *in, struct cursor *fields);
 void plan_load(struct init *in, int plan_fd);
 void plan_close_others(struct init *in);
 bool plan_next(struct init *in, const uint8_t **at, uint32_t *op, struct cursor *fields);
+struct cursor plan_fields(struct init *in, const uint8_t *at);
 void plan_drop_behind(struct init *in, const uint8_t *needed);
 uint32_t take_u32(struct cursor *c);
 uint64_t take_u64(struct cursor *c);
@@ -198,6 +200,9 @@ void proc_prepare_wait(struct init *in);
 void proc_drop(struct init *in);
 int proc_chmod(struct init *in, int fd, uint32_t mode);
 int proc_enter_fds(struct init *in);
+
+/* init_process.c */
+long load_filter(struct blob filter, uint32_t flags);
 
 /* init_dev.c */
 int device_clone(struct init *in, int dir, const char *path, unsigned int flags);

@@ -35,6 +35,8 @@ struct hook {
 	pid_t pid;
 	int to, from, failure; /* our ends: its stdin, its stdout and stderr, errno of its execve */
 	int pidfd;
+	struct blob filter; /* that init loads later, and the hook now; empty without one */
+	uint32_t filter_flags;
 };
 
 static int64_t now_ms(void)
@@ -63,7 +65,8 @@ static _Noreturn void become_hook(const struct hook *hook, int input, int output
 	output = fcntl(output, F_DUPFD_CLOEXEC, 4);
 	failure = fcntl(failure, F_DUPFD_CLOEXEC, 4);
 	if (dup2(input, 0) >= 0 && dup2(output, 1) >= 0 && dup2(output, 2) >= 0 && dup3(failure, 3, O_CLOEXEC) >= 0 &&
-	    syscall(SYS_close_range, 4, ~0u, 0) == 0)
+	    syscall(SYS_close_range, 4, ~0u, 0) == 0 &&
+	    (hook->filter.size == 0 || load_filter(hook->filter, hook->filter_flags) == 0))
 		execve(hook->path, hook->argv.items, hook->env.items);
 	error = errno;
 	/* the parent sees the number, or an exit status that says little */
@@ -96,6 +99,21 @@ static void start_hook(struct init *in, struct hook *hook)
 		kill(hook->pid, SIGKILL);
 		fail(in, STEP_HOOK, errno, hook->path);
 	}
+}
+
+/*
+ * With no_new_privs the filter is the last step before the program, so that it need not allow what init does. Hooks in
+ * the container are as much in its hands as the program, and run under the filter, too.
+ */
+static void take_filter(struct init *in, struct hook *hook, const uint8_t *at)
+{
+	struct cursor fields;
+
+	if (in->filter_record == NULL || in->filter_record < at)
+		return;
+	fields = plan_fields(in, in->filter_record);
+	hook->filter = take_blob(&fields);
+	hook->filter_flags = take_u32(&fields);
 }
 
 static void close_end(int *fd)
@@ -246,6 +264,8 @@ void op_hook(struct init *in, struct cursor *fields)
 	bool in_time;
 
 	in->why_flags = take_u32(fields) << SYNC_FLAG_HOOK_SHIFT;
+	if (take_u32(fields) == HOOK_START_CONTAINER)
+		take_filter(in, &hook, fields->at);
 	insert_pid(&hook, input);
 	hook.deadline = timeout == 0 || timeout > INT64_MAX / 2 ? -1 : now_ms() + (int64_t)timeout;
 	start_hook(in, &hook);

@@ -191,6 +191,16 @@ static bool frame(struct init *in, const uint8_t **at, struct plan_record *recor
 	return true;
 }
 
+struct cursor plan_fields(struct init *in, const uint8_t *at)
+{
+	struct plan_record record;
+	struct cursor fields;
+
+	if (!frame(in, &at, &record, &fields))
+		broken(in, "a record is missing");
+	return fields;
+}
+
 bool plan_next(struct init *in, const uint8_t **at, uint32_t *op, struct cursor *fields)
 {
 	struct plan_record record;
@@ -220,6 +230,8 @@ static void find_landmarks(struct init *in)
 			in->waits = true;
 		if (record.op == PLAN_OP_EXEC)
 			in->exec_record = start;
+		if (record.op == PLAN_OP_SECCOMP)
+			in->filter_record = start;
 		start = at;
 	}
 	if (in->close_from < 3 || (uint32_t)in->sync_fd < in->close_from)

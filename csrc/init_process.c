@@ -287,18 +287,28 @@ void op_no_new_privs(struct init *in, struct cursor *fields)
 		fail(in, STEP_PRCTL, errno, "PR_SET_NO_NEW_PRIVS");
 }
 
+/* What seccomp(2) says. */
+long load_filter(struct blob filter, uint32_t flags)
+{
+	struct sock_fprog program = {
+		.filter = (struct sock_filter *)(void *)(uintptr_t)filter.data,
+		.len = (unsigned short)(filter.size / sizeof(struct sock_filter)),
+	};
+
+	if (filter.size % sizeof(struct sock_filter) != 0 || filter.size / sizeof(struct sock_filter) > UINT16_MAX) {
+		errno = EINVAL;
+		return -1;
+	}
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+}
+
 void op_seccomp(struct init *in, struct cursor *fields)
 {
 	struct blob filter = take_aligned(fields);
 	uint32_t flags = take_u32(fields);
 	bool listener = take_u32(fields) == 1;
-	struct sock_fprog program = {.filter = (struct sock_filter *)(void *)(uintptr_t)filter.data};
-	long result;
+	long result = load_filter(filter, flags);
 
-	if (filter.size % sizeof(struct sock_filter) != 0 || filter.size / sizeof(struct sock_filter) > UINT16_MAX)
-		fail(in, STEP_PLAN, 0, "SECCOMP has no whole number of instructions");
-	program.len = (unsigned short)(filter.size / sizeof(struct sock_filter));
-	result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 	if (result < 0)
 		fail(in, STEP_SECCOMP, errno, "");
 	if (result > 0 && (flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) == 0)
