@@ -74,6 +74,8 @@ static op_function *const ops[] = {
 	[PLAN_OP_ADD_END] = op_add_end,
 	[PLAN_OP_TREE] = op_tree,
 	[PLAN_OP_UMOUNT] = op_umount,
+	[PLAN_OP_PIDNS] = op_pidns,
+	[PLAN_OP_CTTY] = op_ctty,
 };
 
 /* A descriptor number from argv; -1 for anything else. */
@@ -136,7 +138,7 @@ static void map_stamps(struct init *in, int fd)
 
 /*
  * CLOCK_REALTIME: the others are shifted in a time namespace. Not behind a filter, since on some machines asking is a
- * system call, for which it may kill.
+ * system call, for which it may kill; nor where others may see us, as the memory is the runtime's.
  */
 static void stamp(struct init *in, uint32_t op)
 {
@@ -144,8 +146,10 @@ static void stamp(struct init *in, uint32_t op)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	in->stamps[in->op_index] = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	if (op == PLAN_OP_SECCOMP)
-		in->stamps = NULL;
+	if (op != PLAN_OP_SECCOMP && !(op == PLAN_OP_FORK && in->leaves))
+		return;
+	munmap(in->stamps, in->op_count * sizeof(*in->stamps));
+	in->stamps = NULL;
 }
 
 static void start(struct init *in, int argc, char **argv)
@@ -158,7 +162,7 @@ static void start(struct init *in, int argc, char **argv)
 		_exit(INIT_EXIT_USAGE);
 	in->report_fd = in->sync_fd;
 	in->op_index = in->op_path = PLAN_NO_PATH;
-	in->root_fd = in->procfs_fd = in->wait_fd = in->null_fd = in->mask_fd = -1;
+	in->root_fd = in->procfs_fd = in->wait_fd = in->null_fd = in->mask_fd = in->pidns_fd = -1;
 	in->close_from = 3;
 	reset_signals();
 	/* engines tie the runtime's life to theirs; the container must not inherit that */

@@ -74,8 +74,8 @@
 enum init_exit { INIT_EXIT_FAILED = 1, INIT_EXIT_USAGE = 2 };
 
 struct init {
-	int sync_fd;
-	int report_fd; /* where an error goes: the sync socket, after START_WAIT the fifo */
+	int sync_fd;   /* where answers come from: the sync socket, after a FORK with pipes one of them */
+	int report_fd; /* where messages go: the same, or the other pipe; after START_WAIT the fifo */
 	bool report_is_fifo;
 
 	const uint8_t *plan;
@@ -92,6 +92,7 @@ struct init {
 	int proc_fd;   /* the runtime's /proc, kept from the start */
 	int procfs_fd; /* our own instance, -1 until needed; may be a copy of proc_fd */
 	int wait_fd;   /* the one that START_WAIT goes through, -1 none */
+	int pidns_fd;  /* whose processes a new procfs shows, -1 = those of our own pid namespace */
 	int root_fd;   /* the container's root, -1 = open "/" when needed */
 	const char *rootfs_path;
 	bool chrooted; /* the runtime's root is not that of its mount namespace */
@@ -102,15 +103,18 @@ struct init {
 	uint32_t close_from; /* descriptors 3 .. close_from-1 are the program's */
 	unsigned int old_umask;
 	bool umask_set;
-	bool waits;    /* the plan has a START_WAIT */
-	bool cwd_done; /* by a CHDIR that was allowed to fail */
+	bool waits;     /* the plan has a START_WAIT */
+	bool leaves;    /* the plan has a FORK with pipes */
+	bool in_userns; /* one for the container: since USERNS_ROOT */
+	bool cwd_done;  /* by a CHDIR that was allowed to fail */
 	const uint8_t *exec_record;
 	const uint8_t *filter_record; /* the last SECCOMP, NULL without one */
 	uint64_t *stamps;             /* when each op began, NULL when nobody wants to know */
 	char *program;                /* found by LOOKUP, in the arena's fixed part */
 	char *home;                   /* "HOME=...", in the arena's fixed part; empty until looked up */
 
-	bool adding; /* since ADD_BEGIN */
+	bool adding;       /* since ADD_BEGIN */
+	uint64_t own_call; /* the sixth argument of calls behind the filter, see SECCOMP */
 
 	uint32_t why_flags;      /* go into every failure noted: which hook runs */
 	struct sync_message why; /* the failure noted last */
@@ -145,6 +149,7 @@ void plan_close_others(struct init *in);
 bool plan_next(struct init *in, const uint8_t **at, uint32_t *op, struct cursor *fields);
 struct cursor plan_fields(struct init *in, const uint8_t *at);
 void plan_drop_behind(struct init *in, const uint8_t *needed);
+void plan_forget_behind(struct init *in, const uint8_t *needed);
 uint32_t take_u32(struct cursor *c);
 uint64_t take_u64(struct cursor *c);
 int take_fd(struct cursor *c);
@@ -198,11 +203,16 @@ void proc_open_host(struct init *in);
 void proc_forget(struct init *in);
 void proc_prepare_wait(struct init *in);
 void proc_drop(struct init *in);
+void proc_leave(struct init *in);
 int proc_chmod(struct init *in, int fd, uint32_t mode);
 int proc_enter_fds(struct init *in);
 
 /* init_process.c */
 long load_filter(struct blob filter, uint32_t flags);
+
+/* init_pidns.c */
+int pidns_context(struct init *in);
+void pidns_check(struct init *in, int mount);
 
 /* init_dev.c */
 int device_clone(struct init *in, int dir, const char *path, unsigned int flags);
@@ -221,6 +231,7 @@ op_function op_rlimit, op_proc_self, op_setns, op_unshare, op_fork, op_sync, op_
 	op_pivot, op_root_propagation, op_console, op_hostname, op_domainname, op_sysctl, op_readonly_path,
 	op_masked_path, op_personality, op_scheduler, op_ioprio, op_mempolicy, op_affinity, op_umask, op_setsid,
 	op_no_new_privs, op_seccomp, op_caps_bounding, op_user, op_chdir, op_capset, op_lookup, op_close_from,
-	op_start_wait, op_exec, op_stdio_owner, op_done, op_add_begin, op_add_end, op_tree, op_umount;
+	op_start_wait, op_exec, op_stdio_owner, op_done, op_add_begin, op_add_end, op_tree, op_umount, op_pidns,
+	op_ctty;
 
 #endif

@@ -243,12 +243,8 @@ static void bind_console(struct init *in, int slave)
 	close(dir);
 }
 
-static void take_terminal(struct init *in, int slave)
+static void make_stdio(struct init *in, int slave)
 {
-	if (setsid() < 0 && errno != EPERM)
-		fail(in, STEP_SETSID, errno, "");
-	if (ioctl(slave, TIOCSCTTY, 0) < 0)
-		fail(in, STEP_IOCTL, errno, "TIOCSCTTY");
 	for (int fd = 0; fd < 3; fd++)
 		if (dup2(slave, fd) < 0)
 			fail(in, STEP_DUP3, errno, "");
@@ -280,7 +276,7 @@ void op_console(struct init *in, struct cursor *fields)
 	sync_send(in, SYNC_CONSOLE, 0, master);
 	sync_wait(in);
 	close(master);
-	take_terminal(in, slave);
+	make_stdio(in, slave);
 }
 
 static bool is_null(const struct stat *st)

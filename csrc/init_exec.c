@@ -99,13 +99,19 @@ static const char *join(char out[INIT_PATH_MAX], const char *search, const char 
 	return search[size] == ':' ? search + size + 1 : NULL;
 }
 
+/* "self" in a /proc of the container is nobody before FORK: whether there is such a file only execve can say. */
+static bool in_own_proc(const char *name)
+{
+	return strncmp(name, "/proc/", 6) == 0 || strncmp(name, "/dev/fd/", 8) == 0;
+}
+
 static void find_program(struct init *in, const char *name, const char *search)
 {
 	int error = ENOENT;
 
 	if (strchr(name, '/') != NULL) {
 		error = strlen(name) < INIT_PATH_MAX ? executable(name) : ENAMETOOLONG;
-		if (error != 0)
+		if (error != 0 && !(in->leaves && in_own_proc(name)))
 			fail(in, STEP_LOOKUP, error, name);
 		strcpy(in->program, name);
 		return;
@@ -230,9 +236,10 @@ void op_close_from(struct init *in, struct cursor *fields)
 
 	if (syscall(SYS_close_range, first, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		fail(in, STEP_CLOSE_RANGE, errno, "");
-	/* one that exec adds: others of the container run already, and may be able to open what it holds */
 	if (!in->waits)
 		proc_drop(in);
+	if (in->leaves)
+		plan_forget_behind(in, fields->end);
 }
 
 static void add_home(struct init *in, struct list *env)

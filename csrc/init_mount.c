@@ -117,7 +117,8 @@ static int configure(struct init *in, int fs, const char *source, const struct l
 /* A detached mount of a new file system; -1 when the failure is noted. */
 int filesystem(struct init *in, const char *type, const char *source, const struct list *params, uint64_t attributes)
 {
-	int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), mount = -1;
+	bool others = in->pidns_fd >= 0 && strcmp(type, "proc") == 0;
+	int fs = others ? pidns_context(in) : (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), mount = -1;
 
 	if (fs < 0)
 		return note(in, STEP_FSOPEN, type);
@@ -126,6 +127,8 @@ int filesystem(struct init *in, const char *type, const char *source, const stru
 			note_fs(in, STEP_FSCONFIG, fs, source[0] != '\0' ? source : type);
 		else if ((mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes)) < 0)
 			note_fs(in, STEP_FSMOUNT, fs, type);
+		else if (others)
+			pidns_check(in, mount);
 	}
 	close_quietly(fs);
 	return mount;

@@ -232,6 +232,9 @@ static void find_landmarks(struct init *in)
 			in->exec_record = start;
 		if (record.op == PLAN_OP_SECCOMP)
 			in->filter_record = start;
+		/* take_fd() cannot be asked before close_from is known */
+		if (record.op == PLAN_OP_FORK && (take_u32(&fields) >> 31) == 0)
+			in->leaves = true;
 		start = at;
 	}
 	if (in->close_from < 3 || (uint32_t)in->sync_fd < in->close_from)
@@ -358,6 +361,16 @@ void plan_load(struct init *in, int plan_fd)
 	in->arena_used = ARENA_FIXED;
 	in->program = (char *)in->arena;
 	in->home = (char *)in->arena + INIT_PATH_MAX;
+}
+
+/* Others may read our memory soon: they need not know what the plan had to say about the host. */
+void plan_forget_behind(struct init *in, const uint8_t *needed)
+{
+	if (mprotect((void *)(uintptr_t)in->plan, in->plan_size, PROT_READ | PROT_WRITE) < 0)
+		fail(in, STEP_MEMORY, errno, "");
+	memset((void *)(uintptr_t)in->plan, 0, (size_t)(needed - in->plan));
+	memset(in->arena + ARENA_FIXED, 0, in->arena_size - ARENA_FIXED);
+	mprotect((void *)(uintptr_t)in->plan, in->plan_size, PROT_READ);
 }
 
 /* The container may wait for its start for days: give back what has been executed. */

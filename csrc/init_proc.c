@@ -177,6 +177,15 @@ static void drop_descriptors(struct init *in)
 	in->wait_fd = -1;
 }
 
+/* Before others can see us: nothing of the host stays open. */
+void proc_leave(struct init *in)
+{
+	drop_descriptors(in);
+	close_kept(&in->pidns_fd);
+	if (!in->waits)
+		close_kept(&in->proc_fd);
+}
+
 void op_start_wait(struct init *in, struct cursor *fields)
 {
 	char name[40] = "self/fd/", digits[24];
@@ -189,7 +198,9 @@ void op_start_wait(struct init *in, struct cursor *fields)
 	/* while somebody can still be told; a seccomp filter may forbid the question, which is no answer */
 	if (syscall(SYS_faccessat2, in->proc_fd, name, W_OK, AT_EACCESS) < 0 && (errno == EACCES || errno == ENOENT))
 		fail(in, STEP_OPENAT, errno, "exec.fifo");
-	/* our parent takes the end of the socket as "created"; from now on it may be gone */
+	/* our parent takes the end of the messages as "created"; from now on it may be gone */
+	if (in->report_fd != in->sync_fd)
+		close(in->report_fd);
 	close(in->sync_fd);
 	in->sync_fd = in->report_fd = -1;
 	plan_drop_behind(in, fields->end);

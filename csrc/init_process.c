@@ -56,7 +56,7 @@ void op_rlimit(struct init *in, struct cursor *fields)
 	char digits[24];
 
 	limit.hard = take_u64(fields);
-	if (syscall(SYS_prlimit64, 0, type, &limit, NULL) < 0)
+	if (syscall(SYS_prlimit64, 0, type, &limit, NULL, 0ul, (unsigned long)in->own_call) < 0)
 		fail(in, STEP_SETRLIMIT, errno, number_text(digits, type));
 }
 
@@ -91,34 +91,48 @@ void op_unshare(struct init *in, struct cursor *fields)
 	forget_old_view(in, types);
 }
 
-/* A pid namespace holds the children of who entered it, so somebody else has to go on; CLONE_PARENT: as a child of the
- * runtime, like its predecessor. */
+static long clone_child(const struct init *in)
+{
+	const unsigned long flags = CLONE_PARENT | SIGCHLD;
+
+#if defined(__s390__) || defined(__cris__)
+	return syscall(SYS_clone, 0ul, flags, NULL, NULL, 0ul, (unsigned long)in->own_call);
+#else
+	return syscall(SYS_clone, flags, 0ul, NULL, NULL, 0ul, (unsigned long)in->own_call);
+#endif
+}
+
+/*
+ * A pid namespace holds the children of who entered it, so somebody else has to go on; CLONE_PARENT: as a child of the
+ * runtime, like its predecessor.
+ *
+ * Where others are in that namespace already, one with CAP_SYS_PTRACE may stop the child at its first instruction and take
+ * what it has. So it has no more rights than the program will have, and of the host nothing: not even the socket, as
+ * SO_PEERPIDFD and SCM_PIDFD would lead from there to the runtime, and pidfd_getfd(2) to all that is open in it.
+ */
 void op_fork(struct init *in, struct cursor *fields)
 {
-	int gate[2];
-	char none;
+	int report = take_fd(fields), answers = take_fd(fields);
 	long pid;
 
-	(void)fields;
-	if (pipe2(gate, O_CLOEXEC) < 0)
-		fail(in, STEP_CLONE, errno, "");
-#if defined(__s390__) || defined(__cris__)
-	pid = syscall(SYS_clone, 0ul, (unsigned long)(CLONE_PARENT | SIGCHLD), NULL, NULL, 0ul);
-#else
-	pid = syscall(SYS_clone, (unsigned long)(CLONE_PARENT | SIGCHLD), 0ul, NULL, NULL, 0ul);
-#endif
+	if ((report < 0) != (answers < 0))
+		fail(in, STEP_PLAN, 0, "FORK has one pipe");
+	if (report >= 0) {
+		proc_leave(in);
+		close(in->sync_fd);
+		in->report_fd = report;
+		in->sync_fd = answers;
+	}
+	pid = clone_child(in);
 	if (pid < 0)
 		fail(in, STEP_CLONE, errno, "");
 	if (pid > 0) {
 		sync_send(in, SYNC_FORKED, pid, -1);
 		_exit(0);
 	}
-	/* Nothing of the child's may reach the parent before it knows whose it is: this ends when the other is gone. */
-	close(gate[1]);
-	while (read(gate[0], &none, 1) < 0 && errno == EINTR)
-		;
-	close(gate[0]);
 	proc_forget(in);
+	/* Nothing of the child's may reach the parent before it knows whose it is. */
+	sync_wait(in);
 }
 
 static void set_groups(struct init *in, const struct numbers *groups)
@@ -146,6 +160,7 @@ void op_userns_root(struct init *in, struct cursor *fields)
 	const struct numbers none = {.count = 0};
 	uint32_t uid = take_u32(fields), gid = take_u32(fields);
 
+	in->in_userns = true;
 	if (take_u32(fields) == 1)
 		set_groups(in, &none);
 	set_ids(in, uid, gid);
@@ -276,8 +291,15 @@ void op_umask(struct init *in, struct cursor *fields)
 void op_setsid(struct init *in, struct cursor *fields)
 {
 	(void)fields;
-	if (setsid() < 0 && getsid(0) != getpid())
+	if (syscall(SYS_setsid, 0ul, 0ul, 0ul, 0ul, 0ul, (unsigned long)in->own_call) < 0 && getsid(0) != getpid())
 		fail(in, STEP_SETSID, errno, "");
+}
+
+void op_ctty(struct init *in, struct cursor *fields)
+{
+	op_setsid(in, fields);
+	if (syscall(SYS_ioctl, 0, TIOCSCTTY, 0ul, 0ul, 0ul, (unsigned long)in->own_call) < 0)
+		fail(in, STEP_IOCTL, errno, "TIOCSCTTY");
 }
 
 void op_no_new_privs(struct init *in, struct cursor *fields)
@@ -307,8 +329,10 @@ void op_seccomp(struct init *in, struct cursor *fields)
 	struct blob filter = take_aligned(fields);
 	uint32_t flags = take_u32(fields);
 	bool listener = take_u32(fields) == 1;
-	long result = load_filter(filter, flags);
+	long result;
 
+	in->own_call = take_u64(fields);
+	result = load_filter(filter, flags);
 	if (result < 0)
 		fail(in, STEP_SECCOMP, errno, "");
 	if (result > 0 && (flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) == 0)

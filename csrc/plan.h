@@ -55,8 +55,10 @@ struct plan_record {
 	X(3, SETNS, "fu")                                                                                              \
 	/* CLONE_NEW* flags */                                                                                                 \
 	X(4, UNSHARE, "u")                                                                                             \
-	/* go on in a child that is the runtime's child too (CLONE_PARENT); the old process sends SYNC_FORKED */               \
-	X(5, FORK, "")                                                                                                 \
+	/* go on in a child that is the runtime's child too (CLONE_PARENT); the old process sends SYNC_FORKED. Pipes for         \
+	 * messages and for answers, when the child can be seen by others: it then has no socket and nothing of the host        \
+	 * any more; -1, -1: the socket stays */                                                                                \
+	X(5, FORK, "ff")                                                                                               \
 	/* send this sync code, wait for the answer */                                                                         \
 	X(6, SYNC, "u")                                                                                                \
 	/* become uid, gid inside the new user namespace; clear supplementary groups when the third is 1 */                    \
@@ -90,7 +92,7 @@ struct plan_record {
 	X(19, PIVOT, "u")                                                                                              \
 	/* MS_* propagation of the container's "/" */                                                                          \
 	X(20, ROOT_PROPAGATION, "u")                                                                                   \
-	/* rows, columns (0, 0 = leave), 1 = bind on /dev/console, uid, gid of the slave */                                    \
+	/* rows, columns (0, 0 = leave), 1 = bind on /dev/console, uid, gid of the slave; CTTY makes a session of it */        \
 	X(21, CONSOLE, "uuuuu")                                                                                        \
 	X(22, HOSTNAME, "s")                                                                                           \
 	X(23, DOMAINNAME, "s")                                                                                         \
@@ -111,8 +113,9 @@ struct plan_record {
 	X(32, UMASK, "u")                                                                                              \
 	X(33, SETSID, "")                                                                                              \
 	X(34, NO_NEW_PRIVS, "")                                                                                        \
-	/* struct sock_filter[], seccomp(2) flags, 1 = send the listener with SYNC_SECCOMP */                                  \
-	X(35, SECCOMP, "buu")                                                                                          \
+	/* struct sock_filter[], seccomp(2) flags, 1 = send the listener with SYNC_SECCOMP, the sixth argument by which        \
+	 * the filter knows the calls of init behind it (csrc/seccomp_own.c) */                                                \
+	X(35, SECCOMP, "buuq")                                                                                         \
 	/* capabilities to keep in the bounding set */                                                                         \
 	X(36, CAPS_BOUNDING, "q")                                                                                      \
 	/* uid, gid, supplementary groups, 1 = call setgroups */                                                               \
@@ -141,7 +144,11 @@ struct plan_record {
 	/* source path, MOUNT_FLAG_*: clone it for a MOUNT_BIND with MOUNT_FLAG_KEPT_TREE; they are counted from 0 */          \
 	X(48, TREE, "su")                                                                                              \
 	/* mount point, paths whose mounts must stay, 1 = only see whether it could be */                                      \
-	X(49, UMOUNT, "slu")
+	X(49, UMOUNT, "slu")                                                                                           \
+	/* pid namespace that a new procfs shows from here on, though this process is in another */                            \
+	X(50, PIDNS, "f")                                                                                              \
+	/* a session of its own, with the terminal that CONSOLE has made stdio */                                              \
+	X(51, CTTY, "")
 /* clang-format on */
 
 enum plan_op {
@@ -193,7 +200,7 @@ enum hook_kind {
 /* clang-format off */
 #define SYNC_CODES(X)                                                                                                  \
 	X(1, ERROR)      /* no wait: {op, step, error, text}; init exits with 1 */                                          \
-	X(2, FORKED)     /* no wait: value = pid of the process that goes on */                                             \
+	X(2, FORKED)     /* value = pid of the process that goes on, which waits */                                         \
 	X(3, MAPS)       /* waits: user namespace made, write uid_map/gid_map */                                            \
 	X(4, CGROUP)     /* waits: must be in its cgroup before it goes on */                                               \
 	X(5, ENV)        /* waits: environment ready: net devices, limits, prestart and createRuntime hooks */              \

@@ -64,6 +64,12 @@ int shim_seccomp_knows_arch(const char *name);
 /* 1 when the kernel has the action (SECCOMP_RET_*), 0 when not. seccomp(2) SECCOMP_GET_ACTION_AVAIL. */
 int shim_seccomp_has_action(uint32_t action);
 
+/*
+ * The instructions to put before a filter that does not let init's own calls behind it pass: bytes, 0 when it does, or
+ * -ENOSPC. They know these calls by `own` in the sixth argument. csrc/seccomp_own.c.
+ */
+int shim_seccomp_own_calls(const uint8_t *filter, size_t size, uint64_t own, uint8_t *front, size_t capacity);
+
 /* 1 when the kernel takes these SECCOMP_FILTER_FLAG_* together, 0 when not. */
 int shim_seccomp_has_flags(uint32_t flags);
 

@@ -304,3 +304,8 @@ int64_t shim_fs_type(const char *path)
 
 	return statfs(path, &answer) < 0 ? -errno : (int64_t)(uint32_t)answer.f_type;
 }
+
+int shim_sched_setattr(int pid, const uint8_t *attributes)
+{
+	return syscall(SYS_sched_setattr, pid, attributes, 0) < 0 ? -errno : 0;
+}

@@ -39,4 +39,7 @@ int64_t shim_fs_type(const char *path);
 
 const char *shim_version(void);
 
+/* 0 or -errno. `attributes` is a struct sched_attr with its size. sched_setattr(2). */
+int shim_sched_setattr(int pid, const uint8_t *attributes);
+
 #endif

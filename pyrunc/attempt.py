@@ -148,7 +148,8 @@ class Attempt:
         if self.rdt.made:
             record.needs.append("intelRdt")
 
-    def _born(self, pid: int) -> None:
+    def born(self, pid: int) -> None:
+        """The container's process is `pid` from now on."""
         if self.record.pid != pid:
             self.record.pid, self.record.start_time = pid, state.start_time(pid)
 
@@ -157,7 +158,7 @@ class Attempt:
 
         Raises PlanChangedError when its plan is not true any more.
         """
-        self._born(pid)
+        self.born(pid)
         self._remember()
         if not self.make():
             raise PlanChangedError
@@ -176,7 +177,7 @@ class Attempt:
     def in_environment(self, pid: int) -> None:
         """The container's namespaces are there, `pid` is in them, its program is not: runtime.md, steps 3 and 4."""
         record = self.record
-        self._born(pid)
+        self.born(pid)
         if self.rdt is not None:
             # Before the first hook in the container: what it starts is to be in the group as well.
             self.rdt.attach(pid)

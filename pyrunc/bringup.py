@@ -6,8 +6,9 @@ Imported by runtime_create, runtime_exec and explain; imports console, host, lau
 from __future__ import annotations
 
 import os
+import sys
 
-from pyrunc import console, host, launch, log
+from pyrunc import console, failures, host, kernel, launch, log, wire
 from pyrunc.errors import KernelError, StateError
 
 TYPE_CHECKING = False
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrunc.host import HostFacts
+    from pyrunc.plan import Plan
     from pyrunc.requests import Context, ProcessOptions
     from pyrunc.seccomp_profile import Filter
-    from pyrunc.spec_types import Spec
+    from pyrunc.spec_types import Process, Spec
 
 
 def facts(ctx: Context, spec: Spec) -> HostFacts:
@@ -98,6 +100,30 @@ def compile_seccomp(spec: Spec, root: str) -> Filter | None:
     return seccomp.compile(wanted, root)
 
 
+def own_calls(compiled: Filter | None, process: Process) -> tuple[bytes, int]:
+    """What lets init's own calls pass a filter that must be loaded before its last fork: plan.PlanOptions."""
+    if compiled is None or (process.get("noNewPrivileges") and not compiled.notify):
+        return b"", 0
+    # Nobody may guess it: the filter lets pass whoever knows it. A word of this machine has no more bits.
+    own = int.from_bytes(os.urandom(8), wire.ORDER) & (2 * sys.maxsize + 1)
+    front = kernel.seccomp_own_calls(compiled.bpf, own)
+    return front, own if front else 0
+
+
+def schedule(the_plan: Plan, pid: int) -> None:
+    """Give init the scheduling policy that it could not have before its last fork. Raises PyruncError."""
+    op = the_plan.scheduler
+    if op is None:
+        return
+    attributes = op.fields[0]
+    assert isinstance(attributes, bytes)
+    try:
+        kernel.sched_setattr(pid, attributes)
+    except KernelError as error:
+        message = wire.Message(wire.SYNC["ERROR"], 0, 0, "sched_setattr", error.errno, 0, 0, "")
+        raise failures.explain_op(op, message) from error
+
+
 def send_seccomp_listener(spec: Spec, fd: int, document: bytes, pid: int) -> None:
     """Hand the notify descriptor and a ContainerProcessState to linux.seccomp.listenerPath.
 
@@ -134,11 +160,15 @@ def serve(
         log.debug(f"init {init.pid} says {code}")
         if code == "READY":
             return
-        try:
-            answers[code](fd)
-        finally:
-            if fd >= 0:
-                os.close(fd)
+        if code == "SECCOMP" and init.pipes[0] >= 0:
+            # Its agent is told who goes on, unless init waits for an answer of the agent until then.
+            init.hold(fd, answers["SECCOMP"])
+        else:
+            try:
+                answers[code](fd)
+            finally:
+                if fd >= 0:
+                    os.close(fd)
         init.go()
         if afterwards and code in afterwards:
             afterwards[code]()

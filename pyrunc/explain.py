@@ -27,7 +27,7 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "PROC_SELF": ("write to a file of /proc/self", ("file", "value")),
     "SETNS": ("join a namespace", ("namespace", "namespaces")),
     "UNSHARE": ("make new namespaces", ("namespaces",)),
-    "FORK": ("go on in a child", ()),
+    "FORK": ("go on in a child", ("messages", "answers")),
     "SYNC": ("wait for the runtime", ("for",)),
     "USERNS_ROOT": ("become root of the user namespace", ("uid", "gid", "clear groups")),
     "DUMPABLE": ("forbid to trace init", ("dumpable",)),
@@ -69,7 +69,7 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "UMASK": ("set the umask", ("mode",)),
     "SETSID": ("start a session", ()),
     "NO_NEW_PRIVS": ("forbid to gain privileges", ()),
-    "SECCOMP": ("load the system call filter", ("filter", "filter flags", "send the listener")),
+    "SECCOMP": ("load the system call filter", ("filter", "filter flags", "send the listener", "own calls")),
     "CAPS_BOUNDING": ("cut the capability bounding set", ("bounding",)),
     "USER": ("become the user", ("uid", "gid", "groups", "set groups")),
     "CHDIR": ("go to the working directory", ("path", "chdir flags")),
@@ -84,6 +84,8 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ADD_END": ("make read-only what is to be", ()),
     "TREE": ("take hold of the source of a bind mount", ("source", "mount flags")),
     "UMOUNT": ("unmount", ("target", "mounts to stay", "only look")),
+    "PIDNS": ("choose the processes that a new proc shows", ("namespace",)),
+    "CTTY": ("start a session with the terminal", ()),
 }  # fmt: skip
 
 _ATTRIBUTES = {

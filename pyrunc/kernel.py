@@ -259,6 +259,18 @@ def seccomp_compile(
     return answer, (result.step, result.arch, result.rule, result.name), parts
 
 
+def seccomp_own_calls(bpf: bytes, own: int) -> bytes:
+    """The instructions to put before a filter that refuses init's own calls behind it; b"" when it does not."""
+    space = ffi.new("uint8_t[]", 256)
+    size = _check(lib.shim_seccomp_own_calls(ffi.from_buffer(bpf), len(bpf), own, space, 256), "seccomp")
+    return bytes(ffi.buffer(space, size))
+
+
+def sched_setattr(pid: int, attributes: bytes) -> None:
+    """Give a process a struct sched_attr. sched_setattr(2)."""
+    _check(lib.shim_sched_setattr(pid, ffi.from_buffer(attributes)), "sched_setattr")
+
+
 def seccomp_version() -> str:
     """libseccomp's version, "" when it cannot be loaded."""
     version = lib.shim_seccomp_version()

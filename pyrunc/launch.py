@@ -3,16 +3,22 @@
     runtime                                   init (static C, from a sealed memfd)
       open what the plan names, encode
       spawn: clone3(namespaces [+ INTO_CGROUP]) ──▶ read plan, do its ops in order
-      ◀── FORKED pid        only with joined pid or user namespaces: the process that goes on
+      ◀── FORKED pid        early, into a new pid namespace: the child goes on                    ──▶ go
       ◀── MAPS              uid_map and gid_map are written           ──▶ go
       ◀── CGROUP            it is in its cgroup                       ──▶ go
       ◀── ENV               mounts are there: limits, prestart and createRuntime hooks ──▶ go
       ◀── CONSOLE, SECCOMP  with a descriptor that is passed on       ──▶ go
+      end of the socket     late, into the pid namespace of others: from here on through two pipes, since a socket
+                            leads to the process at its other end
+      ◀── FORKED pid        a child of ours in that namespace, or the end of it                   ──▶ go
       ◀── READY             state is written                          ──▶ go
-      end of file: exec closed the socket, or init waits on exec.fifo
+      end of file: exec closed socket and pipes, or init waits on exec.fifo
       ◀── ERROR             at any time: {op, step, errno, text}, then it exits
 
-Imported by runtime; imports errors, failures, kernel and wire.
+Behind a late FORKED a process of the container that may trace others can speak for init, and knows no more than the
+program will: everything that comes is hostile (dialogue). Whatever it does, each wait ends.
+
+Imported by runtime; imports errors, dialogue, kernel, log and wire.
 """
 
 from __future__ import annotations
@@ -21,8 +27,10 @@ import _signal
 import _socket
 import os
 import select
+import time
 
-from pyrunc import failures, kernel, wire
+from pyrunc import kernel, log, wire
+from pyrunc.dialogue import Dialogue, OutOfTurnError
 from pyrunc.errors import ContainerError, KernelError, PyruncError
 
 TYPE_CHECKING = False
@@ -34,7 +42,11 @@ if TYPE_CHECKING:
 # Between two messages init waits for nobody but hooks, which have timeouts of their own, and file systems.
 STEP_SECONDS = 120
 _SIGKILL = 9
-_CODES = {number: name for name, number in wire.SYNC.items()}
+# For a process that was killed: it may be frozen, or a tracer may keep it.
+END_SECONDS = 10
+_PAUSE = 0.01
+_MOST_UNREAD = 128
+_CLONE_NEWPID = 0x20000000
 
 
 def init_program() -> bytes:
@@ -51,35 +63,92 @@ def init_program() -> bytes:
         ) from error
 
 
+def collect(pid: int, pidfd: int, seconds: float) -> int | None:
+    """The wait status of a child of ours that ends within `seconds`, 0 when it was collected before; None else."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    if not poller.poll(seconds * 1000):
+        return None
+    # Dead, but while a process that traces it has not looked, nobody else may.
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            found, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return 0
+        if found:
+            return status
+        if time.monotonic() > until:
+            return None
+        time.sleep(_PAUSE)
+
+
 def end(pid: int, pidfd: int) -> None:
     """End a child of ours, which may have ended or been collected already, and wait until it is gone."""
     try:
         _signal.pidfd_send_signal(pidfd, _SIGKILL)
     except ProcessLookupError:
         pass
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass
+    if collect(pid, pidfd, END_SECONDS) is None:
+        log.warning(
+            f"process {pid} was killed and has not gone for {END_SECONDS} s: it is frozen, or traced"
+        )
 
 
 class SilentDeathError(ContainerError):
     """init came to its end and has not said why."""
 
 
-class Init:
-    """One init being brought up. `pid` and `pidfd` follow it through FORKED; `ops` are its plan."""
+def _pid_namespace(pid: int) -> tuple[int, int] | None:
+    """What identifies a process's pid namespace; None when it cannot be seen."""
+    try:
+        found = os.stat(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
-    __slots__ = ("deadline", "ops", "pid", "pidfd", "sock", "warnings")
+
+class Init:
+    """One init being brought up. `pid` and `pidfd` follow it through FORKED; `ops` are its plan.
+
+    `pipes` (messages, answers) take the place of `sock` when others may see init. `pid_space` is the pid namespace it
+    must then be in. `held`: a descriptor, and what is to be done when it becomes readable or init has forked.
+    """
+
+    __slots__ = (
+        "deadline",
+        "dialogue",
+        "held",
+        "ops",
+        "pid",
+        "pid_space",
+        "pidfd",
+        "pipes",
+        "sock",
+        "sock_open",
+        "warnings",
+    )
 
     def __init__(
-        self, ops: Sequence[wire.Op], pid: int, pidfd: int, sock: _socket.socket, deadline: bool
+        self,
+        ops: Sequence[wire.Op],
+        pid: int,
+        pidfd: int,
+        sock: _socket.socket,
+        deadline: bool,
+        pipes: tuple[int, int] = (-1, -1),
+        pid_space: tuple[int, int] | None = None,
     ) -> None:
         self.ops = ops
         self.pid = pid
         self.pidfd = pidfd
         self.sock = sock
+        self.sock_open = True
         self.deadline = deadline
+        self.pipes = pipes
+        self.pid_space = pid_space
+        self.dialogue = Dialogue(ops)
+        self.held: tuple[int, Callable[[int], None]] | None = None
         self.warnings: list[str] = []
 
     def receive(self) -> tuple[str, int]:
@@ -88,57 +157,154 @@ class Init:
         "" is the end: init closed the socket (it runs the program, or waits for start). Raises what init reports.
         """
         while True:
-            data, fd = self._read()
+            data, fds = self._read()
             if not data:
                 return "", -1
-            message = wire.message(data)
-            name = _CODES.get(message.code, "")
+            try:
+                name, message = self.dialogue.hear(data, len(fds))
+            except OutOfTurnError:
+                for fd in fds:
+                    os.close(fd)
+                raise
             if name == "ERROR":
-                raise failures.explain(self.ops, message)
+                raise self.dialogue.words(message)
             if name == "WARNING":
-                self.warnings.append(str(failures.explain(self.ops, message)))
+                self.warnings.append(str(self.dialogue.words(message)))
             elif name == "FORKED":
                 self._follow(message.value)
+                self.go()
             else:
-                return name, fd
+                return name, fds[0] if fds else -1
 
-    def _read(self) -> tuple[bytes, int]:
+    def _read(self) -> tuple[bytes, list[int]]:
+        while True:
+            if self.sock_open:
+                self._wait(self.sock.fileno())
+                data, fds = self._from_socket()
+                if data or self.pipes[0] < 0:
+                    return data, fds
+                # It goes where others are, or has ended: then the pipe is at its end as well.
+                self.sock.close()
+                self.sock_open = False
+            self._wait(self.pipes[0])
+            try:
+                return os.read(self.pipes[0], wire.SYNC_SIZE), []
+            except OSError as error:
+                raise KernelError("read", error.errno or 0, "init's messages") from error
+
+    def _wait(self, fd: int) -> None:
         poller = select.poll()
-        poller.register(self.sock.fileno(), select.POLLIN)
-        if not poller.poll(STEP_SECONDS * 1000 if self.deadline else None):
-            raise ContainerError(f"init did not answer for {STEP_SECONDS} s")
+        poller.register(fd, select.POLLIN)
+        if self.held is not None:
+            poller.register(self.held[0], select.POLLIN)
+        # Where there is a pipe, no hook runs any more.
+        limit = STEP_SECONDS * 1000 if self.deadline or not self.sock_open else None
+        while True:
+            ready = [found for found, _events in poller.poll(limit)]
+            if not ready:
+                raise ContainerError(f"init did not answer for {STEP_SECONDS} s")
+            if fd in ready:
+                return
+            poller.unregister(ready[0])
+            self._let_go()
+
+    def _from_socket(self) -> tuple[bytes, list[int]]:
         try:
-            data, ancillary, _flags, _address = self.sock.recvmsg(
+            data, ancillary, flags, _address = self.sock.recvmsg(
                 wire.SYNC_SIZE, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionResetError:
-            return b"", -1
+            return b"", []
         except OSError as error:
             raise KernelError("recvmsg", error.errno or 0, "init's socket") from error
-        fd = -1
-        for level, kind, content in ancillary:
-            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                fd = int.from_bytes(content[:4], wire.ORDER)
-        return data, fd
+        fds = [
+            int.from_bytes(content[at : at + 4], wire.ORDER)
+            for level, kind, content in ancillary
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS
+            for at in range(0, len(content) - 3, 4)
+        ]
+        if flags & (_socket.MSG_CTRUNC | _socket.MSG_TRUNC):
+            for fd in fds:
+                os.close(fd)
+            raise OutOfTurnError("a message larger than any")
+        return data, fds
+
+    def _adopt(self, pid: int) -> int:
+        """The pidfd of a process that init calls its child. Raises OutOfTurnError when it is not what it should be."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            raise OutOfTurnError(f"there is no process {pid}") from None
+        except OSError as error:
+            raise KernelError("pidfd_open", error.errno or 0, str(pid)) from error
+        try:
+            # Not collected before the pidfd was opened, so it is this one.
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            if pid == self.pid or not self._in_place(pid):
+                raise OutOfTurnError(f"process {pid} is not in the container's pid namespace")
+        except ChildProcessError:
+            os.close(pidfd)
+            raise OutOfTurnError(f"process {pid} is no child of the runtime") from None
+        except BaseException:
+            os.close(pidfd)
+            raise
+        return pidfd
+
+    def _in_place(self, pid: int) -> bool:
+        if self.pid_space is None:
+            return True
+        found = _pid_namespace(pid)
+        if found is not None:
+            return found == self.pid_space
+        # Without privileges over it the kernel only tells how deep it is: "NSpid:	4242	7"
+        try:
+            with open(f"/proc/{pid}/status", "rb") as stream:
+                fields = [line.split() for line in stream if line.startswith(b"NSpid:")]
+        except OSError as error:
+            raise KernelError("open", error.errno or 0, f"/proc/{pid}/status") from error
+        return bool(fields) and len(fields[0]) > 2
 
     def _follow(self, pid: int) -> None:
-        os.waitpid(self.pid, 0)
-        os.close(self.pidfd)
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
+        pidfd = self._adopt(pid)
+        before, self.pid = self.pid, pid
+        before_fd, self.pidfd = self.pidfd, pidfd
+        try:
+            if collect(before, before_fd, END_SECONDS) is None:
+                raise ContainerError(f"process {before} has not ended for {END_SECONDS} s: is it frozen?")
+        finally:
+            os.close(before_fd)
+        self._let_go()
+
+    def hold(self, fd: int, act: Callable[[int], None]) -> None:
+        """Do `act` with `fd`, then close it: when init has forked, or before, when `fd` becomes readable."""
+        self.held = fd, act
+
+    def _let_go(self) -> None:
+        if self.held is not None:
+            (fd, act), self.held = self.held, None
+            try:
+                act(fd)
+            finally:
+                os.close(fd)
 
     def go(self) -> None:
         """Let init go on."""
+        answer = wire.SYNC_GO.to_bytes(4, wire.ORDER)
         try:
-            self.sock.send(wire.SYNC_GO.to_bytes(4, wire.ORDER))
+            if self.sock_open:
+                self.sock.send(answer)
+            else:
+                os.write(self.pipes[1], answer)
         except BrokenPipeError:
             pass  # it is gone: receive() tells why
         except OSError as error:
-            raise KernelError("send", error.errno or 0, "init's socket") from error
+            raise KernelError("send", error.errno or 0, "init's answers") from error
 
-    def died(self, before: str = "the container was ready") -> SilentDeathError:
+    def died(self, before: str = "the container was ready") -> ContainerError:
         """Why there was an end of file where there should be none: reaps init."""
-        _, status = os.waitpid(self.pid, 0)
+        status = collect(self.pid, self.pidfd, END_SECONDS)
+        if status is None:
+            return OutOfTurnError(f"it has gone silent before {before}, and has not ended")
         self.pid = 0
         how = f"was killed by signal {status & 0x7F}" if status & 0x7F else f"exited with {status >> 8}"
         return SilentDeathError(f"init {how} before {before}")
@@ -173,33 +339,50 @@ class Init:
         self.sock.close()
         status = 0
         if self.pid:
-            poller = select.poll()
-            poller.register(self.pidfd, select.POLLIN)
-            if not poller.poll(STEP_SECONDS * 1000):
-                _signal.pidfd_send_signal(self.pidfd, _SIGKILL)
-            _, status = os.waitpid(self.pid, 0)
+            ended = collect(self.pid, self.pidfd, STEP_SECONDS)
+            if ended is None:
+                end(self.pid, self.pidfd)
+            status = _SIGKILL if ended is None else ended
             self.pid = 0
         self.close()
         return status
 
     def _successor(self) -> int:
         """Who goes on for the process that has just ended, by a FORKED that nobody has read yet; 0 for nobody."""
-        while True:
+        for _ in range(_MOST_UNREAD):
             try:
-                data = self.sock.recv(wire.SYNC_SIZE, _socket.MSG_DONTWAIT)
-            except OSError:
+                data = self._unread()
+                if not data:
+                    return 0
+                name, message = self.dialogue.hear(data, 0)
+                if name == "FORKED":
+                    pidfd = self._adopt(message.value)
+                    os.close(self.pidfd)
+                    self.pidfd = pidfd
+                    return message.value
+            except (OSError, PyruncError):
                 return 0
-            if not data:
-                return 0
-            message = wire.message(data)
-            if _CODES.get(message.code) == "FORKED":
-                os.close(self.pidfd)
-                self.pidfd = os.pidfd_open(message.value)
-                return message.value
+        return 0
+
+    def _unread(self) -> bytes:
+        if self.sock_open and (data := self.sock.recv(wire.SYNC_SIZE, _socket.MSG_DONTWAIT)):
+            return data
+        if self.pipes[0] < 0:
+            return b""
+        os.set_blocking(self.pipes[0], False)
+        return os.read(self.pipes[0], wire.SYNC_SIZE)
 
     def close(self) -> None:
         """Close the socket and the pidfd; init goes on by itself."""
         self.sock.close()
+        self.sock_open = False
+        for fd in self.pipes:
+            if fd >= 0:
+                os.close(fd)
+        self.pipes = -1, -1
+        if self.held is not None:
+            os.close(self.held[0])
+            self.held = None
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
@@ -233,6 +416,32 @@ def _open_all(ops: Sequence[wire.Op], known: dict[str, int], opened: dict[wire.F
             maker.close()
 
 
+def _pipes(ops: Sequence[wire.Op]) -> tuple[list[int], dict[str, int]]:
+    """For a FORK that leaves the socket: our ends (messages, answers), and init's by kind. Raises KernelError."""
+    if not any(op.name == "FORK" and isinstance(op.fields[0], wire.Fd) for op in ops):
+        return [-1, -1], {}
+    made: list[int] = []
+    try:
+        made += os.pipe2(os.O_CLOEXEC)
+        made += os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        for fd in made:
+            os.close(fd)
+        raise KernelError("pipe2", error.errno or 0) from error
+    # Whoever reads them may fill them.
+    os.set_blocking(made[3], False)
+    return [made[0], made[3]], {"messages": made[1], "answers": made[2]}
+
+
+def _joined_pid_namespace(ops: Sequence[wire.Op], opened: dict[wire.Fd, int]) -> tuple[int, int] | None:
+    for op in ops:
+        if op.name == "SETNS" and op.fields[1] == _CLONE_NEWPID:
+            fd = op.fields[0]
+            found = os.fstat(opened[fd] if isinstance(fd, wire.Fd) else int(fd))  # type: ignore[arg-type]
+            return found.st_dev, found.st_ino
+    return None
+
+
 def start(
     ops: Sequence[wire.Op],
     *,
@@ -246,14 +455,21 @@ def start(
     `deadline` False leaves the time between two messages open (hooks without a timeout run inside init). Raises
     KernelError with the JSON path of the op whose file could not be opened.
     """
-    try:
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
-    except OSError as error:
-        raise KernelError("socketpair", error.errno or 0) from error
+    pipes, theirs_by_kind = _pipes(ops)
+    known = {**known, **theirs_by_kind}
     opened: dict[wire.Fd, int] = {}
     memfds: list[int] = []
+    socks: list[_socket.socket] = []
     try:
+        try:
+            ours, theirs = _socket.socketpair(
+                _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0
+            )
+        except OSError as error:
+            raise KernelError("socketpair", error.errno or 0) from error
+        socks += [theirs, ours]
         _open_all(ops, known, opened)
+        pid_space = _joined_pid_namespace(ops, opened)
         memfds.append(kernel.sealed_memfd("plan", wire.encode(ops, opened)))
         memfds.append(kernel.sealed_memfd("pyrunc-init", init_program()))
         argv = [b"pyrunc: [init]", b"%d" % theirs.fileno(), b"%d" % memfds[0]]
@@ -261,14 +477,15 @@ def start(
         pid, pidfd = kernel.spawn(
             argv, [], exe_fd=memfds[1], keep=keep, clone_flags=clone_flags, cgroup_fd=cgroup_fd
         )
-    except BaseException:
-        ours.close()
-        raise
+        init = Init(ops, pid, pidfd, ours, deadline, (pipes[0], pipes[1]), pid_space)
+        socks, pipes = [theirs], []
+        return init
     finally:
-        theirs.close()
-        for fd in memfds:
-            os.close(fd)
+        for sock in socks:
+            sock.close()
+        for fd in (*memfds, *theirs_by_kind.values(), *pipes):
+            if fd >= 0:
+                os.close(fd)
         for key, fd in opened.items():
             if key.kind not in known and fd >= 0:
                 os.close(fd)
-    return Init(ops, pid, pidfd, ours, deadline)

@@ -59,7 +59,8 @@ class PlanOptions:
     filter or None. `cgroup_paths`: (controller, absolute directory) of this container. `extra_env`: added to
     process.env (LISTEN_FDS). `preserve_fds`: how many descriptors from 3 on the program gets. `init_pid`: for exec, the
     container's init as the runtime sees it. `umask`: where process.user has none. `attached_late`: init is moved into
-    its cgroup after it was started; None: as the cgroupfs driver does it.
+    its cgroup after it was started; None: as the cgroupfs driver does it. `own_calls`: instructions that let init's own
+    calls pass a filter that is loaded before FORK, and the number by which they know them.
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class PlanOptions:
         "init_pid",
         "no_new_keyring",
         "no_pivot",
+        "own_calls",
         "preserve_fds",
         "rootfs",
         "seccomp",
@@ -94,8 +96,10 @@ class PlanOptions:
         init_pid: int = 0,
         umask: int = 0o022,
         attached_late: bool | None = None,
+        own_calls: tuple[bytes, int] = (b"", 0),
     ) -> None:
         self.attached_late = attached_late
+        self.own_calls = own_calls
         self.bundle = bundle
         self.container_id = container_id
         self.rootfs = rootfs
@@ -115,7 +119,7 @@ class Plan:
 
     `clone_flags`: namespaces that clone3 makes already. `uid_maps`/`gid_maps`: (containerID, hostID, size) to write
     at SYNC_MAPS, None without a new user namespace; `setgroups` is then "allow" or "deny". `needs_fork`: the pid
-    changes (SYNC_FORKED).
+    changes (SYNC_FORKED). `scheduler`: a SCHEDULER that the parent has to carry out, since no child inherits it.
     """
 
     __slots__ = (
@@ -123,6 +127,7 @@ class Plan:
         "gid_maps",
         "needs_fork",
         "ops",
+        "scheduler",
         "setgroups",
         "uid_maps",
         "warnings",
@@ -136,6 +141,7 @@ class Plan:
         self.gid_maps: list[tuple[int, int, int]] | None = None
         self.setgroups: str | None = None
         self.needs_fork = False
+        self.scheduler: Op | None = None
 
     def add(self, name: str, *fields: Field, path: str = "$", why: str = "") -> None:
         """Append one op; see wire.Op."""
@@ -168,10 +174,10 @@ class Job:
     """What every part of the planner gets: the inputs, and the plan that grows. `at` is the process's JSON path.
 
     `running`: the plan changes the mounts of a container that is there already (plan_changes), `kept` are then the
-    sources that init takes hold of while it still can.
+    sources that init takes hold of while it still can. `pid_space`: the pid namespace that is entered later.
     """
 
-    __slots__ = ("at", "host", "kept", "linux", "options", "plan", "running", "spaces", "spec")
+    __slots__ = ("at", "host", "kept", "linux", "options", "pid_space", "plan", "running", "spaces", "spec")
 
     def __init__(self, spec: Spec, host: HostFacts, options: PlanOptions, spaces: Namespaces) -> None:
         self.spec = spec
@@ -183,11 +189,17 @@ class Job:
         self.at = "$.process"
         self.running = False
         self.kept: list[Op] = []
+        self.pid_space: Fd | None = None
 
     @property
     def in_userns(self) -> bool:
         """Whether init will be in a user namespace that is not the initial one."""
         return "user" in self.spaces or self.host.in_userns
+
+    @property
+    def leaves(self) -> bool:
+        """Whether FORK is where other processes are already: then it is the last but what only the child can do."""
+        return self.spaces.joins("pid") and not self.running
 
 
 def namespaces(linux: Linux) -> Namespaces:
@@ -229,19 +241,34 @@ def _join_order(job: Job) -> list[tuple[str, str, str]]:
 def join(job: Job) -> None:
     """Join the namespaces that exist already."""
     for kind, file, path in _join_order(job):
+        if kind == "pid":
+            _join_pid(job, file, path)
+            continue
         why = (
             'config-linux.md: "MUST place the container process in the namespace associated with that path"'
         )
-        if kind == "pid":
-            why = "setns(2): takes effect for the child that FORK makes"
-        elif kind == "user":
+        if kind == "user":
             why = "gives all capabilities inside; root joins it last, others need it first"
         job.plan.add("SETNS", Fd("ns", file), NAMESPACES[kind][0], path=path, why=why)
 
 
-def dumpable(job: Job, why: str) -> None:
-    """No process of the container may trace init or open its files."""
-    job.plan.add("DUMPABLE", 0, path="$", why=f"CVE-2016-9962: {why}")
+def _join_pid(job: Job, file: str, path: str) -> None:
+    """Nobody goes into a pid namespace of others without need, and nobody with rights that they do not have."""
+    job.pid_space = Fd("ns", file)
+    if not job.options.init_pid or job.running:
+        why = "only a process in there could see it by itself, and be traced by others in there"
+        job.plan.add("PIDNS", job.pid_space, path=path, why=why)
+    # Behind a user namespace of the container it may be too late; but there nobody can trace init.
+    if not job.running and (job.options.init_pid or "user" in job.spaces):
+        enter_pid_namespace(job)
+
+
+def enter_pid_namespace(job: Job) -> None:
+    """The children of init are in the joined pid namespace from here on."""
+    if job.pid_space is not None:
+        path, why = job.spaces.paths["pid"], "setns(2): takes effect for the child that FORK makes"
+        job.plan.add("SETNS", job.pid_space, CLONE_NEWPID, path=path, why=why)
+        job.pid_space = None
 
 
 def _time_namespace(job: Job) -> None:
@@ -283,7 +310,9 @@ def user_namespace(job: Job) -> None:
     uid, gid = idmap.first(plan.uid_maps or ()), idmap.first(plan.gid_maps or ())
     why = "files and keyrings made from here on must belong to ids of the container"
     plan.add("USERNS_ROOT", uid, gid, int(clear), path=spaces.paths["user"], why=why)
-    dumpable(job, "the change of ids has reset it; from here on processes of the namespace could trace init")
+    plan_process.dumpable(
+        job, "the change of ids has reset it; from here on processes of the namespace could trace init"
+    )
 
 
 def _cgroup_and_fork(job: Job) -> None:
@@ -299,10 +328,10 @@ def _cgroup_and_fork(job: Job) -> None:
     if spaces.makes("cgroup"):
         why = "cgroup_namespaces(7): the cgroup we are in becomes the root; cgroup mounts must come after"
         plan.add("UNSHARE", CLONE_NEWCGROUP, path=spaces.paths["cgroup"], why=why)
-    if plan.needs_fork:
+    if plan.needs_fork and not job.leaves:
         kind = "pid" if "pid" in spaces else "time"
         why = f"{kind}_namespaces(7): only a child is in the new namespace"
-        plan.add("FORK", path=spaces.paths[kind], why=why)
+        plan.add("FORK", -1, -1, path=spaces.paths[kind], why=why)
 
 
 def _keyring(job: Job, process: Process | None) -> None:
@@ -325,7 +354,9 @@ def _enter_namespaces(job: Job, process: Process | None) -> None:
     if "user" not in spaces and not spaces.makes("time"):
         plan.clone_flags = spaces.new & ~(CLONE_NEWCGROUP | CLONE_NEWNET)
     if not spaces.makes("user"):
-        dumpable(job, "a process of a joined namespace must not be able to trace init or open its files")
+        plan_process.dumpable(
+            job, "a process of a joined namespace must not be able to trace init or open its files"
+        )
     join(job)
     user_namespace(job)
     rest = spaces.new & ~(CLONE_NEWUSER | CLONE_NEWTIME | CLONE_NEWCGROUP | plan.clone_flags)
@@ -362,6 +393,7 @@ def create(spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
         job, "createContainer", "runtime.md, step 5: in the container's namespaces, before pivot_root"
     )
     plan_rootfs.enter(job, process, deferred)
+    enter_pid_namespace(job)
     if process:
         plan_process.become(job, process)
     else:

@@ -10,7 +10,7 @@ May be imported by runtime_mounts. Imports plan and its helpers.
 
 from __future__ import annotations
 
-from pyrunc import plan, plan_mounts
+from pyrunc import plan, plan_mounts, plan_process
 from pyrunc.errors import ConfigError
 from pyrunc.wire import MOUNT_FLAG_RDONLY_LATER, SYNC, Op
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from pyrunc.plan import Job, PlanOptions
     from pyrunc.spec_types import Mount, Spec
 
-# What a new file system shows depends on the namespaces of its maker. Nobody goes into the container's pid namespace
-# without need: its processes could end who does.
+# What a new file system shows depends on the namespaces of its maker. Of the pid namespace it only needs the file.
 _SHOWS = {
     "cgroup": "cgroup",
     "cgroup2": "cgroup",
@@ -53,7 +52,9 @@ def _job(spec: Spec, host: HostFacts, options: PlanOptions, kinds: set[str]) -> 
 
 def _enter(job: Job) -> None:
     """Into the namespaces, past the sources that only now can be taken hold of."""
-    plan.dumpable(job, "a process of a joined namespace must not be able to trace init or open its files")
+    plan_process.dumpable(
+        job, "a process of a joined namespace must not be able to trace init or open its files"
+    )
     joined = job.spaces.joined
     if plan_mounts.opened_by_runtime(job):
         plan.join(job)
@@ -67,10 +68,6 @@ def _enter(job: Job) -> None:
         job.spaces.joined = [item for item in joined if item[0] != "user"]
         plan.join(job)
         job.spaces.joined = joined
-    if any(kind == "pid" for kind, _, _ in joined):
-        job.plan.needs_fork = True
-        why = "pid_namespaces(7): only a child is in the new namespace, and a new proc shows its maker's"
-        job.plan.add("FORK", path=job.spaces.paths["pid"], why=why)
 
 
 def _take_hold(job: Job) -> None:

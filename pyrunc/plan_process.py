@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyrunc import capabilities, idmap
 from pyrunc.errors import ConfigError
-from pyrunc.wire import CHDIR_FILTERED, CHDIR_TRY, HOOK_KINDS, NO_PATH, ORDER, milliseconds
+from pyrunc.wire import CHDIR_FILTERED, CHDIR_TRY, HOOK_KINDS, NO_PATH, ORDER, Fd, Op, milliseconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -224,7 +224,14 @@ def _kernel_attributes(job: Job, process: Process) -> None:
     _affinity(job, process)
     if scheduler := process.get("scheduler"):
         why = "sched_setattr(2): real-time policies need CAP_SYS_NICE"
-        add("SCHEDULER", scheduler_attributes(scheduler), path=f"{at}.scheduler", why=why)
+        op = Op("SCHEDULER", scheduler_attributes(scheduler), path=f"{at}.scheduler", why=why)
+        lost = scheduler["policy"] == "SCHED_DEADLINE" or "SCHED_FLAG_RESET_ON_FORK" in (
+            scheduler.get("flags") or ()
+        )
+        if job.leaves and lost:
+            job.plan.scheduler = op
+        else:
+            job.plan.ops.append(op)
     if priority := process.get("ioPriority"):
         value = IOPRIO_CLASSES[priority["class"]] << _IOPRIO_CLASS_SHIFT | (priority.get("priority") or 0)
         add(
@@ -248,14 +255,19 @@ def _labels(job: Job, process: Process) -> None:
         add("PROC_SELF", "attr/exec", label, path=f"{at}.selinuxLabel", why=why)
 
 
+def _new_session(job: Job, process: Process | None) -> None:
+    if process and process.get("terminal"):
+        why = "setsid(2), tty_ioctl(4): its leader is who gets the terminal's signals"
+        job.plan.add("CTTY", path=f"{job.at}.terminal", why=why)
+    else:
+        why = "no signal of the caller's terminal may reach it"
+        job.plan.add("SETSID", path=f"{job.at}.terminal" if process else "$", why=why)
+
+
 def _session(job: Job, process: Process) -> None:
     add, at = job.plan.add, job.at
-    if not process.get("terminal"):
-        add(
-            "SETSID",
-            path=f"{at}.terminal",
-            why="no signal of the caller's terminal may reach it; CONSOLE has its own",
-        )
+    if not job.leaves:
+        _new_session(job, process)
     uid = (process.get("user") or {}).get("uid") or 0
     add(
         "STDIO_OWNER",
@@ -266,7 +278,15 @@ def _session(job: Job, process: Process) -> None:
     for index, limit in enumerate(process.get("rlimits") or ()):
         why = "setrlimit(2): late, so that they do not bind init; before seccomp, which may forbid it"
         number = RLIMITS[limit["type"]]
-        add("RLIMIT", number, limit["soft"], limit["hard"], path=f"{at}.rlimits[{index}]", why=why)
+        hard = limit["hard"]
+        if job.leaves and number == RLIMITS["RLIMIT_NPROC"]:
+            # For FORK, see _leave. Raised if need be: here are the privileges for it.
+            hard = _most_processes(job, hard)
+        add("RLIMIT", number, limit["soft"], hard, path=f"{at}.rlimits[{index}]", why=why)
+
+
+def _most_processes(job: Job, hard: int) -> int:
+    return max(hard, job.host.rlimits.get(RLIMITS["RLIMIT_NPROC"], (0, 0))[1])
 
 
 def _directory(job: Job, process: Process) -> None:
@@ -280,12 +300,17 @@ def _directory(job: Job, process: Process) -> None:
     add("UMASK", job.options.umask if umask is None else umask, path=f"{at}.user.umask", why=why)
 
 
-def _seccomp(job: Job, why: str) -> None:
+def _seccomp(job: Job, why: str, *, before_fork: bool) -> None:
     compiled = job.options.seccomp
     if compiled is not None:
-        job.plan.add(
-            "SECCOMP", compiled.bpf, compiled.flags, int(compiled.notify), path="$.linux.seccomp", why=why
-        )
+        front, own = job.options.own_calls if before_fork else (b"", 0)
+        fields = front + compiled.bpf, compiled.flags, int(compiled.notify), own
+        job.plan.add("SECCOMP", *fields, path="$.linux.seccomp", why=why)
+
+
+def dumpable(job: Job, why: str) -> None:
+    """No process of the container may trace init or open its files."""
+    job.plan.add("DUMPABLE", 0, path="$", why=f"CVE-2016-9962: {why}")
 
 
 def _user(job: Job, process: Process) -> None:
@@ -311,6 +336,10 @@ def _user(job: Job, process: Process) -> None:
     call = not (denied or kept) and (bool(groups) or job.spaces.makes("user") or job.host.euid == 0)
     why = "needs CAP_SETUID and CAP_SETGID, so before CAPSET; groups of the caller are dropped"
     add("USER", user.get("uid") or 0, user.get("gid") or 0, groups, int(call), path=f"{at}.user", why=why)
+    dumpable(
+        job,
+        "the change of ids has reset it to fs.suid_dumpable; before CAPSET, as a user may trace his equals",
+    )
     why = "setuid has cleared the effective and ambient sets: the exact ones last (CVE-2022-29162: inheritable too)"
     add("CAPSET", sets.effective, sets.permitted, sets.inheritable, sets.ambient, path=path, why=why)
 
@@ -339,7 +368,11 @@ def become(job: Job, process: Process) -> None:
     _directory(job, process)
     no_new_privileges = bool(process.get("noNewPrivileges"))
     if not no_new_privileges:
-        _seccomp(job, "seccomp(2): without no_new_privs it needs CAP_SYS_ADMIN, which is dropped next")
+        _seccomp(
+            job,
+            "seccomp(2): without no_new_privs it needs CAP_SYS_ADMIN, which is dropped next",
+            before_fork=job.leaves,
+        )
     _user(job, process)
     if no_new_privileges:
         add(
@@ -353,20 +386,56 @@ def become(job: Job, process: Process) -> None:
     add("LOOKUP", process["args"][0], _path_of(env), path=f"{at}.args[0]", why=why)
     compiled = job.options.seccomp
     if no_new_privileges and compiled is not None and compiled.notify:
-        _seccomp(job, "the listener must be sent while the runtime listens: before READY")
+        _seccomp(
+            job, "the listener must be sent while the runtime listens: before READY", before_fork=job.leaves
+        )
+    if job.leaves:
+        _leave(job, process)
+
+
+def _leave(job: Job, process: Process | None) -> None:
+    """Into the pid namespace of others. One of them with CAP_SYS_PTRACE has the child from its first instruction on.
+
+    So it comes last: the child has the program's rights and descriptors, and does what no other can do for it.
+    """
+    add, at = job.plan.add, job.at
+    limits = [
+        (index, limit)
+        for index, limit in enumerate((process or {}).get("rlimits") or ())
+        if limit["type"] == "RLIMIT_NPROC"
+    ]
+    number = RLIMITS["RLIMIT_NPROC"]
+    for index, limit in limits:
+        most = _most_processes(job, limit["hard"])
+        why = "clone(2) counts init and its child, the program is one; the hard limit is lowered behind FORK"
+        add("RLIMIT", number, most, most, path=f"{at}.rlimits[{index}]", why=why)
+    why = "pid_namespaces(7): only a child is in the joined namespace; others there may trace it: now it has nothing"
+    add("FORK", Fd("messages"), Fd("answers"), path=job.spaces.paths["pid"], why=why)
+    _new_session(job, process)
+    for index, limit in limits:
+        why = "as it is asked for"
+        add("RLIMIT", number, limit["soft"], limit["hard"], path=f"{at}.rlimits[{index}]", why=why)
 
 
 def without_program(job: Job) -> None:
     """config.md: process is OPTIONAL; such a container is created, and start must fail."""
-    job.plan.add("SETSID", path="$", why="no signal of the caller's terminal may reach it")
+    if not job.leaves:
+        _new_session(job, None)
     job.plan.add("CLOSE_FROM", _FIRST_FD, path="$", why="no descriptor of the caller may stay open")
+    if job.leaves:
+        job.plan.add("CAPSET", 0, 0, 0, 0, path="$", why="it will never do anything")
+        _leave(job, None)
 
 
 def run(job: Job, process: Process) -> None:
     """The last steps. config.md "args": execvp semantics inside the container."""
     compiled = job.options.seccomp
     if process.get("noNewPrivileges") and compiled is not None and not compiled.notify:
-        _seccomp(job, "with no_new_privs as late as possible: the filter need not allow what init does")
+        _seccomp(
+            job,
+            "with no_new_privs as late as possible: the filter need not allow what init does",
+            before_fork=False,
+        )
     env, has_home = environment(job, process)
     uid = NO_PATH if has_home else (process.get("user") or {}).get("uid") or 0
     job.plan.add("EXEC", list(process["args"]), env, uid, path=f"{job.at}.args", why="runtime.md, step 8")

@@ -57,6 +57,12 @@ def _plan(
     if configuration.spec.get("hooks"):
         hook_state = record.hook_state("created", state.OWN_PID)
         hook_states = {"createContainer": hook_state, "startContainer": hook_state}
+    compiled = bringup.compile_seccomp(configuration.spec, root)
+    joins_pid = any(
+        item["type"] == "pid" and item.get("path")
+        for item in (configuration.spec.get("linux") or {}).get("namespaces") or ()
+    )
+    process = configuration.spec.get("process") or {}
     return plan.create(
         configuration.spec,
         facts,
@@ -69,7 +75,8 @@ def _plan(
             preserve_fds=count,
             extra_env=environment,
             hook_states=hook_states,
-            seccomp=bringup.compile_seccomp(configuration.spec, root),
+            seccomp=compiled,
+            own_calls=bringup.own_calls(compiled if joins_pid else None, process),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,
         ),
@@ -170,9 +177,11 @@ def _start_init(attempt: Attempt, manager: Manager, the_plan: plan.Plan) -> laun
     return init
 
 
-def _publish(attempt: Attempt, init: launch.Init, options: CreateOptions) -> None:
+def _publish(attempt: Attempt, init: launch.Init, the_plan: plan.Plan, options: CreateOptions) -> None:
     """The container is created: tell whoever wants to know, and let init wait for start."""
     directory = attempt.directory
+    attempt.born(init.pid)
+    bringup.schedule(the_plan, init.pid)
     if options.record_exit:
         from pyrunc import recorder
 
@@ -239,7 +248,7 @@ def _bring_up(
         except PlanChangedError:
             attempt.start_again()
             init, the_plan = begin()
-        _publish(attempt, init, options)
+        _publish(attempt, init, the_plan, options)
         bringup.log_warnings(the_plan.warnings, init.warnings, manager.warnings)
     except launch.SilentDeathError as error:
         reason = attempt.out_of_memory() or error

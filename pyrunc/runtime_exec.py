@@ -175,6 +175,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Containe
     facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
     rules_linux.labels(process, facts, json_path)
     manager = cgroups.from_paths(_cgroup_directories(found.cgroups, options), unit=found.unit)
+    compiled = bringup.compile_seccomp(spec, ctx.root)
     the_plan = plan.exec_process(
         process,
         spec,
@@ -187,7 +188,8 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Containe
             extra_env=environment,
             init_pid=found.pid,
             no_new_keyring=not found.new_keyring,
-            seccomp=bringup.compile_seccomp(spec, ctx.root),
+            seccomp=compiled,
+            own_calls=bringup.own_calls(compiled, process),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,
         ),
@@ -202,7 +204,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Containe
             if state.has_ended(found.pid, found.start_time):
                 raise StateError("cannot exec in a stopped container")
             bringup.log_warnings(the_plan.warnings)
-            status = _serve(init, options, attendance, found, spec)
+            status = _serve(init, the_plan, options, attendance, found, spec)
         except BaseException:
             init.abort()
             raise
@@ -215,6 +217,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Containe
 
 def _serve(
     init: launch.Init,
+    the_plan: plan.Plan,
     options: ExecOptions,
     attendance: console.Attendance | None,
     found: Container,
@@ -231,6 +234,7 @@ def _serve(
             "SECCOMP": listener,
         },
     )
+    bringup.schedule(the_plan, init.pid)
     if found.rdt:
         from pyrunc import rdt
 

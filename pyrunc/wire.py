@@ -35,7 +35,7 @@ OPS: dict[str, tuple[int, str]] = {
     "PROC_SELF": (2, "ss"),
     "SETNS": (3, "fu"),
     "UNSHARE": (4, "u"),
-    "FORK": (5, ""),
+    "FORK": (5, "ff"),
     "SYNC": (6, "u"),
     "USERNS_ROOT": (7, "uuu"),
     "DUMPABLE": (8, "u"),
@@ -65,7 +65,7 @@ OPS: dict[str, tuple[int, str]] = {
     "UMASK": (32, "u"),
     "SETSID": (33, ""),
     "NO_NEW_PRIVS": (34, ""),
-    "SECCOMP": (35, "buu"),
+    "SECCOMP": (35, "buuq"),
     "CAPS_BOUNDING": (36, "q"),
     "USER": (37, "uuvu"),
     "CHDIR": (38, "su"),
@@ -80,6 +80,8 @@ OPS: dict[str, tuple[int, str]] = {
     "ADD_END": (47, ""),
     "TREE": (48, "su"),
     "UMOUNT": (49, "slu"),
+    "PIDNS": (50, "f"),
+    "CTTY": (51, ""),
 }
 
 SYNC: dict[str, int] = {
@@ -140,9 +142,10 @@ HOOK_KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", 
 class Fd:
     """A file descriptor that launch opens before the plan is encoded.
 
-    `kind` is "ns" (arg: path of a namespace file), "fifo" or "pidfd", or makes a detached mount: "tree" (arg: source
-    path, cloned with open_tree, `recursive` or not, a final symbolic link followed unless `nofollow`) or "filesystem"
-    (arg: type; a new one, from `source` with `parameters`). A mount gets `propagation` (MS_*, 0 leaves it) and `idmap`.
+    `kind` is "ns" (arg: path of a namespace file), "fifo", "messages" or "answers" (pipes of FORK), or makes a
+    detached mount: "tree" (arg: source path, cloned with open_tree, `recursive` or not, a final symbolic link followed
+    unless `nofollow`) or "filesystem" (arg: type; a new one, from `source` with `parameters`). A mount gets
+    `propagation` (MS_*, 0 leaves it) and `idmap`.
     """
 
     __slots__ = ("arg", "idmap", "kind", "nofollow", "parameters", "propagation", "recursive", "source")

@@ -32,6 +32,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.criu_request",
             "pyrunc.criu_rpc",
             "pyrunc.devices",
+            "pyrunc.dialogue",
             "pyrunc.execspec",
             "pyrunc.externals",
             "pyrunc.failures",
@@ -145,6 +146,7 @@ SAME_ROOM = {
     ("pyrunc.cgroups.v2", "pyrunc.cgroups.v1"),
     ("pyrunc.criu", "pyrunc.criu_process"),
     ("pyrunc.criu_repair", "pyrunc.criu_process"),
+    ("pyrunc.launch", "pyrunc.log"),
     ("pyrunc.launch", "pyrunc.trees"),
     ("pyrunc.recorder", "pyrunc.state"),
 }

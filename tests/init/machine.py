@@ -210,6 +210,7 @@ class Running:
                 _, status = os.waitpid(self.pid, 0)
                 assert status == 0
                 self.pid = message.value
+                self.go()
             else:
                 if answers and name in answers:
                     answers[name](self)

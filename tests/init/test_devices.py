@@ -195,6 +195,7 @@ def test_console(machine: Machine, rootfs: Path) -> None:
     plan = [
         *with_devpts(rootfs, device("/dev/tty", CHARACTER | 0o666, 5, 0)),
         op("CONSOLE", 33, 77, 1, 1234, KEEP),
+        op("CTTY"),
         *shell(script),
     ]
     with machine.start(plan) as running:

@@ -187,11 +187,11 @@ def test_namespace_calls(machine: Machine, fail_syscall: faults.FailSyscall) -> 
     """unshare, clone and a socket that the kernel does not give."""
     cases = [
         ("unshare ENOSPC", op("UNSHARE", NEWUTS), "unshare", errno.ENOSPC),
-        ("clone EAGAIN", op("FORK"), "clone", errno.EAGAIN),
+        ("clone EAGAIN", op("FORK", -1, -1), "clone", errno.EAGAIN),
         ("socket EPERM", op("LOOPBACK_UP"), "socket", errno.EPERM),
         ("ioctl EPERM", op("LOOPBACK_UP"), "ioctl", errno.EPERM),
         ("sched_setaffinity EINVAL", op("AFFINITY", b"\1"), "sched_setaffinity", errno.EINVAL),
-        ("seccomp EACCES", op("SECCOMP", b"", 0, 0), "seccomp", errno.EACCES),
+        ("seccomp EACCES", op("SECCOMP", b"", 0, 0, 0), "seccomp", errno.EACCES),
     ]
     for rule, one, step, number in cases:
         error = machine.run([one, op("DONE")], unshare=0, wrapper=fail_syscall.prefix(rule)).failed()

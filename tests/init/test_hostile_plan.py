@@ -36,7 +36,7 @@ def every_field() -> list[wire.Op]:
         mount_bind("/a", "/no/such/source", steps=[1, 2]),
         op("REMOUNT", "/no/such", 1, 2, 1, ["x", "y=z"], [4]),
         op("HOOK", "/no/such/hook", ["a", "b"], ["C=d"], b"\0\1\2", 5, 0, 2),
-        op("SECCOMP", b"\0" * 16, 0, 0),
+        op("SECCOMP", b"\0" * 16, 0, 0, 0),
         op("USER", 0, 0, [1, 2, 3], 0),
         op("MASKED_PATH", "/no/such/path", "label"),
         op("UMOUNT", "/no/such", ["/a", "b"], 1),

@@ -137,7 +137,7 @@ def test_user_namespace_by_unshare(machine: Machine, rootfs: Path) -> None:
         op("USERNS_ROOT", 0, 0, 1),
         op("DUMPABLE", 0),
         op("UNSHARE", NEWNS | NEWPID | NEWUTS | NEWIPC | NEWNET),
-        op("FORK"),
+        op("FORK", -1, -1),
         op("LOOPBACK_UP"),
         *in_rootfs(
             rootfs,
@@ -176,7 +176,7 @@ def test_joining_namespaces(machine: Machine, rootfs: Path) -> None:
         joins = [op("SETNS", fd, types[kind]) for kind, fd in fds.items()]
         inside = shell("cat /proc/sys/kernel/hostname; echo $$; ls -d /proc/[0-9]*")
         result = machine.run(
-            [*joins, op("FORK"), op("CHDIR", "/", 0), *inside], unshare=0, keep=list(fds.values())
+            [*joins, op("FORK", -1, -1), op("CHDIR", "/", 0), *inside], unshare=0, keep=list(fds.values())
         )
         assert result.ok().split() == ["joined", "2", "/proc/1", "/proc/2"]
         wrong = machine.run(
@@ -192,7 +192,7 @@ def test_time_offsets(machine: Machine, rootfs: Path) -> None:
     plan = [
         op("UNSHARE", NEWTIME),
         op("PROC_SELF", "timens_offsets", "boottime 864000 0\n"),
-        op("FORK"),
+        op("FORK", -1, -1),
         *box(rootfs),
         *shell("cat /proc/uptime"),
     ]
@@ -560,7 +560,7 @@ def test_fifo_of_somebody_else(machine: Machine, rootfs: Path, tmp_path: Path) -
 def test_memory_while_waiting(built: Path, rootfs: Path, fifo: Path) -> None:
     """A container that waits costs less than 0.3 MB, however large its plan was."""
     blob = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000) * 4000
-    before = [*in_rootfs(rootfs, propagation=MS_SLAVE | MS_REC), op("SECCOMP", blob, 0, 0)]
+    before = [*in_rootfs(rootfs, propagation=MS_SLAVE | MS_REC), op("SECCOMP", blob, 0, 0, 0)]
     with wait_on(Machine(built), fifo, before, [op("DONE")], NEWNS) as running:
         rollup = Path(f"/proc/{running.pid}/smaps_rollup").read_text()
         pss = int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1])

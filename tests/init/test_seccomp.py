@@ -29,10 +29,10 @@ def _forbid(call: str, error: int) -> bytes:
 def test_seccomp(machine: Machine, rootfs: Path) -> None:
     """The filter binds the program: a call that it refuses fails with its errno."""
     block = _forbid("mkdir", errno.EMLINK)
-    plan = [*in_rootfs(rootfs), op("SECCOMP", block, 0, 0), *shell("mkdir /x 2>&1 || true")]
+    plan = [*in_rootfs(rootfs), op("SECCOMP", block, 0, 0, 0), *shell("mkdir /x 2>&1 || true")]
     assert "Too many links" in machine.run(plan).ok()
     assert not (rootfs / "x").exists()
-    broken = machine.run([op("SECCOMP", block[:-8], 0, 0), op("DONE")]).failed()
+    broken = machine.run([op("SECCOMP", block[:-8], 0, 0, 0), op("DONE")]).failed()
     assert (broken.step, broken.errno) == ("seccomp", errno.EINVAL)
 
 
@@ -45,7 +45,7 @@ def os_call(name: str) -> int:
 def test_seccomp_listener(machine: Machine, rootfs: Path) -> None:
     """NEW_LISTENER: the descriptor is sent and not left in the program."""
     allow = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
-    plan = [*box(rootfs), op("SECCOMP", allow, 8, 1), *shell("ls /proc/self/fd")]
+    plan = [*box(rootfs), op("SECCOMP", allow, 8, 1, 0), *shell("ls /proc/self/fd")]
     with machine.start(plan) as running:
         result = running.serve()
         assert result.codes == ["SECCOMP"]
@@ -58,7 +58,7 @@ def test_working_directory_behind_a_filter(machine: Machine, rootfs: Path) -> No
     first = op("CHDIR", "/tmp", wire.CHDIR_TRY)
     again = op("CHDIR", "/tmp", wire.CHDIR_FILTERED)
     (rootfs / "tmp").mkdir(exist_ok=True)
-    forbid = [op("SECCOMP", _forbid("getcwd", errno.EPERM), 0, 0)]
+    forbid = [op("SECCOMP", _forbid("getcwd", errno.EPERM), 0, 0, 0)]
     assert machine.run([*in_rootfs(rootfs), first, *forbid, again, *shell("echo x")]).ok() == "x\n"
     error = machine.run([*in_rootfs(rootfs), *forbid, again, op("DONE")]).failed()
     assert (error.step, error.errno) == ("getcwd", errno.EPERM)

@@ -22,7 +22,7 @@ PLAN = [
     op("UMASK", 0o22),
     op("SETSID"),
     op("SYNC", wire.SYNC["READY"]),
-    op("SECCOMP", ALLOW_ALL, 0, 0),
+    op("SECCOMP", ALLOW_ALL, 0, 0, 0),
     op("DONE"),
 ]
 

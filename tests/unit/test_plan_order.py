@@ -104,9 +104,10 @@ ALWAYS = [
     ("KEYRING", "USER"),
     ("START_WAIT", "EXEC"),
     ("NO_NEW_PRIVS", "SECCOMP"),
+    # setsid(2) is for the process that goes on: the session of one that ends loses its terminal.
     ("FORK", "SETSID"),
-    ("FORK", "CONSOLE"),
-    ("FORK", "KEYRING"),
+    ("FORK", "CTTY"),
+    ("CONSOLE", "CTTY"),
 ]
 
 
@@ -186,7 +187,7 @@ def test_seccomp_listener_is_sent_while_create_listens() -> None:
     order = specs.names(made)
     assert order.index("SECCOMP") + 1 == sync(made, "READY")[0]
     assert order.index("NO_NEW_PRIVS") < order.index("SECCOMP")
-    assert specs.only(made, "SECCOMP").fields == (bytes(64), 8, 1)
+    assert specs.only(made, "SECCOMP").fields == (bytes(64), 8, 1, 0)
 
 
 def test_one_filter_per_plan() -> None:
@@ -354,7 +355,44 @@ def test_not_dumpable_before_strangers() -> None:
         assert dumpable, title
         if joins and not positions(made, "UNSHARE", plan.CLONE_NEWUSER):
             assert dumpable[0] < joins[0], title
-        assert max(dumpable) < positions(made, "KEYRING")[0], title
+        assert dumpable[0] < positions(made, "KEYRING")[0], title
+
+
+def test_not_dumpable_as_the_user() -> None:
+    """With fs.suid_dumpable=1 setuid(2) makes init dumpable, and a user traces whoever has no more rights than he."""
+    for title, spec, made in ALL:
+        if "process" in spec:
+            user = positions(made, "USER")[0]
+            assert made.ops[user + 1].name == "DUMPABLE" and made.ops[user + 2].name == "CAPSET", title
+
+
+def test_nothing_is_left_when_others_see_init() -> None:
+    """Into a pid namespace of others init goes when it has the program's rights, and nothing else any more."""
+    seen = 0
+    for title, _, made in ALL:
+        if not positions(made, "SETNS") or not positions(made, "FORK"):
+            continue
+        (fork,) = positions(made, "FORK")
+        assert [type(field) for field in made.ops[fork].fields] == [wire.Fd, wire.Fd], title
+        behind = {"SETSID", "CTTY", "RLIMIT", "SYNC", "START_WAIT", "HOOK", "SECCOMP", "EXEC"}
+        assert set(specs.names(made)[fork + 1 :]) <= behind, title
+        seen += 1
+    assert seen >= 2
+
+
+def test_hooks_and_mounts_are_not_where_others_are() -> None:
+    """Their processes have all rights and the host's files: nothing is forked into a joined pid namespace by then."""
+    spec = specs.docker_like()
+    spec["linux"]["namespaces"][3] = {"type": "pid", "path": "/proc/7/ns/pid"}
+    spec["hooks"] = {"createContainer": [{"path": "/bin/true"}]}
+    made = specs.create(spec)
+    joins = max(positions(made, "SETNS"))
+    assert made.ops[joins].fields[1] == plan.CLONE_NEWPID
+    for name in ("HOOK", "MOUNT_NEW", "PIVOT", "PIDNS"):
+        assert max(positions(made, name)) < joins, name
+    assert joins < positions(made, "USER")[0] < positions(made, "FORK")[0]
+    ours, theirs = specs.only(made, "PIDNS").fields, made.ops[joins].fields
+    assert ours[0] is theirs[0]
 
 
 def test_working_directory_is_tried_twice() -> None:
