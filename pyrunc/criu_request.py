@@ -1,12 +1,15 @@
 """PURE: the options of checkpoint and restore -> CRIU's criu_opts.
 
-May be imported by the runtime's checkpoint and restore. Imports criu_rpc and errors.
+May be imported by the runtime's checkpoint and restore. Imports criu_rpc, jsonfast and errors.
 """
 
 from __future__ import annotations
 
+import os
+
 from pyrunc import criu_rpc
-from pyrunc.errors import UsageError
+from pyrunc.errors import ConfigError, UsageError
+from pyrunc.jsonfast import member, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from pyrunc.requests import CheckpointOptions, CriuOptions, RestoreOptions
 
 CONFIG_ANNOTATION = "org.criu.config"
+CONFIG_TOP = "/etc/"
 # The first one that is there. What is in it goes before our options.
 CONFIG_FILES = ("/etc/criu/pyrunc.conf", "/etc/criu/runc.conf")
 _CLONE_NEWNET = 0x40000000
@@ -101,7 +105,23 @@ def restore(options: RestoreOptions, log_file: str) -> Message:
 
 
 def config_files(annotations: Mapping[str, str] | None) -> tuple[str, ...]:
-    """CRIU's configuration file, the first of these that is there. Annotated as "" there is none."""
+    """CRIU's configuration file, the first of these that is there. Annotated as "" there is none.
+
+    It can name programs, which run as we do, and whoever may give a container annotations may have a file of his own
+    in an image or a volume: only what the host's administrator configures is taken. Raises ConfigError.
+    """
     if annotations is None or CONFIG_ANNOTATION not in annotations:
         return CONFIG_FILES
-    return (annotations[CONFIG_ANNOTATION],) if annotations[CONFIG_ANNOTATION] else ()
+    path = annotations[CONFIG_ANNOTATION]
+    if path and (not path.startswith(CONFIG_TOP) or os.path.normpath(path) != path or "\0" in path):
+        raise refused_config(f"{quote(path)} is no path below {CONFIG_TOP}")
+    return (path,) if path else ()
+
+
+def refused_config(why: str) -> ConfigError:
+    """The error for a file of CRIU's options that is not taken."""
+    return ConfigError(
+        f"cannot be CRIU's configuration file: {why}",
+        path=member("$.annotations", CONFIG_ANNOTATION),
+        hint=f"its options run programs; a file below {CONFIG_TOP} that only root can change is taken",
+    )

@@ -24,6 +24,7 @@ from pyrunc import (
     log,
     plan,
     runtime,
+    state,
 )
 from pyrunc.errors import CriuError, KernelError, StateError, UsageError, strerror
 
@@ -51,11 +52,26 @@ def warn_of_rootless() -> None:
 
 
 def config_file(opts: Message, spec: Spec) -> None:
-    """The annotation org.criu.config, or the usual file when there is one."""
+    """The annotation org.criu.config, or the usual file when there is one. Raises ConfigError, KernelError."""
     for path in criu_request.config_files(spec.get("annotations")):
-        if os.path.exists(path):
-            opts["config_file"] = path
+        if os.path.lexists(path):
+            opts["config_file"] = _trusted(path)
             return
+
+
+def _trusted(path: str) -> str:
+    """The path without links of a file that nobody but root can change or exchange. Raises ConfigError, KernelError."""
+    real = os.path.realpath(path)
+    if not real.startswith(criu_request.CONFIG_TOP):
+        raise criu_request.refused_config(f"'{path}' leads to '{real}'")
+    try:
+        state.check_root(os.path.dirname(real))
+        os.close(state.open_ours(real))
+    except StateError as error:
+        raise criu_request.refused_config(error.message) from error
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, real) from error
+    return real
 
 
 def mount_points(process: str) -> dict[int, str]:

@@ -312,7 +312,7 @@ class UnitManager(Manager):
             raise BusError(
                 f"unit '{self.name}' is not at '{main}'",
                 path=files.CGROUPS_PATH,
-                hint="does another systemd than this host's answer, or does an annotation change the slice?",
+                hint="does another systemd than this host's answer?",
             )
         for path, controllers in self._hierarchies().items():
             try:

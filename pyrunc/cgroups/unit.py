@@ -1,6 +1,6 @@
 """PURE: a container as a systemd unit: its name and place, `linux.resources` and annotations as its properties.
 
-May be imported by the cgroups package. Imports errors, resources, device_rules and variants.
+May be imported by the cgroups package. Imports errors, jsonfast, device_rules and variants.
 Source: systemd.slice(5), systemd.scope(5), systemd.resource-control(5), org.freedesktop.systemd1(5), systemd.unit(5).
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pyrunc.cgroups import device_rules, variants
 from pyrunc.errors import ConfigError
+from pyrunc.jsonfast import member
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,6 +109,46 @@ def of(cgroups_path: str, container_id: str, *, rootless: bool) -> Unit:
 # --- Annotations ------------------------------------------------------------------------------------------------------
 
 
+# What an engine's user may say of the unit: how much it gets, when and how it ends, and its place in an order of units
+# that start or stop. Nothing that starts another unit (Wants=poweroff.target) or ends one, runs a program or loads one
+# into the kernel, acts on the host (SuccessAction), lets devices in, or takes the unit and its processes from where the
+# engine has put them (Slice, PIDs, Delegate, User).
+_ALLOWED = frozenset(
+    {
+        *("Description", "Documentation", "CollectMode", "DefaultDependencies", "IgnoreOnIsolate"),
+        *("After", "Before", "PartOf", "Requisite", "StopWhenUnneeded"),
+        *("TimeoutStopUSec", "RuntimeMaxUSec", "RuntimeRandomizedExtraUSec"),
+        *(
+            "KillMode",
+            "KillSignal",
+            "FinalKillSignal",
+            "RestartKillSignal",
+            "WatchdogSignal",
+            "SendSIGHUP",
+            "SendSIGKILL",
+        ),
+        *("OOMPolicy", "ManagedOOMSwap", "ManagedOOMMemoryPressure", "ManagedOOMMemoryPressureLimit"),
+        *("ManagedOOMMemoryPressureDurationUSec", "ManagedOOMPreference"),
+        *("CPUAccounting", "CPUShares", "StartupCPUShares", "CPUWeight", "StartupCPUWeight"),
+        *("CPUQuotaPerSecUSec", "CPUQuotaPeriodUSec"),
+        *("AllowedCPUs", "StartupAllowedCPUs", "AllowedMemoryNodes", "StartupAllowedMemoryNodes"),
+        *("MemoryAccounting", "MemoryLimit", "MemoryPressureWatch", "MemoryPressureThresholdUSec"),
+        *("MemoryZSwapWriteback", "DefaultMemoryMin", "DefaultMemoryLow"),
+        *(
+            f"{moment}Memory{kind}{scale}"
+            for moment in ("", "Startup")
+            for kind in ("Min", "Low", "High", "Max", "SwapMax", "ZSwapMax")
+            for scale in ("", "Scale")
+        ),
+        *("TasksAccounting", "TasksMax", "TasksMaxScale"),
+        *("IOAccounting", "IOWeight", "StartupIOWeight", "IODeviceWeight", "IODeviceLatencyTargetUSec"),
+        *("IOReadBandwidthMax", "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax"),
+        *("BlockIOAccounting", "BlockIOWeight", "StartupBlockIOWeight", "BlockIODeviceWeight"),
+        *("BlockIOReadBandwidth", "BlockIOWriteBandwidth", "IPAccounting", "IPAddressDeny"),
+    }
+)
+
+
 def _in_microseconds(signature: str, value: object, path: str) -> int:
     if signature not in variants.NUMBERS or not isinstance(value, (int, float)) or not 0 <= value < 1 << 44:
         raise ConfigError(f"value parse error: must be a number of seconds, got {value!r}", path=path)
@@ -117,18 +158,27 @@ def _in_microseconds(signature: str, value: object, path: str) -> int:
 def from_annotations(annotations: Mapping[str, str]) -> list[Property]:
     """The properties of `org.systemd.property.NAME`; NAMESec in seconds becomes NAMEUSec. Raises ConfigError.
 
-    systemd's documentation has TimeoutStopSec where its bus interface has TimeoutStopUSec.
+    systemd's documentation has TimeoutStopSec where its bus interface has TimeoutStopUSec. Only those of _ALLOWED are
+    taken: systemd does as root whatever it is told, and annotations come from users of engines.
     """
     found: list[Property] = []
     for key, text in annotations.items():
         if not key.startswith(ANNOTATION):
             continue
-        name, path = key.removeprefix(ANNOTATION), f"$.annotations['{key}']"
+        name, path = key.removeprefix(ANNOTATION), member("$.annotations", key)
         if len(name) < 3 or not _PROPERTY_CHARACTERS.issuperset(name):
             raise ConfigError(f"'{name}' is no name of a property", path=path)
-        signature, value = variants.parse(text, path)
-        if name.endswith("Sec") and name[-4].islower():
+        seconds = name.endswith("Sec") and name[-4:-3].islower()
+        if seconds:
             name = name.removesuffix("Sec") + "USec"
+        if name not in _ALLOWED:
+            raise ConfigError(
+                f"the unit property '{name}' cannot be set by an annotation",
+                path=path,
+                hint="limits and weights of resources can, and when, how and in which order the unit ends",
+            )
+        signature, value = variants.parse(text, path)
+        if seconds:
             signature, value = "t", _in_microseconds(signature, value, path)
         found.append((name, signature, value))
     return found

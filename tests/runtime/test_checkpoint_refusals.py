@@ -14,6 +14,8 @@ import pytest
 import support
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from containers import BundleFactory, Container, ContainerFactory
     from support import Result
 
@@ -37,24 +39,24 @@ def refused(one: Container, result: Result, text: str) -> None:
 # --- checkpoint -------------------------------------------------------------------------------------------------------
 
 
-def broken(one: Container) -> str:
-    """Let CRIU fail, on any host: by a configuration file that it cannot read. The file's path."""
-    path = os.path.join(os.path.dirname(one.root), "criu.conf")
+@pytest.fixture
+def broken() -> Iterator[str]:
+    """A configuration file that lets CRIU fail, on any host, where an annotation may name one."""
+    path = f"/etc/pyrunc-test-{os.getpid()}.conf"
     with open(path, "w", encoding="ascii") as stream:
         stream.write("no-such-option\n")
-    one.bundle.mapping("annotations")["org.criu.config"] = path
-    one.bundle.write()
-    return path
+    yield path
+    os.unlink(path)
 
 
 def test_a_failed_dump_leaves_the_container_running(
-    container: ContainerFactory, bundle: BundleFactory, scratch: str
+    broken: str, container: ContainerFactory, bundle: BundleFactory, scratch: str
 ) -> None:
     """The error names CRIU's answer; nothing is frozen, stopped, mounted or left in a cgroup."""
     support.needs_program("criu")
-    one = container(bundle("probe").probe("pause"))
-    broken(one)
-    one.up()
+    made = bundle("probe").probe("pause")
+    made.mapping("annotations")["org.criu.config"] = broken
+    one = container(made).up()
     cgroups, mounts = support.find_cgroups(one.id), support.mounts_below("")
     image = os.path.join(scratch, "image")
     result = one.pyrunc("checkpoint", "--image-path", image, one.id)

@@ -99,7 +99,7 @@ def test_refusals(options: CheckpointOptions, message: str) -> None:
 
 def test_configuration_file() -> None:
     """By annotation; annotated as nothing there is none; else the usual ones."""
-    assert criu_request.config_files({"org.criu.config": "/x"}) == ("/x",)
+    assert criu_request.config_files({"org.criu.config": "/etc/x"}) == ("/etc/x",)
     assert criu_request.config_files({"org.criu.config": ""}) == ()
     assert (
         criu_request.config_files({"a": "b"}) == criu_request.config_files(None) == criu_request.CONFIG_FILES

@@ -101,7 +101,7 @@ def test_impossible_names_are_refused(given: str, words: str) -> None:
         ("TimeoutStopSec", "1.5", ("TimeoutStopUSec", "t", 1_500_000)),
         ("SendSIGHUP", "true", ("SendSIGHUP", "b", True)),
         ("After", "['a.service', 'b.service']", ("After", "as", ["a.service", "b.service"])),
-        ("DeviceAllow", "[('/dev/null', 'r')]", ("DeviceAllow", "a(ss)", [["/dev/null", "r"]])),
+        ("IODeviceWeight", "[('/dev/sda', @t 5)]", ("IODeviceWeight", "a(st)", [["/dev/sda", 5]])),
     ],
 )
 def test_annotations_are_properties(name: str, text: str, expected: object) -> None:
@@ -115,8 +115,10 @@ def test_annotations_are_properties(name: str, text: str, expected: object) -> N
         ("TimeoutStopSec", "'5s'", "number of seconds"),
         ("TimeoutStopSec", "-1", "number of seconds"),
         ("TimeoutStopSec", "true", "number of seconds"),
-        ("Timeout", "soon", "value parse error"),
-        ("Timeout", "1 2", "more than one value"),
+        ("TimeoutStopUSec", "soon", "value parse error"),
+        ("TimeoutStopUSec", "1 2", "more than one value"),
+        ("Sec", "1", "the unit property 'Sec' cannot be set by an annotation"),
+        ("usec", "1", "the unit property 'usec' cannot be set by an annotation"),
         ("x y", "1", "no name of a property"),
         ("", "1", "no name of a property"),
     ],
