@@ -23,14 +23,14 @@ Imported by runtime; imports errors, dialogue, kernel, log and wire.
 
 from __future__ import annotations
 
-import _signal
 import _socket
+import errno
 import os
 import select
-import time
 
-from pyrunc import kernel, log, wire
+from pyrunc import ending, kernel, log, wire
 from pyrunc.dialogue import Dialogue, OutOfTurnError
+from pyrunc.ending import collect
 from pyrunc.errors import ContainerError, KernelError, PyruncError
 
 TYPE_CHECKING = False
@@ -44,7 +44,6 @@ STEP_SECONDS = 120
 _SIGKILL = 9
 # For a process that was killed: it may be frozen, or a tracer may keep it.
 END_SECONDS = 10
-_PAUSE = 0.01
 _MOST_UNREAD = 128
 _CLONE_NEWPID = 0x20000000
 
@@ -58,41 +57,16 @@ def init_program() -> bytes:
         finally:
             os.close(fd)
     except OSError as error:
-        raise KernelError(
-            "open", error.errno or 0, "pyrunc/init", hint="the installation is incomplete"
-        ) from error
-
-
-def collect(pid: int, pidfd: int, seconds: float) -> int | None:
-    """The wait status of a child of ours that ends within `seconds`, 0 when it was collected before; None else."""
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    if not poller.poll(seconds * 1000):
-        return None
-    # Dead, but while a process that traces it has not looked, nobody else may.
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            found, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            return 0
-        if found:
-            return status
-        if time.monotonic() > until:
-            return None
-        time.sleep(_PAUSE)
+        hint = "the installation is incomplete" if error.errno == errno.ENOENT else None
+        raise KernelError("open", error.errno or 0, "pyrunc/init", hint=hint) from error
 
 
 def end(pid: int, pidfd: int) -> None:
     """End a child of ours, which may have ended or been collected already, and wait until it is gone."""
     try:
-        _signal.pidfd_send_signal(pidfd, _SIGKILL)
-    except ProcessLookupError:
-        pass
-    if collect(pid, pidfd, END_SECONDS) is None:
-        log.warning(
-            f"process {pid} was killed and has not gone for {END_SECONDS} s: it is frozen, or traced"
-        )
+        ending.end(pid, pidfd, END_SECONDS)
+    except ContainerError as error:
+        log.warning(str(error))
 
 
 class SilentDeathError(ContainerError):
@@ -392,7 +366,8 @@ def _open(op: wire.Op, fd: wire.Fd) -> int:
     try:
         return os.open(fd.arg, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        hint = "the namespace's file or process is gone" if fd.kind == "ns" else None
+        gone = fd.kind == "ns" and error.errno in (errno.ENOENT, errno.ESRCH)
+        hint = "the namespace's file or process is gone" if gone else None
         raise KernelError("open", error.errno or 0, fd.arg, path=op.path, hint=hint) from error
 
 

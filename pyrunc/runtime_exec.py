@@ -14,6 +14,7 @@ from pyrunc import (
     config,
     console,
     host,
+    kernel,
     launch,
     log,
     plan,
@@ -35,13 +36,33 @@ if TYPE_CHECKING:
     from pyrunc.view import Container
 
 
-def _check_status(status: str, options: ExecOptions) -> None:
-    if status == "stopped":
+def _check_status(found: Container, options: ExecOptions) -> None:
+    if found.status == "stopped":
         raise StateError("cannot exec in a stopped container")
-    if status == "paused" and not options.ignore_paused:
-        raise StateError("cannot exec in a paused container (use --ignore-paused to override)")
-    if status == "creating":
+    if found.status == "creating":
         raise StateError("cannot exec in a container that is still being created")
+    # A created container can be frozen, too, and is still created.
+    if found.status == "running" or not kernel.cgroup_frozen(found.cgroups):
+        return
+    if not options.ignore_paused:
+        raise StateError("cannot exec in a paused container (use --ignore-paused to override)")
+    _await_resume(found)
+
+
+def _await_resume(found: Container) -> None:
+    """What --ignore-paused asks for. Nothing of ours goes into a frozen cgroup, where nobody could end it."""
+    import time
+
+    deadline = time.monotonic() + launch.STEP_SECONDS
+    while kernel.cgroup_frozen(found.cgroups):
+        if state.has_ended(found.pid, found.start_time):
+            raise StateError("cannot exec in a stopped container")
+        if time.monotonic() > deadline:
+            raise StateError(
+                f"cannot exec in a container that is paused for {launch.STEP_SECONDS} s",
+                hint="resume it, then the process runs",
+            )
+        time.sleep(0.02)
 
 
 def _process(spec: Spec, options: ExecOptions) -> tuple[Process, str]:
@@ -165,7 +186,7 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
 
 
 def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Container) -> int:
-    _check_status(found.status, options)
+    _check_status(found, options)
     configuration = runtime.configuration(ctx, container_id)
     spec = configuration.spec
     process, json_path = _process(spec, options)

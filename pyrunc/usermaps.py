@@ -5,12 +5,11 @@ Imported by runtime; imports errors and kernel.
 
 from __future__ import annotations
 
-import _signal
 import os
 import select
 import time
 
-from pyrunc import kernel
+from pyrunc import ending, kernel
 from pyrunc.errors import KernelError, PyruncError
 
 TYPE_CHECKING = False
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 _HELPER_SECONDS = 10
 _KEPT_OUTPUT = 4096
-_SIGKILL = 9
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin")
 
 
@@ -99,13 +97,11 @@ def _helper(name: str, pid: int, rows: Map, json_path: str) -> None:
         os.close(write)
     try:
         said, in_time = _listen(pidfd, read)
-        if not in_time:
-            # It runs as root, but we are its real user, who may end it. kill(2)
-            _signal.pidfd_send_signal(pidfd, _SIGKILL)
+        # Out of time: it runs as root, but we are its real user, who may end it. kill(2)
+        status = os.waitpid(child, 0)[1] if in_time else ending.end(child, pidfd)
     finally:
         os.close(read)
         os.close(pidfd)
-    _, status = os.waitpid(child, 0)
     if not in_time:
         raise PyruncError(f"{name} did not end within {_HELPER_SECONDS} s", path=json_path)
     if status:

@@ -60,7 +60,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.wire",
         },
     ),
-    ("kernel", False, {"pyrunc.kernel"}),
+    ("kernel", False, {"pyrunc.ending", "pyrunc.kernel"}),
     (
         "hands",
         False,

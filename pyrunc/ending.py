@@ -1,0 +1,97 @@
+"""A child of ours comes to its end within a deadline: also one that a freezer holds or a debugger keeps.
+
+May be imported by whatever starts processes; imports errors alone.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+import select
+import time
+
+from pyrunc.errors import ContainerError
+
+_SIGKILL = 9
+# For what SIGKILL does not end at once: a process that is frozen, or hangs in a device or file system.
+_END_SECONDS = 10.0
+_TRY_SECONDS = 0.2
+
+
+def collect(pid: int, pidfd: int, seconds: float) -> int | None:
+    """The wait status of a child once it has ended; None when it has not in time, 0 when it was collected before.
+
+    The pidfd alone does not tell: a dead process that somebody traces is not ours before the tracer has let go.
+    """
+    deadline = time.monotonic() + seconds
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    pause = 0.001
+    while True:
+        left = deadline - time.monotonic()
+        ended = bool(poller.poll(max(0, left) * 1000))
+        try:
+            found, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return 0
+        if found:
+            return status
+        if left <= 0:
+            return None
+        if ended:
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+
+
+def end(pid: int, pidfd: int, seconds: float = _END_SECONDS) -> int:
+    """SIGKILL for a child, which may have ended or been collected already; its wait status, 0 when that was collected.
+
+    Raises ContainerError when it does not end in time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            _signal.pidfd_send_signal(pidfd, _SIGKILL)
+        except ProcessLookupError:
+            pass
+        status = collect(pid, pidfd, _TRY_SECONDS)
+        if status is not None:
+            return status
+        if time.monotonic() > deadline:
+            raise ContainerError(
+                f"process {pid} does not end {seconds:.0f} s after SIGKILL",
+                hint="it hangs in a device or file system, or another process traces it",
+            )
+        _unfreeze(pid)
+
+
+def _unfreeze(pid: int) -> None:
+    """Take a process out of the v1 freezer cgroup that holds it: SIGKILL does not reach it there, as it does on v2.
+
+    The cgroup itself stays as it is: it may be that of a paused container.
+    """
+    try:
+        for line in _lines(f"/proc/{pid}/cgroup"):
+            _, controllers, path = line.split(":", 2)
+            if "freezer" not in controllers.split(","):
+                continue
+            top = _freezer_mount()
+            if top and path != "/":
+                with open(f"{top}/cgroup.procs", "w", encoding="ascii") as file:
+                    file.write(str(pid))
+    except OSError:
+        pass  # who does not end is reported
+
+
+def _freezer_mount() -> str:
+    for line in _lines("/proc/self/mountinfo"):
+        left, _, right = line.partition(" - ")
+        kind, _, options = (right.split(" ") + ["", ""])[:3]
+        if kind == "cgroup" and "freezer" in options.split(","):
+            return left.split(" ")[4]
+    return ""
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read().splitlines()
