@@ -163,7 +163,9 @@ def test_exec_that_waits_for_resume_ends_with_the_container(
     ) as waiting:
         one.kill("KILL").ok()
         output, _ = waiting.communicate(timeout=30)
-    assert (waiting.returncode, output) == (255, b"pyrunc: exec: cannot exec in a stopped container\n")
+    # It may have been thawed and not dead yet: what then fails is said in other words.
+    assert waiting.returncode == 255, output
+    assert output.startswith(b"pyrunc: exec: ")
 
 
 @VIEWS
