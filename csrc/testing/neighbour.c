@@ -165,6 +165,15 @@ static void forge(int fd)
 	}
 }
 
+/* A procfs of our own pid namespace shows what ours shows. */
+static bool is_our_proc(int fd)
+{
+	struct stat theirs, ours;
+
+	return fstatat(fd, "1/ns/pid", &theirs, 0) == 0 && stat("/proc/1/ns/pid", &ours) == 0 &&
+	       theirs.st_ino == ours.st_ino;
+}
+
 static void search_fds(pid_t pid, bool as_init)
 {
 	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -184,7 +193,7 @@ static void search_fds(pid_t pid, bool as_init)
 		target[n < 0 ? 0 : n] = '\0';
 		/* stdio is the program's; behind it there may be nothing but two pipes, or what waits for start */
 		if (as_init && i > 2 && n > 0 && strncmp(target, "pipe:", 5) != 0 &&
-		    strstr(target, "exec.fifo") == NULL && is_init(pid))
+		    strstr(target, "exec.fifo") == NULL && !is_our_proc(fd) && is_init(pid))
 			found("descriptor", pid, target);
 		if (victim > 0 && i > 2) {
 			kill(pid, SIGKILL);

@@ -8,14 +8,17 @@ container's. What it says in init's name must have no effect outside.
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 import faults
 import rounds
-from pyrunc import capabilities
+from pyrunc import capabilities, host, plan
+from terminals import FdSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from containers import Bundle, BundleFactory, Container, ContainerFactory
+    from pyrunc.spec_types import Spec
+    from support import Json
 
     class NeighbourFactory(Protocol):
         """A neighbour that runs; `change` may change its bundle, `more` are its last arguments."""
@@ -116,15 +121,26 @@ def install(target: Bundle, program: str) -> None:
     os.chmod(place, 0o755)
 
 
+def reap() -> None:
+    """Processes that exec has left to us: a pid namespace is not gone while one of them is not collected."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
 def until_caught(attacker: Neighbour, act: Callable[[], object], count: int = ROUNDS) -> Iterator[int]:
     """Rounds of `act`, more of them while nobody was caught: an attack that never was one says nothing."""
     for turn in rounds.loop(count):
         act()
+        reap()
         yield turn
     for turn in range(10 * count):
         if attacker.caught():
             return
         act()
+        reap()
         yield turn
     pytest.fail("no init was ever caught")
 
@@ -134,3 +150,156 @@ def test_exec(neighbour: NeighbourFactory) -> None:
     attacker = neighbour()
     for _ in until_caught(attacker, lambda: attacker.container.exec("/bin/true")):
         assert attacker.findings() == []
+
+
+def test_exec_with_a_filter(neighbour: NeighbourFactory) -> None:
+    """Without noNewPrivileges a filter needs CAP_SYS_ADMIN: one that forbids clone(2) leaves it to no child."""
+
+    def forbid(target: Bundle) -> None:
+        target.mapping("process")["noNewPrivileges"] = False
+        names: list[Json] = ["clone", "setsid"]
+        rule: Json = {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+        target.mapping("linux")["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+
+    attacker = neighbour(forbid)
+    for _ in until_caught(attacker, lambda: attacker.container.exec("/bin/true")):
+        assert attacker.findings() == []
+
+
+def test_exec_with_a_terminal(neighbour: NeighbourFactory) -> None:
+    """The master goes to the runtime before the child is there."""
+    attacker = neighbour()
+    one = attacker.container
+    path = os.path.join(os.path.dirname(one.root), "console")
+    server = FdSocket(path)
+
+    def act() -> None:
+        if one.detached("exec", "-t", "-d", "--console-socket", path, one.id, "/bin/true").status == 0:
+            _, master = server.receive()
+            os.close(master)
+
+    try:
+        for _ in until_caught(attacker, act, ROUNDS // 2):
+            assert attacker.findings() == []
+    finally:
+        server.close()
+
+
+def test_exec_in_a_user_namespace(neighbour: NeighbourFactory) -> None:
+    """There the program of init belongs to the runtime's user namespace, and nobody may look at it."""
+    attacker = neighbour(in_user_namespace)
+    for _ in rounds.loop(ROUNDS):
+        attacker.container.exec("/bin/true")
+        reap()
+        assert attacker.findings() == []
+
+
+def in_user_namespace(target: Bundle) -> None:
+    target.namespace("user")
+    linux = target.mapping("linux")
+    linux["uidMappings"] = linux["gidMappings"] = [{"containerID": 0, "hostID": 300000, "size": 65536}]
+    for directory, names, files in os.walk(target.rootfs):
+        for name in (".", *names, *files):
+            os.lchown(os.path.join(directory, name), 300000, 300000)
+
+
+@pytest.fixture
+def dumpable() -> Iterator[None]:
+    """fs.suid_dumpable=1, as a pipe in core_pattern is often set up with."""
+    path = "/proc/sys/fs/suid_dumpable"
+    with open(path, encoding="ascii") as stream:
+        before = stream.read()
+    with open(path, "w", encoding="ascii") as stream:
+        stream.write("1")
+    yield
+    with open(path, "w", encoding="ascii") as stream:
+        stream.write(before)
+
+
+@pytest.mark.usefixtures("dumpable")
+def test_exec_of_the_same_user(neighbour: NeighbourFactory) -> None:
+    """fs.suid_dumpable=1: who is no root and has no capabilities gets no descriptor of an init that becomes him."""
+
+    def ordinary(target: Bundle) -> None:
+        target.mapping("process", "user").update({"uid": 1000, "gid": 1000})
+
+    attacker = neighbour(ordinary, caps=[])
+    for _ in until_caught(attacker, lambda: attacker.container.exec("/bin/true")):
+        assert attacker.findings() == []
+
+
+def test_mounts_add_of_proc(neighbour: NeighbourFactory) -> None:
+    """A new proc shows the container's processes; who mounts it is not among them."""
+    attacker = neighbour()
+    one = attacker.container
+    for turn in rounds.loop(ROUNDS // 2):
+        wanted = [{"destination": f"/p{turn}", "type": "proc", "source": "proc"}]
+        one.pyrunc("mounts", "add", one.id, "-", stdin=json.dumps(wanted)).ok()
+        assert attacker.caught() == 0 and attacker.findings() == []
+        one.pyrunc("mounts", "remove", one.id, "-", stdin=json.dumps(wanted)).ok()
+    one.pyrunc("mounts", "add", one.id, "-", stdin=json.dumps([{"destination": "/p", "type": "proc"}])).ok()
+    assert "neighbour" in one.exec("/bin/sh", "-c", "cat /p/1/comm").out
+
+
+def test_create_in_a_shared_pid_namespace(
+    neighbour: NeighbourFactory, container: ContainerFactory, bundle: BundleFactory
+) -> None:
+    """Pods with one process namespace: mounts, hooks and masks of the second container are done out of sight."""
+    attacker = neighbour()
+    path = f"/proc/{attacker.container.pid}/ns/pid"
+
+    def create() -> None:
+        target = bundle("probe").probe("pause").without_namespace("pid").namespace("pid", path)
+        target.mapping("process")["capabilities"] = {
+            kind: list(CAPS) for kind in ("bounding", "effective", "permitted")
+        }
+        target.mapping("hooks")["createContainer"] = [{"path": "/bin/true"}]
+        one = container(target)
+        if one.create().status == 0:
+            one.start()
+        one.clean_up()
+
+    for _ in until_caught(attacker, create, ROUNDS // 2):
+        assert attacker.findings() == []
+
+
+@pytest.mark.parametrize("verb", ["exec", "create"])
+def test_forged_messages(
+    neighbour: NeighbourFactory, container: ContainerFactory, bundle: BundleFactory, verb: str
+) -> None:
+    """Who has taken init names another process in its place: it is not followed, and not killed."""
+    victim = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    chance = rounds.chance()
+    pod = bundle("probe").probe("pause").without_namespace("pid").namespace("pid", "/proc/self/ns/pid")
+    try:
+        step = fork_of(pod, verb) + chance.choice((-1, 0, 0, 0, 1))
+        attacker = neighbour(None, str(victim.pid), str(step))
+
+        def act() -> None:
+            if verb == "exec":
+                attacker.container.exec("/bin/true")
+                return
+            one = container(pod.namespace("pid", f"/proc/{attacker.container.pid}/ns/pid"))
+            one.create()
+            one.clean_up()
+
+        for _ in until_caught(attacker, act, ROUNDS // 2):
+            assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+def fork_of(target: Bundle, verb: str) -> int:
+    """The number of the step FORK when `verb` is done to such a container; give or take one."""
+    options = plan.PlanOptions(
+        bundle=target.path, container_id="x", rootfs=target.rootfs, init_pid=1 if verb == "exec" else 0
+    )
+    spec: Spec = json.loads(json.dumps(target.spec))
+    facts = host.gather()
+    made = (
+        plan.exec_process(spec["process"], spec, facts, options)
+        if verb == "exec"
+        else plan.create(spec, facts, options)
+    )
+    return [op.name for op in made.ops].index("FORK")
