@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The verbs that C answers, on any state file. The first byte says which verb, and which of the two files there is;
- * two bytes of size, the file, the kernel's answers.
+ * The verbs that C answers, on any state file. The first byte says which verb, which of
+ * the two files there is, and whether its process lives; two bytes of size, the file, the kernel's answers.
  */
 #include "kernel.h"
 
@@ -85,6 +85,8 @@ static int act(void *argument)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint8_t nothing[1];
+	/* of the process that the inputs speak of: without it every container is stopped */
+	static const char stat[] = "4242 (a) b) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 123456 0 0";
 	struct bytes input = {data, data + size}, file;
 	size_t wanted;
 
@@ -95,8 +97,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (file.at == file.end)
 		file = (struct bytes){nothing, nothing};
 	kernel_begin(input);
-	kernel_rules((struct kernel_rules){.one_by_one = true, .never_up = true, .nothing_left = true});
+	kernel_rules(
+		(struct kernel_rules){.one_by_one = true, .never_up = true, .nothing_left = true, .cgroups = true});
 	kernel_name(verb & 8 ? "state.creating" : "state", file);
+	if ((verb & 16) == 0)
+		kernel_name("stat", (struct bytes){(const uint8_t *)stat, (const uint8_t *)stat + sizeof(stat) - 1});
 	if (kernel_run(act, NULL) != ENDING_RETURN)
 		kernel_finding("a function of the library", "ended the process");
 	return 0;

@@ -161,6 +161,11 @@ void kernel_name(const char *name, struct bytes data)
 	names[name_count++].data = data;
 }
 
+bool kernel_has_cgroups(void)
+{
+	return rules.cgroups;
+}
+
 static bool leads_up(const char *path)
 {
 	for (const char *at = path; (at = strstr(at, "..")); at++)

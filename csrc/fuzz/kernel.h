@@ -47,8 +47,9 @@ struct kernel_rules {
 	bool one_by_one;     /* signals go to a single process that is not 1 */
 	bool never_up;       /* no path has ".." in it */
 	bool nothing_left;   /* who returns has closed and freed everything */
+	bool cgroups;        /* where nothing else is said, a file system is cgroup2 rather than proc */
 };
-void kernel_rules(struct kernel_rules rules);
+void kernel_rules(struct kernel_rules these);
 
 /* The environment of what is fuzzed. */
 extern char **fuzz_environ;

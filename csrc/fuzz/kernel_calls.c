@@ -326,7 +326,7 @@ static int kind(struct statfs *fs)
 	if (kernel_answer(0) < 0)
 		return -1;
 	memset(fs, 0, sizeof(*fs));
-	fs->f_type = kinds[bytes_u8(kernel_answers()) & 3];
+	fs->f_type = kinds[(bytes_u8(kernel_answers()) + (kernel_has_cgroups() ? 3 : 0)) & 3];
 	return 0;
 }
 

@@ -23,6 +23,7 @@ int kernel_lowest(int lowest);
 void kernel_found(int fd, const char *path);
 size_t kernel_path(const char *path);
 void kernel_signalled(int pid);
+bool kernel_has_cgroups(void);
 void kernel_close_range(uint32_t first, uint32_t last, bool only_mark);
 void kernel_executed(void);
 _Noreturn void kernel_leave(enum ending how, int with);
