@@ -224,6 +224,7 @@ void op_lookup(struct init *in, struct cursor *fields)
 {
 	const char *name = take_string(fields), *search = take_string(fields);
 
+	proc_drop_hosts(in);
 	find_program(in, name, search);
 	if (in->exec_record != NULL)
 		prepare_home(in);

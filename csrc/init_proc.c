@@ -162,8 +162,12 @@ void proc_drop(struct init *in)
 	close_kept(&in->proc_fd);
 }
 
-/* What only the ops before needed; with a proc of the container's own also the runtime's. */
-static void drop_descriptors(struct init *in)
+/*
+ * What only the ops before needed; with a proc of the container's own also the runtime's. Not later than any name is
+ * looked up that the container controls: /proc/self/fd/3 in the image's links would be what our descriptor 3 is
+ * (CVE-2024-21626).
+ */
+void proc_drop_hosts(struct init *in)
 {
 	proc_forget(in);
 	close_kept(&in->root_fd);
@@ -180,7 +184,7 @@ static void drop_descriptors(struct init *in)
 /* Before others can see us: nothing of the host stays open. */
 void proc_leave(struct init *in)
 {
-	drop_descriptors(in);
+	proc_drop_hosts(in);
 	close_kept(&in->pidns_fd);
 	if (!in->waits)
 		close_kept(&in->proc_fd);
@@ -193,7 +197,7 @@ void op_start_wait(struct init *in, struct cursor *fields)
 
 	if (inherited < 0)
 		fail(in, STEP_PLAN, 0, "START_WAIT has no fifo");
-	drop_descriptors(in);
+	proc_drop_hosts(in);
 	strcat(name, number_text(digits, (uint64_t)inherited));
 	/* while somebody can still be told; a seccomp filter may forbid the question, which is no answer */
 	if (syscall(SYS_faccessat2, in->proc_fd, name, W_OK, AT_EACCESS) < 0 && (errno == EACCES || errno == ENOENT))
