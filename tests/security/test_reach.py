@@ -75,7 +75,7 @@ def test_what_comes_in_by_exec(
         result = one.exec(*words)
         assert (result.status == 0) == (words[0] == "/bin/probe"), result
         assert "unexpected" not in result.err, result
-    assert met(one) > 0
+    assert met(one) > 0 or words[0] != "/bin/probe"
     assert one.kill().status == 0
     lines = one.output().splitlines()
     if words[0] != "/bin/probe":
