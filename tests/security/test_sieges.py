@@ -1,4 +1,4 @@
-"""A container that does not let itself be handled: it dies at the wrong moment, forks without end, answers for the kernel.
+"""A container that cannot be handled: it dies at the wrong moment, forks without end, answers for the kernel.
 
 Every verb ends in time with one of its words, and `delete --force` leaves nothing.
 """

@@ -1,4 +1,4 @@
-"""A neighbour exchanges names on a shared volume while the runtime works there, hundreds of thousands of times a second.
+"""A neighbour exchanges names on a shared volume while the runtime works there, many thousand times a second.
 
 CVE-2021-30465, CVE-2024-45310, CVE-2025-31133, CVE-2025-52565, CVE-2026-41579: what is looked up twice is swapped in
 between. `/volume/a` is a directory or a file now and a link to the host's files then; nothing of the host may change or
@@ -251,16 +251,16 @@ def test_cwd_and_program_of_exec(
 ) -> None:
     """The container swaps its own names while exec looks for its directory, its program and its passwd file."""
     target = bundle("probe")
-    os.makedirs(os.path.join(target.rootfs, "work/bin"))
-    shutil.copy(os.path.join(target.rootfs, "bin/probe"), os.path.join(target.rootfs, "work/bin/probe"))
+    os.makedirs(os.path.join(target.rootfs, "place/bin"))
+    shutil.copy(os.path.join(target.rootfs, "bin/probe"), os.path.join(target.rootfs, "place/bin/probe"))
     for kind in LINKS:
         os.symlink(outside.link(kind), os.path.join(target.rootfs, f"link-{kind}"))
-    words = ["/work", *(f"/link-{kind}" for kind in LINKS)]
+    words = ["/place", *(f"/link-{kind}" for kind in LINKS)]
     one = container(hostile(target, tmp_path, "swap", *words)).up()
     one.expect("ready")
     for _ in rounds.loop(4 * ROUNDS):
         result = one.exec(
-            "/work/bin/probe", "cwd", "--", "cat", "file", "--", "ls", "..", options=["--cwd", "/work"]
+            "/place/bin/probe", "cwd", "--", "cat", "file", "--", "ls", "..", options=["--cwd", "/place"]
         )
         assert result.status in (0, 1, 255), result
         assert "unexpected" not in result.err, result
