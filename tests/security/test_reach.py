@@ -1,6 +1,6 @@
 """The container looks through /proc while the runtime comes in, and has its own images and descriptors run.
 
-CVE-2016-9962, CVE-2019-5736, CVE-2024-21626: of the host nothing is reachable by /proc/PID/{root,cwd,fd,exe,mem,environ}
+CVE-2016-9962, CVE-2019-5736, CVE-2024-21626: nothing of the host is reachable by /proc/PID/{root,cwd,fd,exe,mem,...}
 of what exec starts, and no name of a descriptor leads out.
 """
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.root
 
 # No verb may take longer, whatever the container does.
 VERB_SECONDS = 25
-BOMB_PIDS = 150
+BOMB_PIDS = 60
 
 
 def gone(one: Container) -> None:
