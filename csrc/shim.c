@@ -11,6 +11,7 @@
 #include <stdnoreturn.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -296,6 +297,19 @@ int shim_netlink_in(int netns_fd)
 	answer = pid < 0 ? (int)pid : visitor->answer;
 	(void)munmap(visitor, sizeof(*visitor));
 	return answer;
+}
+
+int shim_signal_fd(uint64_t signals)
+{
+	sigset_t set;
+	int fd;
+
+	(void)sigemptyset(&set);
+	for (int number = 1; number < 65; number++)
+		if (signals >> (number - 1) & 1)
+			(void)sigaddset(&set, number);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? -errno : fd;
 }
 
 int64_t shim_fs_type(const char *path)

@@ -34,6 +34,9 @@ int shim_spawn(struct shim_spawn *spawn);
 /* A route netlink socket (AF_NETLINK, SOCK_DGRAM) of the network namespace of netns_fd. rtnetlink(7), setns(2). */
 int shim_netlink_in(int netns_fd);
 
+/* A close-on-exec, non-blocking signalfd(2) of the signals whose bits (number - 1) are set; who calls blocks them. */
+int shim_signal_fd(uint64_t signals);
+
 /* f_type of statfs(2), or -errno. */
 int64_t shim_fs_type(const char *path);
 

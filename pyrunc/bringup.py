@@ -9,7 +9,7 @@ import os
 import sys
 
 from pyrunc import console, failures, host, kernel, launch, log, wire
-from pyrunc.errors import KernelError, StateError
+from pyrunc.errors import ContainerError, KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,6 +178,9 @@ def console_answer(console_socket: str, attendance: console.Attendance | None) -
     """What to do with the pty master: pass it to the console socket, or serve it when attached."""
 
     def answer(master: int) -> None:
+        # Init is inside by now: a process of the container may have taken its place.
+        if not console.is_master(master):
+            raise ContainerError("init sent something that is no terminal")
         if attendance is not None and not console_socket:
             attendance.take_terminal(os.dup(master))
         else:

@@ -46,8 +46,13 @@ def _write(fd: int, text: str) -> None:
 
         text = printable.lines(text)
     data = memoryview(text.encode())
-    while data:
-        data = data[os.write(fd, data) :]
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError:
+        # A terminal that was hung up, a pipe that is closed: with nobody to tell, the exit status tells all the same.
+        if fd != _STDERR:
+            raise
 
 
 def _bad_argv(call: _Call, error: UsageError, words: Sequence[str]) -> int:

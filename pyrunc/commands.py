@@ -69,8 +69,9 @@ def _run(ctx: Context, parsed: Parsed) -> Result:
     wanted = _filled(RunOptions(), parsed)
     if not ctx.root_explicit:
         make_default_root(ctx.root)
-    from pyrunc import runtime
+    from pyrunc import console, runtime
 
+    console.process_ends = True
     return runtime.run(ctx, parsed.arguments[0], _bundle(parsed), wanted)
 
 
@@ -82,8 +83,9 @@ def _exec(ctx: Context, parsed: Parsed) -> Result:
     if not wanted.process:
         wanted.args = parsed.arguments[1:]
         execspec.check(wanted)
-    from pyrunc import runtime
+    from pyrunc import console, runtime
 
+    console.process_ends = True
     return runtime.exec_(ctx, parsed.arguments[0], wanted)
 
 
@@ -101,8 +103,9 @@ def _restore(ctx: Context, parsed: Parsed) -> Result:
     wanted.image_path = wanted.image_path or os.path.abspath(_IMAGE_PATH)
     if not ctx.root_explicit:
         make_default_root(ctx.root)
-    from pyrunc import runtime
+    from pyrunc import console, runtime
 
+    console.process_ends = True
     return runtime.restore(ctx, parsed.arguments[0], _bundle(parsed), wanted)
 
 

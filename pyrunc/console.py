@@ -1,7 +1,7 @@
 """Terminals: hand the master to a console socket, or serve it ourselves while run or exec is attached.
 
 Also the waiting of attached run and exec: signals are forwarded, the window size follows, the exit status comes back.
-Imported by runtime; imports errors and kernel only.
+Imported by runtime; imports errors and kernel, and terminal when there is one to serve.
 """
 
 from __future__ import annotations
@@ -13,29 +13,52 @@ import fcntl
 import os
 import select
 import sys
+import time
 
 from pyrunc import kernel
 from pyrunc.errors import KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
+    from typing import Protocol
 
-_SIGCHLD, _SIGURG, _SIGWINCH, _SIGKILL, _SIGSTOP = (
+    from pyrunc.terminal import Terminal
+
+    class Readiness(Protocol):
+        """Something that an attached run serves at the side: notify.Proxy."""
+
+        def waits_for(self) -> tuple[int, int] | None:
+            """The descriptor and the poll(2) events it waits for; None when it is done."""
+
+        def step(self) -> None:
+            """Go on, as they have come."""
+
+        def owes(self) -> bool:
+            """Whether it has begun something that it wants to see through."""
+
+
+_SIGCHLD, _SIGURG, _SIGWINCH, _SIGPIPE, _SIGCONT = (
     int(_signal.SIGCHLD),
     int(_signal.SIGURG),
     int(_signal.SIGWINCH),
-    int(_signal.SIGKILL),
-    int(_signal.SIGSTOP),
+    int(_signal.SIGPIPE),
+    int(_signal.SIGCONT),
 )
-# Signals that are ours, that cannot be caught, or that mean a fault of our own and not of the container's.
-_NOT_FORWARDED = frozenset(
-    {_SIGCHLD, _SIGURG, _SIGWINCH, _SIGKILL, _SIGSTOP}
-    | {int(_signal.SIGSEGV), int(_signal.SIGBUS), int(_signal.SIGFPE), int(_signal.SIGILL), 32, 33}
+# All but those that cannot be caught, the C library's own, and those that mean a fault of ours, not of the program.
+_TAKEN = frozenset(range(1, 65)) - {
+    *(int(_signal.SIGKILL), int(_signal.SIGSTOP), 32, 33),
+    *(int(_signal.SIGSEGV), int(_signal.SIGBUS), int(_signal.SIGFPE), int(_signal.SIGILL)),
+}
+_TOLD_TO_END = frozenset(
+    {int(_signal.SIGHUP), int(_signal.SIGINT), int(_signal.SIGQUIT), int(_signal.SIGTERM)}
 )
-_TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
+_SIGINFO_SIZE = 128  # struct signalfd_siginfo: ssi_signo at 0, ssi_pid at 12
+# How long nobody may read the last output once we were told to end.
+_PATIENCE_SECONDS = 2.0
+# How long what is served at the side may take after the program's end.
+_SIDE_SECONDS = 30.0
 _TIOCGPTN = 0x80045430
+_PTMX = os.makedev(5, 2)
 _SEND_SECONDS = 10.0
 _LONGEST_ADDRESS = 108  # sun_path, with its NUL
 
@@ -90,118 +113,139 @@ def check(*, terminal: bool, detached: bool, console_socket: str) -> None:
 def is_master(fd: int) -> bool:
     """Whether a descriptor is the master of a pty. pty(7), ioctl_tty(2)"""
     try:
+        if os.fstat(fd).st_rdev != _PTMX:
+            return False
         fcntl.ioctl(fd, _TIOCGPTN, bytes(4))
     except (OSError, ValueError):
         return False
     return True
 
 
-class Attendance:
-    """Being there for a process until it ends: made before init starts, so that no signal is lost."""
+# Set by a command that hands on the program's exit status: no signal may be the process's end before it has done so.
+process_ends = False
 
-    __slots__ = ("master", "saved_terminal", "wakeup")
+
+class Attendance:
+    """Being there for a process until it ends: made before init starts, so that no signal is lost.
+
+    The signals are blocked and read from a descriptor, so that none interrupts anything, the kernel keeps count of
+    real-time signals, and those that our caller had blocked or ignored come as well: all are the program's business.
+    """
+
+    __slots__ = ("blocked_before", "signals", "terminal", "told_to_end")
 
     def __init__(self) -> None:
-        self.master = -1
-        self.saved_terminal: list[int | list[bytes | int]] | None = None
-        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self.wakeup = read
-        _signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in range(1, 65):
-            if number not in _NOT_FORWARDED or number in (_SIGCHLD, _SIGWINCH):
-                try:
-                    _signal.signal(number, _noted)
-                except (OSError, ValueError):
-                    continue  # a number this kernel or libc keeps for itself
+        self.terminal: Terminal | None = None
+        self.told_to_end = 0.0
+        self.blocked_before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _TAKEN)
+        self.signals = kernel.signal_fd(_TAKEN)
+        try:
+            # Ignored, the kernel would collect the program, and its status with it.
+            _signal.signal(_SIGCHLD, _signal.SIG_DFL)
+        except ValueError:
+            pass  # not the main thread: whoever made it knows about its children
 
     def take_terminal(self, master: int) -> None:
-        """Serve the pty `master` with our own stdio; our terminal goes raw until `close`."""
-        self.master = master
-        os.set_blocking(master, False)
-        self.resize()
-        if os.isatty(0):
-            import termios
+        """Serve the pty `master`, which becomes ours, with our own stdio; our terminal goes raw until `close`."""
+        from pyrunc.terminal import Terminal
 
-            self.saved_terminal = termios.tcgetattr(0)
-            raw = termios.tcgetattr(0)
-            raw[0] &= ~(
-                termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
-                | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
-            )  # fmt: skip
-            raw[1] &= ~termios.OPOST
-            raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-            raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-            termios.tcsetattr(0, termios.TCSANOW, raw)
+        self.terminal = Terminal(master)
 
-    def resize(self) -> None:
-        """Give the container's terminal the size of ours."""
-        if self.master < 0:
-            return
-        for fd in (0, 1, 2):
-            try:
-                size = fcntl.ioctl(fd, _TIOCGWINSZ, bytes(8))
-            except OSError:
-                continue
-            fcntl.ioctl(self.master, _TIOCSWINSZ, size)
-            return
-
-    def wait(self, pid: int, pidfd: int, also: tuple[int, Callable[[], bool]] | None = None) -> int:
+    def wait(self, pid: int, pidfd: int, also: Readiness | None = None) -> int:
         """Forward and relay until `pid`, a child of ours, ends. Its exit status, or 128 + the signal.
 
-        `also`: a descriptor and what to call when it is readable, until that returns True.
+        `also` is served at the side.
         """
+        while not self._turn(pidfd, also, -1):
+            pass
+        _, status = os.waitpid(pid, 0)
+        self._hand_on_the_rest(also)
+        return 128 + (status & 0x7F) if status & 0x7F else status >> 8
+
+    def _turn(self, pidfd: int, also: Readiness | None, wait_ms: int) -> bool:
+        """Wait until there is something to do, and do it; whether the program has ended. `pidfd` is -1 when it has."""
         poller = select.poll()
-        poller.register(self.wakeup, select.POLLIN)
-        poller.register(pidfd, select.POLLIN)
-        if self.master >= 0:
-            poller.register(self.master, select.POLLIN)
-            poller.register(0, select.POLLIN)
-        if also:
-            poller.register(also[0], select.POLLIN)
+        poller.register(self.signals, select.POLLIN)
+        if pidfd >= 0:
+            poller.register(pidfd, select.POLLIN)
+        side = also.waits_for() if also else None
+        if side:
+            poller.register(*side)
+        if self.terminal:
+            wait_ms = self.terminal.register(poller, wait_ms)
+        ready = dict(poller.poll(wait_ms))
+        if self.signals in ready:
+            self._forward(pidfd)
+        if also and side and side[0] in ready:
+            also.step()
+        if self.terminal and self.terminal.move(ready):
+            # What a program meets that writes to such a pipe itself; its terminal is hung up as well.
+            _send(pidfd, _SIGPIPE)
+        return pidfd in ready
+
+    def _hand_on_the_rest(self, also: Readiness | None) -> None:
+        """After the program's end. Who reads its output may take his time, unless we were told to end."""
+        began = moved = time.monotonic()
+        written = -1
         while True:
-            ended = False
-            for fd, _event in poller.poll():
-                if fd == self.wakeup:
-                    self._forward(pidfd)
-                elif also and fd == also[0]:
-                    if also[1]():
-                        poller.unregister(fd)
-                elif fd == pidfd:
-                    ended = True
-                elif fd == self.master and not _copy(self.master, 1):
-                    poller.unregister(self.master)
-                elif fd == 0 and not _copy(0, self.master):
-                    poller.unregister(0)
-            if ended:
-                _, status = os.waitpid(pid, 0)
-                if self.master >= 0:
-                    while _copy(self.master, 1, only_ready=True):
-                        pass
-                return 128 + (status & 0x7F) if status & 0x7F else status >> 8
+            until = None
+            if self.terminal and self.terminal.last_words():
+                if self.terminal.written != written:
+                    written, moved = self.terminal.written, time.monotonic()
+                if self.told_to_end:
+                    until = max(moved, self.told_to_end) + _PATIENCE_SECONDS
+            elif also and also.owes():
+                until = self.told_to_end + _PATIENCE_SECONDS if self.told_to_end else began + _SIDE_SECONDS
+            else:
+                return
+            left = until - time.monotonic() if until else 0
+            if until and left <= 0:
+                return
+            self._turn(-1, also, int(left * 1000) + 1 if until else -1)
 
     def _forward(self, pidfd: int) -> None:
-        for number in os.read(self.wakeup, 512):
-            if number == _SIGWINCH:
-                self.resize()
-            elif number == _SIGCHLD:
+        try:
+            arrived = os.read(self.signals, _SIGINFO_SIZE * 64)
+        except BlockingIOError:
+            return
+        for at in range(0, len(arrived), _SIGINFO_SIZE):
+            number = int.from_bytes(arrived[at : at + 4], sys.byteorder)
+            sender = int.from_bytes(arrived[at + 12 : at + 16], sys.byteorder)
+            if number == _SIGCHLD:
                 _reap_others(pidfd)
-            elif number not in _NOT_FORWARDED:
-                try:
-                    _signal.pidfd_send_signal(pidfd, number)
-                except ProcessLookupError:
-                    return
+            elif number == _SIGWINCH:
+                if self.terminal:
+                    self.terminal.resize()
+            # SIGPIPE and SIGXFSZ come from ourselves when we write what nobody takes.
+            elif number != _SIGURG and sender != os.getpid():
+                if number in _TOLD_TO_END:
+                    self.told_to_end = time.monotonic()
+                if number == _SIGCONT and self.terminal:
+                    self.terminal.may_have_changed()
+                _send(pidfd, number)
 
     def close(self) -> None:
-        """Give the terminal back its settings."""
-        if self.saved_terminal is not None:
-            import termios
+        """Give the terminal and the signals back their settings."""
+        if self.terminal is not None:
+            self.terminal.close()
+            self.terminal = None
+        if self.signals >= 0:
+            # One that came after the program's end shall not be the end of us now, in place of its exit status.
+            while select.select([self.signals], [], [], 0)[0]:
+                os.read(self.signals, _SIGINFO_SIZE * 64)
+            os.close(self.signals)
+            self.signals = -1
+            if not process_ends:
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, self.blocked_before)
 
-            termios.tcsetattr(0, termios.TCSADRAIN, self.saved_terminal)
-            self.saved_terminal = None
 
-
-def _noted(_number: int, _frame: FrameType | None) -> None:
-    """The handler that lets the wake-up descriptor tell of a signal."""
+def _send(pidfd: int, number: int) -> None:
+    if pidfd < 0:
+        return
+    try:
+        _signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        pass
 
 
 def _reap_others(pidfd: int) -> None:
@@ -220,27 +264,6 @@ def _reap_others(pidfd: int) -> None:
         if ended is not None and ended.si_pid == found.si_pid:
             return
         os.waitpid(found.si_pid, 0)
-
-
-def _copy(source: int, target: int, *, only_ready: bool = False) -> bool:
-    """Copy one piece; False at the end of the source (a pty whose slave is closed says EIO)."""
-    try:
-        data = os.read(source, 65536)
-    except BlockingIOError:
-        return not only_ready
-    except OSError:
-        return False
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(target, view) :]
-        except BlockingIOError:
-            waiter = select.poll()
-            waiter.register(target, select.POLLOUT)
-            waiter.poll(1000)
-        except OSError:
-            return False
-    return bool(data)
 
 
 def adopt_orphans(on: bool) -> None:

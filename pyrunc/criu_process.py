@@ -53,11 +53,12 @@ class Interrupts:
     Only the main thread has signals: in another one nothing is noted. Signals that the caller ignores stay ignored.
     """
 
-    __slots__ = ("_caught", "_main", "_outer", "_passed_on", "_saved", "_write", "fd", "raising")
+    __slots__ = ("_blocked", "_caught", "_main", "_outer", "_passed_on", "_saved", "_write", "fd", "raising")
 
     def __init__(self) -> None:
         self.fd = self._write = self._outer = -1
         self._main = False
+        self._blocked: set[int] = set()
         self._caught = 0
         self._passed_on = b""
         self._saved: dict[int, object] = {}
@@ -75,10 +76,13 @@ class Interrupts:
             before = _signal.getsignal(number)
             if before is not None and before != _signal.SIG_IGN:
                 self._saved[number] = _signal.signal(number, self._noted)
+        # An attached restore blocks all, to forward them once there is somebody to forward them to.
+        self._blocked = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._saved)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._main:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, self._blocked)
             for number, before in self._saved.items():
                 _signal.signal(number, before)
             _signal.set_wakeup_fd(self._outer, warn_on_full_buffer=False)

@@ -18,12 +18,10 @@ from pyrunc.view import Container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-if ffi.string(lib.shim_version()).decode() != __version__:
-    raise InternalError(
-        f"the shim is of version {ffi.string(lib.shim_version()).decode()}, pyrunc of {__version__}"
-    )
+if (_built := ffi.string(lib.shim_version()).decode()) != __version__:
+    raise InternalError(f"the shim is of version {_built}, pyrunc of {__version__}")
 
 CGROUP2_SUPER_MAGIC = 0x63677270
 CGROUP_SUPER_MAGIC = 0x27E0EB
@@ -178,9 +176,7 @@ def tree_propagation(tree: int, flags: int, *, recursive: bool) -> None:
 
 def idmap_tree(tree: int, userns: int, *, recursive: bool) -> None:
     """Map the owners of a detached mount through a user namespace. mount_setattr(2) MOUNT_ATTR_IDMAP."""
-    _check(
-        lib.shim_tree_setattr(tree, 0, userns, 1 if recursive else 0), "mount_setattr", "MOUNT_ATTR_IDMAP"
-    )
+    _check(lib.shim_tree_setattr(tree, 0, userns, int(recursive)), "mount_setattr", "MOUNT_ATTR_IDMAP")
 
 
 def user_namespace(uid_map: str, gid_map: str) -> int:
@@ -220,6 +216,11 @@ def pidfd_exit_code(pidfd: int) -> int | None:
 def netlink_in(netns: int) -> int:
     """A route netlink socket of the network namespace of the descriptor; we stay in ours. rtnetlink(7)."""
     return _check(lib.shim_netlink_in(netns), "setns", "the container's network namespace")
+
+
+def signal_fd(numbers: Iterable[int]) -> int:
+    """A descriptor from which the signals of these numbers are read, which the caller has blocked. signalfd(2)."""
+    return _check(lib.shim_signal_fd(sum(1 << number - 1 for number in numbers)), "signalfd4")
 
 
 def set_subreaper(on: bool) -> None:
@@ -500,9 +501,8 @@ def container_kill(root: str, container_id: str, signal: int, *, all_processes: 
     """Signal init, or every process of the cgroup. Raises StateError when the container does not run, KernelError."""
     flags = _NEEDS_HANDLED | (_ALL if all_processes else 0)
     error = ffi.new("struct container_error *")
-    _check_container(
-        lib.container_kill(os.fsencode(root), os.fsencode(container_id), signal, flags, error), error
-    )
+    answer = lib.container_kill(os.fsencode(root), os.fsencode(container_id), signal, flags, error)
+    _check_container(answer, error)
 
 
 def container_delete(root: str, container_id: str, *, force: bool = False, keep: bool = False) -> None:

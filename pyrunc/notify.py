@@ -12,6 +12,7 @@ from __future__ import annotations
 import _socket
 import os
 import select
+import time
 
 from pyrunc.errors import KernelError
 
@@ -26,8 +27,9 @@ NAME = "notify.sock"
 INSIDE = "/run/notify"
 ENVIRONMENT = f"NOTIFY_SOCKET={INSIDE}/{NAME}"
 # As long as systemd's own clients wait for it to have seen a message, sd_notify_barrier(3).
-_BARRIER_MS = 30_000
+_BARRIER_SECONDS = 30.0
 _LONGEST = 4096
+_LISTENING, _SENDING, _BARRING, _BARRED, _DONE = range(5)
 
 
 def wanted() -> str:
@@ -78,12 +80,21 @@ def _connect(sock: _socket.socket, address: str) -> None:
 
 
 class Proxy:
-    """The container's socket and the host's: made before the program runs, so that no word of it is lost."""
+    """The container's socket and the host's: made before the program runs, so that no word of it is lost.
 
-    __slots__ = ("_host", "_inside")
+    What it waits for comes in turn: READY=1 from the container, room in the manager's queue, the manager's having seen
+    the message (the barrier). Of these only the first has no deadline.
+    """
 
-    def __init__(self, directory: str, address: str) -> None:
+    __slots__ = ("_barrier", "_host", "_inside", "_main_pid", "_state", "failure")
+
+    def __init__(self, directory: str, address: str, main_pid: int) -> None:
+        """`main_pid` is what the manager is told: the service's main process."""
         kind = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC
+        self._main_pid = main_pid
+        self._state = _LISTENING
+        self._barrier = -1
+        self.failure: KernelError | None = None
         self._host = _socket.socket(_socket.AF_UNIX, kind)
         self._inside = _socket.socket(_socket.AF_UNIX, kind)
         try:
@@ -93,52 +104,73 @@ class Proxy:
             self.__exit__()
             raise
 
-    def fileno(self) -> int:
-        """What becomes readable when the container has said something."""
-        return self._inside.fileno()
+    def waits_for(self) -> tuple[int, int] | None:
+        """The descriptor and the poll(2) events that let `step` go on; None when all is done."""
+        return {
+            _LISTENING: (self._inside.fileno(), select.POLLIN),
+            _SENDING: (self._host.fileno(), select.POLLOUT),
+            _BARRING: (self._host.fileno(), select.POLLOUT),
+            _BARRED: (self._barrier, 0),
+        }.get(self._state)
 
-    def relay(self, main_pid: int) -> bool:
-        """Read one message; when it says READY=1 pass that on with `main_pid`, the service's main process.
+    def owes(self) -> bool:
+        """Whether the container is ready and the manager does not know yet."""
+        return self._state in (_SENDING, _BARRING, _BARRED)
 
-        False when it says something else. Raises KernelError.
-        """
-        if b"READY=1" not in self._inside.recv(_LONGEST).split(b"\n"):
-            return False
+    def step(self) -> None:
+        """Go on, now that there is what was waited for. After a `failure` there is nothing more to do."""
+        state, self._state = self._state, _DONE
         try:
-            self._host.send(b"READY=1\nMAINPID=%d\n" % main_pid)
-            self._barrier()
+            self._state = self._next(state)
+        except BlockingIOError:
+            self._state = state
         except OSError as error:
-            raise KernelError("send", error.errno or 0, wanted()) from error
-        return True
+            self.failure = KernelError("send", error.errno or 0, wanted())
 
-    def _barrier(self) -> None:
-        """Wait until the message was seen: the manager closes the pipe that comes after it. sd_notify_barrier(3)."""
+    def _next(self, state: int) -> int:
+        if state == _LISTENING:
+            said = self._inside.recv(_LONGEST, _socket.MSG_DONTWAIT)
+            return _SENDING if b"READY=1" in said.split(b"\n") else _LISTENING
+        if state == _SENDING:
+            self._host.send(b"READY=1\nMAINPID=%d\n" % self._main_pid, _socket.MSG_DONTWAIT)
+            return _BARRING
+        if state == _BARRING:
+            self._send_barrier()
+            return _BARRED
+        return _DONE
+
+    def _send_barrier(self) -> None:
+        """The manager closes the pipe when it has seen all that came before. sd_notify_barrier(3)."""
         read, write = os.pipe2(os.O_CLOEXEC)
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, write.to_bytes(4, "little"))
         try:
-            try:
-                rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, write.to_bytes(4, "little"))
-                self._host.sendmsg([b"BARRIER=1"], [rights])
-            finally:
-                os.close(write)
-            poller = select.poll()
-            poller.register(read, 0)
-            poller.poll(_BARRIER_MS)
-        finally:
+            self._host.sendmsg([b"BARRIER=1"], [rights], _socket.MSG_DONTWAIT)
+        except BaseException:
             os.close(read)
+            raise
+        finally:
+            os.close(write)
+        self._barrier = read
 
-    def wait(self, pid: int, pidfd: int) -> None:
-        """Come back when the container is ready, or its init has ended. Raises KernelError."""
-        poller = select.poll()
-        poller.register(self.fileno(), select.POLLIN)
-        poller.register(pidfd, select.POLLIN)
-        while True:
-            events = dict(poller.poll())
-            if self.fileno() in events:
+    def wait(self, pidfd: int) -> None:
+        """Come back when the manager knows that the container is ready, or init has ended. Raises KernelError."""
+        deadline = 0.0
+        while (wanted_now := self.waits_for()) is not None:
+            poller = select.poll()
+            poller.register(*wanted_now)
+            if not self.owes():
+                poller.register(pidfd, select.POLLIN)
+            elif not deadline:
+                deadline = time.monotonic() + _BARRIER_SECONDS
+            left = max(deadline - time.monotonic(), 0) if deadline else -1
+            ready = dict(poller.poll(left * 1000 if deadline else None))
+            if wanted_now[0] in ready:
                 # What it said before it ended still counts.
-                if self.relay(pid):
-                    return
-            elif pidfd in events:
+                self.step()
+            elif not ready or pidfd in ready:
                 return
+        if self.failure:
+            raise self.failure
 
     def __enter__(self) -> Self:
         return self
@@ -146,3 +178,5 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self._inside.close()
         self._host.close()
+        if self._barrier >= 0:
+            os.close(self._barrier)

@@ -120,9 +120,9 @@ def start(ctx: Context, container_id: str) -> None:
     # Both before the program runs: afterwards it may be gone, or have said it already.
     pidfd = os.pidfd_open(found.pid)
     try:
-        with notify.Proxy(f"{ctx.root}/{container_id}", address) as proxy:
+        with notify.Proxy(f"{ctx.root}/{container_id}", address, found.pid) as proxy:
             let_run(ctx, container_id, found)
-            proxy.wait(found.pid, pidfd)
+            proxy.wait(pidfd)
     finally:
         os.close(pidfd)
 

@@ -24,7 +24,7 @@ from pyrunc import (
     state,
 )
 from pyrunc.attempt import Attempt, PlanChangedError
-from pyrunc.errors import ConfigError, ContainerError, KernelError
+from pyrunc.errors import ConfigError, ContainerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -275,17 +275,13 @@ def _attend(ctx: Context, container_id: str, init: launch.Init, attendance: cons
         return attendance.wait(init.pid, init.pidfd)
     from pyrunc import notify
 
-    def relay() -> bool:
-        try:
-            # The service is this very process, which lives as long as the program and cleans up behind it.
-            return proxy.relay(os.getpid())
-        except KernelError as error:
-            log.warning(f"readiness is not passed on: {error}")
-            return True
-
-    with notify.Proxy(f"{ctx.root}/{container_id}", notify.wanted()) as proxy:
+    # The service is this very process, which lives as long as the program and cleans up behind it.
+    with notify.Proxy(f"{ctx.root}/{container_id}", notify.wanted(), os.getpid()) as proxy:
         runtime.let_run(ctx, container_id, found)
-        return attendance.wait(init.pid, init.pidfd, (proxy.fileno(), relay))
+        status = attendance.wait(init.pid, init.pidfd, proxy)
+        if proxy.failure:
+            log.warning(f"readiness is not passed on: {proxy.failure}")
+        return status
 
 
 def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> int:

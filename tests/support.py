@@ -102,15 +102,29 @@ def cgroup_of(pid: int) -> dict[str, str]:
     return found
 
 
+def _walk(top: str) -> Iterator[tuple[str, list[str]]]:
+    """Each directory and the names below it, which may be changed. os.walk calls itself: others' trees may be deep."""
+    waiting = [top]
+    while waiting:
+        path = waiting.pop()
+        try:
+            with os.scandir(path) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        yield path, names
+        waiting += [os.path.join(path, name) for name in names]
+
+
 def find_cgroups(needle: str) -> list[str]:
     """All cgroup directories with `needle` in their path, deepest first."""
     found: list[str] = []
     for mount in cgroup_mounts():
-        for directory, names, _ in os.walk(mount, topdown=False):
+        for directory, names in _walk(mount):
             found += [
                 os.path.join(directory, name) for name in names if needle in os.path.join(directory, name)
             ]
-    return found
+    return sorted(found, key=len, reverse=True)
 
 
 def cgroup_directories() -> set[str]:
@@ -121,7 +135,7 @@ def cgroup_directories() -> set[str]:
         name = os.path.basename(mount)
         mine = next((path for controllers, path in own.items() if name in controllers.split(",")), "/")
         beside = os.path.dirname(mount + mine) if mine != "/" else None
-        for path, names, _ in os.walk(mount):
+        for path, names in _walk(mount):
             found.add(path)
             if path == beside:
                 names[:] = [one for one in names if one == os.path.basename(mine)]

@@ -165,6 +165,23 @@ def test_an_attached_run(container: ContainerFactory, bundle: BundleFactory, man
     assert not os.path.exists(os.path.join(one.root, one.id))
 
 
+def test_a_manager_that_is_slow(
+    container: ContainerFactory, bundle: BundleFactory, manager: Manager
+) -> None:
+    """Whoever waits for its word forwards signals meanwhile, and does not wait once told to end."""
+    one = notifying(container, bundle("probe").probe(*says("READY=1", then="sigwait")), manager)
+    argv = [*one.command, "run", "--bundle", one.bundle.path, one.id]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd="/") as process:
+        manager.receive()
+        barrier = manager.barrier()
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.stdout.readline() == "signal 15\n"
+        assert process.wait(timeout=15) == 0
+        os.close(barrier)
+
+
 def test_a_detached_run(container: ContainerFactory, bundle: BundleFactory, manager: Manager) -> None:
     one = notifying(container, bundle("probe").probe(*says("READY=1")), manager)
     argv = [*one.command, "run", "-d", "--pid-file", one.pid_file, "--bundle", one.bundle.path, one.id]

@@ -6,6 +6,7 @@ import array
 import errno
 import json
 import os
+import pty
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -110,3 +111,18 @@ def test_no_console_socket(tmp_path: Path) -> None:
             console.send_fd(str(tmp_path / name), 0, b"/dev/ptmx", "--console-socket")
         assert (caught.value.syscall, caught.value.errno, caught.value.path) == ("connect", number, None)
         assert caught.value.hint == "--console-socket wants a listening socket"
+
+
+def test_a_master_is_one() -> None:
+    master, slave = pty.openpty()
+    assert console.is_master(master)
+    assert not console.is_master(slave)
+    os.close(master)
+    os.close(slave)
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/zero", "/", "/proc/self/status"])
+def test_anything_else_is_no_master(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    assert not console.is_master(fd)
+    os.close(fd)
