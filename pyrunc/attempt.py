@@ -72,6 +72,7 @@ class Attempt:
         "rdt",
         "record",
         "spec",
+        "stop",
         "written",
     )
 
@@ -88,6 +89,8 @@ class Attempt:
         self.rdt: Group | None = None
         self.hooks_failed = False
         self.pid_file = ""
+        # What ends hooks that run: see hooks.py.
+        self.stop: hooks.Stop | None = None
         self.written = b""
 
     def _remember(self) -> None:
@@ -200,7 +203,8 @@ class Attempt:
             if wanted:
                 log.debug(f"{len(wanted)} {kind} hooks")
                 try:
-                    hooks.run(kind, wanted, self.record.hook_state("created"), self.record.bundle)
+                    document = self.record.hook_state("created")
+                    hooks.run(kind, wanted, document, self.record.bundle, self.stop)
                 except ContainerError:
                     self.hooks_failed = True
                     raise

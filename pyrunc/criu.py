@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # What a question may take; how long a dump or restore takes only the container's memory decides.
 _ANSWER_SECONDS = 30.0
+_END_SECONDS = 2.0
 _LONGEST_MESSAGE = 1 << 16
 # There is one for every step and one for every terminal.
 _MOST_NOTIFICATIONS = 10_000
@@ -178,14 +179,15 @@ class Server:
         """What it wrote on its own standard output and error, by lines."""
         return os.pread(self._output, _OUTPUT_TAIL, 0).decode("utf-8", "replace").splitlines()
 
-    def close(self, *, succeeded: bool = False) -> str | None:
+    def close(self, *, succeeded: bool = False, seconds: float = criu_process.UNDO_SECONDS) -> str | None:
         """Hang up and wait until it is gone, with what it has forked when it did not end well; what was in the way.
 
-        In the middle of a dump it lets the container go on. `succeeded`: what it has made is to stay.
+        In the middle of a dump it lets the container go on, for which it has `seconds`. `succeeded`: what it has made
+        is to stay.
         """
         self._sock.close()
         try:
-            return self.process.end(answered=self._answered, succeeded=succeeded)
+            return self.process.end(answered=self._answered, succeeded=succeeded, seconds=seconds)
         finally:
             os.close(self._output)
 
@@ -209,7 +211,8 @@ def _question(request: Message, interrupts: Interrupts) -> Message:
     try:
         return server.ask(request, seconds=_ANSWER_SECONDS)
     finally:
-        server.close()
+        # There is nothing to undo.
+        server.close(seconds=_END_SECONDS)
 
 
 def version(interrupts: Interrupts) -> int:

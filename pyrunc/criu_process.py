@@ -19,7 +19,7 @@ from pyrunc.errors import CriuError, KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
     from typing import Self
 
@@ -29,9 +29,11 @@ STALL_SECONDS = 120.0
 UNDO_SECONDS = 60.0
 UNDO_STALL_SECONDS = 10.0
 # What a killed process may take to be gone.
-_KILLED_SECONDS = 10.0
+_KILLED_SECONDS = 10
 _SLICE_SECONDS = 0.5
 _SIGKILL = 9
+# PID_MAX_LIMIT of the kernel
+_MOST_PIDS = 1 << 22
 _LONGEST_ENVIRONMENT = 1 << 21
 _OUTPUT = 1 << 16
 # What CRIU gets of the caller's environment: it finds iptables by PATH and ~/.criu/default.conf by HOME. Others name
@@ -53,7 +55,7 @@ class Interrupts:
     Only the main thread has signals: in another one nothing is noted. Signals that the caller ignores stay ignored.
     """
 
-    __slots__ = ("_blocked", "_caught", "_main", "_outer", "_passed_on", "_saved", "_write", "fd", "raising")
+    __slots__ = ("_blocked", "_caught", "_main", "_outer", "_passed_on", "_saved", "_write", "fd")
 
     def __init__(self) -> None:
         self.fd = self._write = self._outer = -1
@@ -62,8 +64,6 @@ class Interrupts:
         self._caught = 0
         self._passed_on = b""
         self._saved: dict[int, object] = {}
-        # Whether a signal is to be raised where it arrives, as in waits that know nothing of us.
-        self.raising = False
 
     def __enter__(self) -> Self:
         self.fd, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -75,7 +75,7 @@ class Interrupts:
         for number in _ENDING:
             before = _signal.getsignal(number)
             if before is not None and before != _signal.SIG_IGN:
-                self._saved[number] = _signal.signal(number, self._noted)
+                self._saved[number] = _signal.signal(number, _noted)
         # An attached restore blocks all, to forward them once there is somebody to forward them to.
         self._blocked = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._saved)
         return self
@@ -95,12 +95,6 @@ class Interrupts:
         os.close(self.fd)
         os.close(self._write)
 
-    def _noted(self, number: int, _frame: FrameType | None) -> None:
-        if self.raising:
-            self.raising = False
-            self.taken()
-            raise InterruptedError(_interrupted(number))
-
     def _read(self) -> None:
         try:
             data = os.read(self.fd, 4096)
@@ -112,6 +106,11 @@ class Interrupts:
             else:
                 self._passed_on += bytes([number])
 
+    def pending(self) -> bool:
+        """Whether a signal has come; `fd` can be read when it is worth asking."""
+        self._read()
+        return self._caught != 0
+
     def taken(self) -> int:
         """The signal that has come since this was asked last, 0 for none."""
         self._read()
@@ -121,11 +120,11 @@ class Interrupts:
     def check(self) -> None:
         """Raises InterruptedError when a signal has come."""
         if number := self.taken():
-            raise InterruptedError(_interrupted(number))
+            raise InterruptedError(f"interrupted by {_signal_name(number)}")
 
 
-def _interrupted(number: int) -> str:
-    return f"interrupted by {_signal_name(number)}"
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The handler that lets the wake-up descriptor tell of a signal."""
 
 
 def _signal_name(number: int) -> str:
@@ -177,6 +176,10 @@ def _ready(fd: int, seconds: float) -> bool:
     return bool(poller.poll(seconds * 1000))
 
 
+def _nothing() -> None:
+    """What there is to do for a CRIU whose cgroup nobody freezes."""
+
+
 def _environment() -> list[bytes]:
     return [b"%s=%s" % item for item in os.environb.items() if item[0] in _VARIABLES]
 
@@ -184,7 +187,7 @@ def _environment() -> list[bytes]:
 class Process:
     """A `criu swrk FD`, a child of ours. The arguments after `argv` are those of kernel.spawn."""
 
-    __slots__ = ("_interrupts", "_mark", "_moved", "_spent", "pid", "pidfd", "status")
+    __slots__ = ("_interrupts", "_mark", "_moved", "_spent", "pid", "pidfd", "status", "thaw")
 
     def __init__(
         self,
@@ -201,6 +204,8 @@ class Process:
         self._interrupts = interrupts
         self._mark = b"%s=%s" % (_MARK, os.urandom(16).hex().encode())
         self.status: int | None = None
+        # What lets it go on when its own cgroup is frozen: on v1 SIGKILL waits for that.
+        self.thaw: Callable[[], None] = _nothing
         self._spent, self._moved = -1, time.monotonic()
         self.pid, self.pidfd = kernel.spawn(
             argv,
@@ -258,17 +263,16 @@ class Process:
             found += [child for child in _children(str(pid), str(pid)) if child not in found]
         return found
 
-    def end(self, *, answered: bool, succeeded: bool) -> str | None:
+    def end(self, *, answered: bool, succeeded: bool, seconds: float) -> str | None:
         """Wait until it is gone, when nobody holds the other end of its socket any more; what was in the way.
 
-        It has some time to undo what it did, as long as it works at that. Then, or when it has ended without an
+        It has `seconds` to undo what it did, as long as it works at that. Then, or when it has ended without an
         answer, whatever it has forked is ended, too, unless it `succeeded` in making something that is to stay. A
         signal to us makes that happen at once.
         """
-        orderly = self._ends_itself()
-        if not orderly:
-            self._signal(self.pidfd)
-        if not _ready(self.pidfd, _KILLED_SECONDS):
+        self.thaw()
+        orderly = self._ends_itself(seconds)
+        if not orderly and not self._killed():
             os.close(self.pidfd)
             return f"criu, process {self.pid}, does not end, not even by SIGKILL"
         try:
@@ -280,17 +284,25 @@ class Process:
             return None
         return self._end_orphans()
 
-    def _ends_itself(self) -> bool:
+    def _ends_itself(self, seconds: float) -> bool:
         began = self._moved = time.monotonic()
         poller = select.poll()
         poller.register(self.pidfd, select.POLLIN)
         poller.register(self._interrupts.fd, select.POLLIN)
-        while time.monotonic() - began < UNDO_SECONDS and self._works(UNDO_STALL_SECONDS):
+        while time.monotonic() - began < seconds and self._works(UNDO_STALL_SECONDS):
             events = dict(poller.poll(_SLICE_SECONDS * 1000))
             if self.pidfd in events:
                 return True
             if self._interrupts.fd in events and self._interrupts.taken():
                 return False
+        return False
+
+    def _killed(self) -> bool:
+        self._signal(self.pidfd)
+        for _ in range(_KILLED_SECONDS):
+            self.thaw()
+            if _ready(self.pidfd, 1):
+                return True
         return False
 
     @staticmethod
@@ -349,7 +361,8 @@ class Process:
     def own_sibling(self, pid: int) -> int:
         """A pidfd of `pid`, a child that CRIU has made for us in its own cgroups. Raises CriuError for any other."""
         try:
-            pidfd = os.pidfd_open(pid)
+            # os.pidfd_open() has no words for what is larger than a C int.
+            pidfd = os.pidfd_open(max(-1, min(pid, _MOST_PIDS)))
         except OSError as error:
             if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
                 raise KernelError("pidfd_open", error.errno or 0, str(pid)) from error

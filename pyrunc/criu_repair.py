@@ -100,6 +100,9 @@ class Before:
         return criu_process.run(argv, nsenter, stdin=stdin, keep=[self._netns], seconds=_HELPER_SECONDS)
 
     def _flush(self, program: str) -> bool:
+        status, said = self._inside(program.replace("restore", "save"), "-t", "filter")
+        if status or not any(line.startswith(":CRIU ") for line in said.splitlines()):
+            return False
         words: Sequence[str] = ("--wait", "5", "--noflush")
         if self._inside(program, *words, stdin=_EMPTY)[0]:
             return False

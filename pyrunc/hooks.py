@@ -17,9 +17,12 @@ from pyrunc.errors import ContainerError, KernelError, strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyrunc.spec_types import Hook, Spec
+
+    # A descriptor that can be read when it is worth asking whether hooks are to be ended.
+    Stop = tuple[int, Callable[[], bool]]
 
 _KEPT_OUTPUT = 4096
 # A pipe holds no more unless somebody enlarges it: what came before the end is in it, whoever still writes.
@@ -55,9 +58,11 @@ class _Talk:
         os.set_blocking(stdin, False)
         os.set_blocking(stdout, False)
 
-    def until_gone(self, pidfd: int, deadline: float | None) -> bool:
+    def until_gone(self, pidfd: int, deadline: float | None, stop: Stop | None) -> bool:
         """Write the state and read what comes until the hook has ended. Whether that was in time."""
         self._poller.register(pidfd, select.POLLIN)
+        if stop is not None:
+            self._poller.register(stop[0], select.POLLIN)
         while True:
             # Looked at in every round: whoever always writes something never lets poll() run out of time.
             left = _LONGEST_WAIT_MS if deadline is None else (deadline - time.monotonic()) * 1000
@@ -70,6 +75,9 @@ class _Talk:
                 elif fd == self.stdout:
                     if not self._read():
                         self._poller.unregister(self.stdout)
+                elif stop is not None and fd == stop[0]:
+                    if stop[1]():
+                        return False
                 else:
                     gone = True
             if gone:
@@ -163,7 +171,7 @@ def of(spec: Spec, kind: str) -> Sequence[Hook]:
     return found
 
 
-def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str) -> None:
+def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str, stop: Stop | None = None) -> None:
     """Run one hook to its end. Raises ContainerError with the hook's place, exit status and output."""
     json_path = f"$.hooks.{kind}[{index}]"
     program = hook["path"]
@@ -197,7 +205,7 @@ def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str) -> None:
         _close(stdin_read, stdout_write)
     talk = _Talk(stdin_write, stdout_read, state)
     try:
-        in_time = talk.until_gone(pidfd, time.monotonic() + timeout if timeout else None)
+        in_time = talk.until_gone(pidfd, time.monotonic() + timeout if timeout else None, stop)
         if not in_time:
             _end(pid, pidfd)
         poller = select.poll()
@@ -207,6 +215,8 @@ def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str) -> None:
         talk.close()
         _close(pidfd)
     said = talk.output.decode("utf-8", "replace")
+    if not in_time and stop is not None and stop[1]():
+        raise ContainerError(f"{kind} hook #{index} '{program}' was interrupted", path=json_path)
     if not in_time:
         words = failures.hook_timeout(kind, index, program, float(timeout or 0), said)
         hint = None if status is not None else f"process {pid} could not be killed"
@@ -215,10 +225,10 @@ def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str) -> None:
         raise ContainerError(failures.hook(kind, index, program, status, said), path=json_path)
 
 
-def run(kind: str, hooks: Sequence[Hook], state: bytes, cwd: str) -> None:
+def run(kind: str, hooks: Sequence[Hook], state: bytes, cwd: str, stop: Stop | None = None) -> None:
     """Run hooks in listed order and stop at the first failure, which is raised as ContainerError."""
     for index, hook in enumerate(hooks):
-        run_one(kind, index, hook, state, cwd)
+        run_one(kind, index, hook, state, cwd, stop)
 
 
 def run_all(kind: str, hooks: Sequence[Hook], state: bytes, cwd: str) -> list[ContainerError]:

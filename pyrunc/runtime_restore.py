@@ -40,7 +40,7 @@ from pyrunc import (
     state,
 )
 from pyrunc.attempt import Attempt
-from pyrunc.errors import CriuError, KernelError, StateError
+from pyrunc.errors import ContainerError, CriuError, KernelError, StateError
 from pyrunc.runtime_checkpoint import config_file, file_systems, mount_points, warn_of_rootless
 
 TYPE_CHECKING = False
@@ -95,13 +95,16 @@ class _Processes:
         """End all of it, and wait until it is gone. Raises CriuError for what cannot be ended."""
         problem = self.hang_up()
         if self.pidfd >= 0:
-            if self.cgroups:
-                # CRIU restores what was paused as frozen, and SIGKILL waits for the thaw on v1.
-                kernel.cgroup_thaw(self.cgroups)
+            self.thaw()
             launch.end(self.pid, self.pidfd)
         self.close()
         if problem is not None:
             raise CriuError(problem)
+
+    def thaw(self) -> None:
+        """CRIU restores what was paused as frozen, and on v1 SIGKILL waits for the thaw."""
+        if self.cgroups:
+            kernel.cgroup_thaw(self.cgroups)
 
     def close(self) -> None:
         """Let go; the container lives on by itself."""
@@ -260,6 +263,7 @@ class _Restore:
         try:
             self.attempt = Attempt(ctx, container_id, self.configuration, self.facts)
             self.attempt.abort = self.processes.abort
+            self.attempt.stop = (self.interrupts.fd, self.interrupts.pending)
             try:
                 self._bring_back(ctx, container_id)
             except BaseException as error:
@@ -334,6 +338,7 @@ class _Restore:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
         self.processes.server, self.processes.cgroups = server, manager.paths
+        server.process.thaw = self.processes.thaw
         if cgroup_fd < 0:
             manager.attach(server.process.pid)
         return server
@@ -348,13 +353,11 @@ class _Restore:
         if script == _NAMESPACES_MADE:
             self.processes.follow(pid)
             _loopback(self.attempt.spec, pid)
-            # Hooks take the time that they take, and know nothing of CRIU's signals.
-            self.interrupts.check()
-            self.interrupts.raising = True
             try:
                 self.attempt.in_environment(pid)
-            finally:
-                self.interrupts.raising = False
+            except ContainerError:
+                self.interrupts.check()
+                raise
         elif script == _TERMINAL:
             self._pass_terminal(fd)
         else:

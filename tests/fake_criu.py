@@ -77,7 +77,7 @@ class _Criu:
         self.program = program
         self.sock = socket.socket(fileno=fd)
         self.request: Message = {}
-        self.init = 0
+        self.init = self.child = 0
         self.fds: list[int] = []
 
     def work(self) -> None:
@@ -98,7 +98,8 @@ class _Criu:
         self.sock.sendmsg([data], rights if self.fds else [])
 
     def _number(self, value: object) -> int:
-        return {"init": self.init, "self": os.getpid()}[value] if isinstance(value, str) else int(str(value))
+        known = {"init": self.init, "self": os.getpid(), "parent": os.getppid(), "child": self.child}
+        return known[value] if isinstance(value, str) else int(str(value))
 
     def well(self) -> None:
         """Answer a question: this is 4.2, and it can do everything."""
@@ -131,7 +132,7 @@ class _Criu:
 
     def answer(self, kind: str, success: int, pid: object = None, words: str = "") -> None:
         """The answer that ends it."""
-        message: Message = {"type": _NUMBERS.get(kind, 77), "success": success}
+        message: Message = {"type": _NUMBERS.get(kind, 0), "success": success}
         if pid is not None:
             message["restore"] = {"pid": self._number(pid)}
         if words:
@@ -194,7 +195,36 @@ class _Criu:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             while True:
                 signal.pause()
+        self.child = pid
         self._note(pid)
+
+    def close(self) -> None:
+        """Hang up."""
+        self.sock.close()
+
+    def freeze_own(self) -> None:
+        """The container's cgroup, in which it is itself: as it restores what was paused, and then is stopped."""
+        with open("/proc/self/cgroup", encoding="ascii") as stream:
+            paths = dict(line.strip().split(":", 2)[1:] for line in stream)
+        path = f"/sys/fs/cgroup/freezer{paths['freezer']}/freezer.state" if "freezer" in paths else ""
+        if not path:
+            path = f"/sys/fs/cgroup{paths['']}/cgroup.freeze"
+        word = "1" if path.endswith("cgroup.freeze") else "FROZEN"
+        # Somebody outside has to: it stands still from there on.
+        if os.fork() == 0:
+            os.execv("/bin/sh", ["sh", "-c", f"echo {word} >{path}"])
+
+    def leave_cgroup(self) -> None:
+        """The init is somewhere else."""
+        with open(f"/proc/{os.getppid()}/cgroup", encoding="ascii") as stream:
+            for line in stream:
+                _, controllers, path = line.strip().split(":", 2)
+                name = controllers.removeprefix("name=") or "unified"
+                for top in (f"/sys/fs/cgroup/{name}", "/sys/fs/cgroup"):
+                    if os.path.exists(f"{top}{path}/cgroup.procs"):
+                        with open(f"{top}{path}/cgroup.procs", "w", encoding="ascii") as procs:
+                            procs.write(str(self.init))
+                        break
 
     def die(self, number: int) -> None:
         """By a signal."""

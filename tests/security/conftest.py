@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import criu_scene
 import rounds
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from containers import BundleFactory, ContainerFactory
 
 
 @pytest.hookimpl(wrapper=True)
@@ -20,3 +23,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         lines = report.longreprtext.splitlines()
         rounds.record(0, 0.0, finding=lines[-1] if lines else "?", test=item.nodeid)
     return report
+
+
+@pytest.fixture
+def running(container: ContainerFactory, bundle: BundleFactory, scratch: str) -> criu_scene.Scene:
+    """A container that runs, and says the signals that it hears."""
+    one = container(bundle("probe").probe("sigwait")).up()
+    one.expect("ready")
+    return criu_scene.Scene(one, scratch)
+
+
+@pytest.fixture
+def saved(container: ContainerFactory, bundle: BundleFactory, scratch: str) -> criu_scene.Scene:
+    """A container that can be restored by a CRIU that does not look at images."""
+    one = container(bundle("probe").probe("pause"))
+    scene = criu_scene.Scene(one, scratch)
+    criu_scene.images(scene.image)
+    return scene
