@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The command: any arguments and any environment, each a string up to a byte 0; two bytes before them say how many of
- * each there are, what follows are the kernel's answers. It may answer, or become Python.
+ * The command with any arguments and any environment. Each is a string up to a byte 0; two bytes before them say how
+ * many of each there are, what follows are the kernel's answers. It may answer, or become Python.
  */
 #include <string.h>
 

@@ -6,6 +6,7 @@
     ./dev fuzz attacks --seconds 3600  the attack tests again and again, each time with another seed
     ./dev fuzz ops --keep              afterwards the inputs that reach something new become part of the corpus
     ./dev fuzz --figures               adds what was tried since the last time to docs/ATTACKS.md
+    ./dev fuzz --page                  writes docs/ATTACKS.md anew from its parts (page.py)
 
 An input that crashes is kept in build/fuzz/crashes, and shown with the command that repeats it; then the exit status
 is 1. Fixed, it becomes a file of the corpus with a name of its own, which tests/security/test_fuzz.py replays.
@@ -27,7 +28,9 @@ from typing import TYPE_CHECKING
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(PROJECT, "tests"))
 
-import rounds  # noqa: E402 - run as a program, this directory alone is where imports are looked for
+# Run as a program, this directory alone is where imports are looked for.
+import rounds  # noqa: E402
+from security import page  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +53,11 @@ END_SECONDS = 120
 # Lanes that are tests: what they select, and what they are.
 LANES = {
     "attacks": (
-        ["tests/security", "--ignore=tests/security/test_fuzz.py"],
+        [
+            "tests/security",
+            "--ignore=tests/security/test_fuzz.py",
+            "--ignore=tests/security/test_documentation.py",
+        ],
         "real containers, hostile programs",
     ),
 }
@@ -243,9 +250,14 @@ def attack(name: str, seconds: float) -> Outcome:
 # --- The command ------------------------------------------------------------------------------------------------------
 
 
+def descriptions() -> dict[str, str]:
+    """Of everything that can be run."""
+    return {**fuzzers(), **{name: what for name, (_, what) in LANES.items()}}
+
+
 def main() -> int:
     """0, or 1 when there are findings."""
-    known = {**fuzzers(), **{name: what for name, (_, what) in LANES.items()}}
+    known = descriptions()
     parser = argparse.ArgumentParser(
         prog="./dev fuzz", description=(__doc__ or "").split("\n", maxsplit=1)[0]
     )
@@ -253,6 +265,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="for each of them (default: 60)")
     parser.add_argument("--list", action="store_true", help="print the names")
     parser.add_argument("--keep", action="store_true", help="keep inputs that reach something new")
+    parser.add_argument("--page", action="store_true", help="write docs/ATTACKS.md")
+    parser.add_argument("--figures", action="store_true", help="add the record of the last runs to it")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in known]:
         parser.error(f"no such name: {' '.join(unknown)}; --list shows them")
@@ -260,14 +274,25 @@ def main() -> int:
         width = max(map(len, known))
         print("\n".join(f"{name:{width}}  {what}" for name, what in known.items()))
         return 0
+    if options.figures:
+        print(f"{page.add_record(RECORD)} lines added")
+    if options.figures or options.page:
+        with open(page.PAGE, "w", encoding="utf-8") as stream:
+            stream.write(page.text(fuzzers()))
+        return 0
+    return run_lanes(options.names or list(fuzzers()), options.seconds, kept=options.keep)
+
+
+def run_lanes(names: Sequence[str], seconds: float, *, kept: bool) -> int:
+    """One after the other, each for so long; a line for each at the end."""
     os.environ["PYRUNC_ATTACK_RECORD"] = RECORD
     outcomes = []
-    names = options.names or list(fuzzers())
+    known = descriptions()
     if any(name in fuzzers() for name in names):
         build()
     for name in names:
         print(f"--- {name}: {known[name]}", flush=True)
-        outcome = fuzz(name, options.seconds) if name in fuzzers() else attack(name, options.seconds)
+        outcome = fuzz(name, seconds) if name in fuzzers() else attack(name, seconds)
         if name in fuzzers():
             rounds.record(
                 outcome.rounds,
@@ -275,7 +300,7 @@ def main() -> int:
                 finding=" ".join(outcome.findings),
                 test=f"tests/security/test_fuzz.py::test_fuzzers[{name}]",
             )
-        if options.keep and name in fuzzers() and not outcome.findings:
+        if kept and name in fuzzers() and not outcome.findings:
             keep(name)
         print(outcome, flush=True)
         outcomes.append(outcome)
