@@ -31,6 +31,10 @@
 #define MAKE_SECONDS 10
 /* Exit status of a trial that did not begin: once in a thousand times something of ours lies where memory should be. */
 #define NO_ROOM 126
+/* What it was made of is something else by now. */
+#define CHANGED 125
+/* How long the clock of file systems may take for a tick. */
+#define TICK_MS 50
 /* How long nobody tries again what has failed. */
 #define USELESS_SECONDS 600
 
@@ -67,7 +71,16 @@ static bool read_head(int fd, struct stat *status)
 	return is_trusted(fd, status) && pread(fd, &head, sizeof(head), 0) == sizeof(head) &&
 	       strncmp(head.magic, SNAPSHOT_MAGIC, sizeof(head.magic)) == 0 && head.uid == geteuid() &&
 	       head.size == (uint64_t)status->st_size && head.segment_count <= SNAPSHOT_SEGMENTS &&
-	       head.file_count <= SNAPSHOT_FILES && head.kernel_part_count <= SNAPSHOT_KERNEL_PARTS && same_boot();
+	       head.file_count <= SNAPSHOT_FILES && head.kernel_part_count <= SNAPSHOT_KERNEL_PARTS &&
+	       head.watched_size <= SNAPSHOT_WATCHED &&
+	       (head.watched_size == 0 || head.watched[head.watched_size - 1] == '\0') && same_boot();
+}
+
+static bool is_unchanged(void)
+{
+	struct timespec newest = {0};
+
+	return snapshot_stamp(head.watched, head.watched_size, &newest) == head.watched_stamp;
 }
 
 /* Whether a file is still the one that was mapped when the snapshot was made. */
@@ -155,7 +168,7 @@ static _Noreturn void jump(const struct snapshot_registers *registers)
 
 static void enter(int fd, const struct snapshot_arrival *arrival)
 {
-	bool mapped = open_files();
+	bool mapped = is_unchanged() && open_files();
 
 	for (uint32_t i = 0; mapped && i < head.segment_count; i++)
 		mapped = map_segment(&head.segments[i], fd);
@@ -213,7 +226,8 @@ static int write_snapshot(int fd, const char *python, const char *boot)
 {
 	/* rseq(2) stays out of it: the kernel would not know of the area that libc then reads. */
 	char *environment[] = {(char *)"GLIBC_TUNABLES=glibc.pthread.rseq=0", NULL};
-	char *argv[] = {(char *)python,       (char *)"-I", (char *)"-S", (char *)boot,
+	/* -B: files that it wrote itself would look as if they had changed meanwhile. */
+	char *argv[] = {(char *)python,       (char *)"-I", (char *)"-S", (char *)"-B", (char *)boot,
 			(char *)"--snapshot", (char *)"3",  (char *)"--", NULL};
 	pid_t pid = fork();
 
@@ -223,6 +237,49 @@ static int write_snapshot(int fd, const char *python, const char *boot)
 		_exit(127);
 	}
 	return exit_status(pid);
+}
+
+static bool is_before(struct timespec one, struct timespec other)
+{
+	return one.tv_sec < other.tv_sec || (one.tv_sec == other.tv_sec && one.tv_nsec < other.tv_nsec);
+}
+
+/* Now, once the clock of file systems, which ticks, has passed it: a later change gets a later time. */
+static struct timespec pass_tick(void)
+{
+	struct timespec now, coarse, pause = {.tv_nsec = 1000000};
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	for (int i = 0; i < TICK_MS; i++) {
+		clock_gettime(CLOCK_REALTIME_COARSE, &coarse);
+		if (is_before(now, coarse))
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return now;
+}
+
+/*
+ * 0: nothing has changed since `began`, so that what was loaded is what was there when it was looked at. CHANGED: the
+ * next command may try. Anything else: it has a time to come, as the clock was set back, and will have for a while.
+ */
+static int check_age(int fd, struct timespec began)
+{
+	struct timespec newest = {0}, now;
+
+	if (pread(fd, &head, sizeof(head), 0) != sizeof(head) || head.file_count > SNAPSHOT_FILES ||
+	    head.watched_size > SNAPSHOT_WATCHED)
+		return 1;
+	if (snapshot_stamp(head.watched, head.watched_size, &newest) != head.watched_stamp)
+		return CHANGED;
+	for (uint32_t i = 0; i < head.file_count; i++) {
+		struct timespec changed = {head.files[i].changed[2], head.files[i].changed[3]};
+		newest = is_before(newest, changed) ? changed : newest;
+	}
+	if (is_before(newest, began))
+		return 0;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return is_before(newest, now) ? CHANGED : 1;
 }
 
 /* A snapshot that does not come up must not be anybody's. */
@@ -276,13 +333,17 @@ bool snapshot_make(const char *path, const char *python, const char *boot)
 	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && is_at(fd, fresh) && ftruncate(fd, 0) == 0) {
 		/* Ignored, the kernel would keep the children's status from us. */
 		void (*old)(int) = signal(SIGCHLD, SIG_DFL);
+		struct timespec began = pass_tick();
 		int status = write_snapshot(fd, python, boot);
+		if (status == 0)
+			status = check_age(fd, began);
 		if (status == 0)
 			status = try_snapshot(fd, fresh);
 		signal(SIGCHLD, old);
-		if (status != 0 && status != NO_ROOM)
+		bool again = status == NO_ROOM || status == CHANGED;
+		if (status != 0 && !again)
 			write_useless(fd, boot_id);
-		if ((status == NO_ROOM ? unlink(fresh) : rename(fresh, path)) == 0)
+		if ((again ? unlink(fresh) : rename(fresh, path)) == 0)
 			made = status == 0;
 	}
 	if (fd >= 0)

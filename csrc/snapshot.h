@@ -7,8 +7,9 @@
  * command's own. Nothing stays behind that runs.
  *
  * The file holds this head, then the pages that differ from the mapped files. It is as trusted as the state of
- * containers beside which it lies: regular, of our user, closed to others. It is good for one boot of one kernel, and
- * while no mapped file has changed. Whatever does not fit lets the command start Python the ordinary way.
+ * containers beside which it lies (trust.h), and closed to others. It is good for one boot of one kernel, and while no
+ * file has changed that is mapped or that a module came out of, nor a directory in which Python looks for modules.
+ * Whatever does not fit lets the command start Python the ordinary way.
  *
  * What was tried instead (hot create, exec; crun 7.4, 5.3 ms): an embedded libpython saves 1 to 2 of the 10 ms; plans
  * kept by the digest of their input help whoever repeats himself, which engines do not; a planner that stays running
@@ -20,13 +21,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "snapshot_write.h"
 
-#define SNAPSHOT_MAGIC "pyrunc " PYRUNC_VERSION " 1"
+#define SNAPSHOT_MAGIC "pyrunc " PYRUNC_VERSION " 2"
 #define SNAPSHOT_SEGMENTS 640
 #define SNAPSHOT_FILES 40
 #define SNAPSHOT_PATH 256
+#define SNAPSHOT_WATCHED (32ul << 10)
 #define SNAPSHOT_KERNEL_PARTS 6
 #define SNAPSHOT_SIGNALS 65
 #define SNAPSHOT_PAGE 4096ul
@@ -82,7 +85,14 @@ struct snapshot_head {
 	struct snapshot_kernel_part kernel_parts[SNAPSHOT_KERNEL_PARTS];
 	struct snapshot_file files[SNAPSHOT_FILES];
 	struct snapshot_segment segments[SNAPSHOT_SEGMENTS];
+	/* Paths of what must stay what it is, each with its NUL, and what snapshot_stamp() made of them. */
+	uint64_t watched_stamp;
+	uint64_t watched_size;
+	char watched[SNAPSHOT_WATCHED];
 };
+
+/* What stat(2) says of all these paths, in one number. *newest: the last change of any, if it is later. */
+uint64_t snapshot_stamp(const char *paths, size_t size, struct timespec *newest);
 
 /* The command's side. */
 enum snapshot_result {

@@ -362,7 +362,19 @@ static void arrive(struct snapshot_arrival *arrival)
 	}
 }
 
-int snapshot_write(int fd, const char *watched, struct snapshot_arrival *arrival)
+static int note_watched(const char *watched, size_t size)
+{
+	struct timespec newest = {0};
+
+	if (size > SNAPSHOT_WATCHED)
+		return -EOPNOTSUPP;
+	memcpy(work->head.watched, watched, size);
+	work->head.watched_size = size;
+	work->head.watched_stamp = snapshot_stamp(watched, size, &newest);
+	return 0;
+}
+
+int snapshot_write(int fd, const char *watched, size_t watched_size, struct snapshot_arrival *arrival)
 {
 	/* Shared, so that the kernel does not make one mapping of it and a neighbour. */
 	work = mmap(NULL, sizeof(*work), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -386,7 +398,7 @@ int snapshot_write(int fd, const char *watched, struct snapshot_arrival *arrival
 	}
 	result = find_tid();
 	if (result == 0)
-		result = note_file(watched);
+		result = note_watched(watched, watched_size);
 	if (result >= 0)
 		result = add_mappings();
 	if (result < 0)
@@ -397,10 +409,11 @@ int snapshot_write(int fd, const char *watched, struct snapshot_arrival *arrival
 
 #else
 
-int snapshot_write(int fd, const char *watched, struct snapshot_arrival *arrival)
+int snapshot_write(int fd, const char *watched, size_t watched_size, struct snapshot_arrival *arrival)
 {
 	(void)fd;
 	(void)watched;
+	(void)watched_size;
 	(void)arrival;
 	return -EOPNOTSUPP;
 }

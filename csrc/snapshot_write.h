@@ -3,6 +3,8 @@
 #ifndef PYRUNC_SNAPSHOT_WRITE_H
 #define PYRUNC_SNAPSHOT_WRITE_H
 
+#include <stddef.h>
+
 /* What the command hands to the Python that it becomes; it lies in the memory of the snapshot. */
 struct snapshot_arrival {
 	int argc;
@@ -15,9 +17,9 @@ struct snapshot_arrival {
 
 /*
  * Write the memory of this process to fd. 0: written. 1: this is the process that came out of the snapshot, and
- * `arrival` says what for. -errno: no snapshot; EOPNOTSUPP when something in the memory cannot be kept. `watched` is a
- * file, beside the mapped ones, that must stay what it is.
+ * `arrival` says what for. -errno: no snapshot; EOPNOTSUPP when something in the memory cannot be kept. `watched` are
+ * the paths, each with its NUL, of files and directories beside the mapped ones that must stay what they are.
  */
-int snapshot_write(int fd, const char *watched, struct snapshot_arrival *arrival);
+int snapshot_write(int fd, const char *watched, size_t watched_size, struct snapshot_arrival *arrival);
 
 #endif

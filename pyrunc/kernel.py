@@ -49,13 +49,14 @@ def _check(answer: int, syscall: str, arg: str | None = None) -> int:
     return answer
 
 
-def snapshot(fd: int, watched: str) -> tuple[list[str], dict[bytes, bytes], list[str]] | None:
-    """Write the memory of this process to `fd`: see csrc/snapshot.h. `watched` is a file it also depends on.
+def snapshot(fd: int, watched: Sequence[str]) -> tuple[list[str], dict[bytes, bytes], list[str]] | None:
+    """Write the memory of this process to `fd`: see csrc/snapshot.h. `watched` are the paths it also depends on.
 
     None in this process; in each that comes out of the snapshot (its argv, its environment, what boot.py is told).
     """
     arrival = ffi.new("struct snapshot_arrival *")
-    if not _check(lib.snapshot_write(fd, os.fsencode(watched), arrival), "snapshot"):
+    paths = b"".join([os.fsencode(path) + b"\0" for path in watched])
+    if not _check(lib.snapshot_write(fd, paths, len(paths), arrival), "snapshot"):
         return None
     argv = [os.fsdecode(ffi.string(arrival.argv[i])) for i in range(arrival.argc)]
     told = [os.fsdecode(ffi.string(arrival.told[i])) for i in range(arrival.told_count)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import sys
 
 from pyrunc import kernel, launched
 from pyrunc.errors import KernelError, PyruncError
@@ -47,8 +48,27 @@ def _make_room(fd: int) -> None:
         os.unlink(path)
 
 
-def keep(fd: int, watched: str) -> tuple[list[str], list[str]]:
-    """Write the snapshot to `fd`, for as long as the file `watched` stays what it is, and end this process.
+def _watched(hot: object, file: str) -> list[str]:
+    """What the modules came out of, and where Python would look for others first: files and directories.
+
+    `file` is what the finder `hot` has its modules from. Frozen ones are in the program, and that is mapped, as are
+    those in C; a compiled file says what its source says, or Python would not have taken it. What shares a directory
+    stands together: snapshot_stamp() likes that.
+    """
+    files = {file}
+    for module in list(sys.modules.values()):
+        spec = getattr(module, "__spec__", None)
+        if spec is not None and (spec.origin == "frozen" or spec.loader is hot):
+            continue
+        path = getattr(module, "__file__", None)
+        if path and not path.endswith(".so"):
+            files.add(path)
+    directories = {os.path.dirname(path) for path in files}
+    return sorted(files.union(directories, sys.path), key=os.path.split)
+
+
+def keep(fd: int, hot: object, file: str) -> tuple[list[str], list[str]]:
+    """Write the snapshot to `fd` and end this process. `hot` is a finder of modules, all of them in `file`.
 
     Returns in the processes that come out of it: (argv without the program, what launched is told).
     """
@@ -68,9 +88,10 @@ def keep(fd: int, watched: str) -> tuple[list[str], list[str]]:
     # What is there now stays: a collection in a long `run` need not look at it, and so not copy its pages.
     gc.collect()
     gc.freeze()
-    arrival = kernel.snapshot(fd, watched)
+    arrival = kernel.snapshot(fd, _watched(hot, file))
     if arrival is None:
         os._exit(0)
+    sys.dont_write_bytecode = False
     argv, environment, told = arrival
     launched.take_environment(environment)
     if told[:1] == ["--try"]:

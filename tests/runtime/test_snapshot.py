@@ -50,10 +50,13 @@ class Installation:
         self.root = os.path.join(prefix, "root")
         os.makedirs(os.path.join(prefix, "bin"))
         shutil.copytree(support.PACKAGE, self.package)
-        for path in glob.glob(os.path.join(os.path.dirname(support.PACKAGE), "_cffi_backend*.so")):
-            shutil.copy(path, packages)
+        for name in ("_cffi_backend*.so", "prctl.py", "_prctl*.so"):
+            for path in glob.glob(os.path.join(os.path.dirname(support.PACKAGE), name)):
+                shutil.copy(path, packages)
         shutil.copy(support.PYRUNC, self.command)
-        os.symlink(python, os.path.join(prefix, "bin", "python3"))
+        # By its full name, which the command looks for when there is no python3 beside it.
+        self.python = os.path.join(prefix, "bin", os.path.basename(python))
+        os.symlink(python, self.python)
 
     def ask(self, *options: str, **environment: str) -> support.Result:
         """Call a verb that needs Python and makes a snapshot: exec in a container that is not there."""
@@ -66,8 +69,10 @@ class Installation:
 
     def break_python(self) -> None:
         """From now on only a snapshot answers."""
-        with open(os.path.join(self.package, "boot.py"), "w", encoding="ascii") as stream:
-            stream.write(f"import posix; posix._exit({COLD})\n")
+        os.unlink(self.python)
+        with open(self.python, "w", encoding="ascii") as stream:
+            stream.write(f"#!/bin/sh\nexit {COLD}\n")
+        os.chmod(self.python, 0o755)
 
     def change(self, content: bytes, at: int) -> None:
         """Overwrite a part of the snapshot."""
@@ -158,9 +163,18 @@ def test_it_can_be_done_without(warm: Installation, how: str) -> None:
 
 
 DAMAGE = ["hot.bin changed", "library changed", "other boot", "other version", "cut", "open to others"]
+DAMAGE += [
+    "of another user",
+    "link",
+    "second name",
+    "module changed",
+    "module put in place",
+    "module beside it",
+]
+DAMAGE += ["entry changed"]
 
 
-@pytest.mark.parametrize("damage", [*DAMAGE, "of another user", "link"])
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_it_is_not_used_when(warm: Installation, damage: str) -> None:
     """It is for what is there now, for this boot and for its owner: otherwise Python starts, and makes another."""
     size = os.path.getsize(warm.snapshot)
@@ -184,8 +198,78 @@ def test_it_is_not_used_when(warm: Installation, damage: str) -> None:
         case "link":
             os.rename(warm.snapshot, warm.snapshot + "-moved")
             os.symlink(warm.snapshot + "-moved", warm.snapshot)
+        case "second name":
+            os.link(warm.snapshot, warm.snapshot + "-too")
+        case "module changed":
+            # As long as before, and with the old time.
+            path = os.path.join(os.path.dirname(warm.package), "prctl.py")
+            before = os.stat(path)
+            with open(path, "r+b") as stream:
+                first = stream.read(1)
+                stream.seek(0)
+                stream.write(b"x" if first == b"#" else b"#")
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        case "module put in place":
+            path = os.path.join(os.path.dirname(warm.package), "prctl.py")
+            shutil.copy2(path, path + ".new")
+            os.rename(path + ".new", path)
+        case "module beside it":
+            with open(os.path.join(os.path.dirname(warm.package), "json.py"), "w", encoding="ascii"):
+                pass
+        case "entry changed":
+            os.utime(os.path.join(warm.package, "launched.py"))
     # `list` never makes one.
     assert support.run(warm.command, "--root", warm.root, "list", env={}).status == COLD
+
+
+HELD = """
+import sys
+sys.path.append(PACKAGES)
+from pyrunc import snapshot
+for name in snapshot.MODULES:
+    __import__(name)
+snapshot._practise()
+for module in sys.modules.values():
+    file = getattr(module, "__file__", None)
+    if file and module.__spec__.origin != "frozen" and "/pyrunc/" not in file:
+        print(file)
+"""
+
+
+def test_every_module_counts(warm: Installation) -> None:
+    """Each file of Python's own that is held: where another lies in its place, Python starts."""
+    held = HELD.replace("PACKAGES", repr(os.path.dirname(warm.package)))
+    python = os.path.realpath(support.PYTHON)
+    files = support.run(python, "-I", "-S", "-B", "-c", held, env={}).ok().out.splitlines()
+    assert len(files) > 20
+    assert any("/json/" in path for path in files)
+    script = (
+        'copy=$1; shift; command=$1; shift; "$command" --root / list; echo $?;'
+        'for path; do cp -p "$path" "$copy"; mount --bind "$copy" "$path"; "$command" --root "$copy" list; echo $?;'
+        ' umount "$path"; rm "$copy"; done'
+    )
+    argv = ["unshare", "-m", "sh", "-c", script, "sh", f"{warm.root}-copy", warm.command, *files]
+    done = support.run(*argv, env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"})
+    assert done.out.split() == ["1", *[str(COLD)] * len(files)], dict(
+        zip(files, done.out.split()[1:], strict=False)
+    )
+
+
+def test_what_changes_while_it_is_made(fresh: Installation) -> None:
+    """Nobody knows whether the old file was loaded or the new one: the next command makes it."""
+    boot = os.path.join(fresh.package, "boot.py")
+    with open(boot, encoding="ascii") as stream:
+        text = stream.read()
+    once, hot = os.path.join(fresh.root + "-once"), os.path.join(fresh.package, "hot.bin")
+    change = f"import os, sys\nif '--snapshot' in sys.argv and not os.path.exists({once!r}):\n"
+    change += f"    open({once!r}, 'w')\n    os.utime({hot!r})\n"
+    with open(boot, "w", encoding="ascii") as stream:
+        stream.write(change + text)
+    fresh.answers()
+    assert os.path.exists(once)
+    assert not glob.glob(fresh.snapshot + "*")
+    fresh.answers()
+    assert os.path.getsize(fresh.snapshot) > 1 << 20
 
 
 def test_it_is_made_anew(fresh: Installation) -> None:
