@@ -160,6 +160,8 @@ class Server:
                 _socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS),
                 _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT,
             )
+        except ConnectionResetError:
+            data, ancillary, flags = b"", [], 0  # it has ended with a message of ours unread
         except OSError as error:
             raise CriuError(f"criu failed: {strerror(error.errno or 0)}") from error
         fds = _descriptors(ancillary)

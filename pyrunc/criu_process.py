@@ -80,13 +80,13 @@ class Interrupts:
         self._blocked = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._saved)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._read()
         if self._main:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, self._blocked)
             for number, before in self._saved.items():
                 _signal.signal(number, before)
             _signal.set_wakeup_fd(self._outer, warn_on_full_buffer=False)
-        self._read()
         if self._outer >= 0 and self._passed_on:
             try:
                 os.write(self._outer, self._passed_on)
@@ -94,6 +94,9 @@ class Interrupts:
                 pass  # full: whoever reads it has signals enough
         os.close(self.fd)
         os.close(self._write)
+        if self._caught and kind is None:
+            # It came too late to undo anything, and is for those who had it before.
+            _signal.raise_signal(self._caught)
 
     def _read(self) -> None:
         try:

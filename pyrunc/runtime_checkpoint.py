@@ -265,8 +265,8 @@ def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> N
             _Dump(options, found, opts, directories, status_fd, interrupts).make()
         finally:
             directories.close()
-    if not options.leave_running and not options.pre_dump:
-        runtime.delete(ctx, container_id, force=True)
+        if not options.leave_running and not options.pre_dump:
+            runtime.delete(ctx, container_id, force=True)
 
 
 def _add_container(
