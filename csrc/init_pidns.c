@@ -17,9 +17,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HELPER_MS 10000
+#define HELPER_END_MS 100
 
 void op_pidns(struct init *in, struct cursor *fields)
 {
@@ -114,11 +116,26 @@ static _Noreturn void helper(struct init *in, int link)
 	    (!in->in_userns && lose_power(in) < 0))
 		_exit(errno);
 	plan_forget_behind(in, in->plan + in->plan_size);
-	pid = fork();
+#if defined(__s390__)
+	pid = syscall(SYS_clone, 0ul, (unsigned long)(CLONE_PARENT | SIGCHLD), NULL, NULL, 0ul);
+#else
+	pid = syscall(SYS_clone, (unsigned long)(CLONE_PARENT | SIGCHLD), 0ul, NULL, NULL, 0ul);
+#endif
 	if (pid != 0)
 		_exit(pid < 0 ? errno : 0);
 	fs = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
 	_exit(fs >= 0 ? send_fd(0, fs) : 0);
+}
+
+/* The last one has ended by itself; unless others in there keep it, which is then theirs and not waited for. */
+static void collect(bool came)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	int error = errno;
+
+	for (int turn = 0; came && turn < HELPER_END_MS && waitpid(-1, NULL, WNOHANG) == 0; turn++)
+		nanosleep(&pause, NULL);
+	errno = error;
 }
 
 static int context_of_helper(struct init *in)
@@ -142,6 +159,7 @@ static int context_of_helper(struct init *in)
 	close(pair[0]);
 	if (end >= 0)
 		close_quietly(end);
+	collect(fs >= 0);
 	return fs;
 }
 

@@ -128,11 +128,12 @@ static void look_behind(int fd, pid_t pid, int number, int own_fds)
 
 	snprintf(from, sizeof(from), "fd %d", number);
 	look_for_marker(fd, pid, from);
-	if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && number >= own_fds) {
+	if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode)) {
 		int peer = -1;
 		socklen_t size = sizeof(peer);
 
-		found("socket", pid, from);
+		if (number >= own_fds)
+			found("socket", pid, from);
 		if (getsockopt(fd, SOL_SOCKET, SOCKET_PEERPIDFD, &peer, &size) == 0 && peer >= 0) {
 			for (int i = 0; i < FDS; i++) {
 				int theirs = (int)syscall(SYS_pidfd_getfd, peer, i, 0);
@@ -252,6 +253,16 @@ static void search_memory(pid_t pid)
 	fclose(maps);
 }
 
+/* In another user namespace they are rights over what is in there. */
+static bool same_user_namespace(pid_t pid)
+{
+	struct stat theirs, ours;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
+	return stat(path, &theirs) == 0 && stat("/proc/self/ns/user", &ours) == 0 && theirs.st_ino == ours.st_ino;
+}
+
 static void search_capabilities(pid_t pid)
 {
 	static const char *const sets[] = {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"};
@@ -259,7 +270,7 @@ static void search_capabilities(pid_t pid)
 
 	for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
 		status_of(pid, sets[i], value, sizeof(value));
-		if (value[0] != '\0' && (strtoull(value, NULL, 16) & ~allowed) != 0) {
+		if (value[0] != '\0' && (strtoull(value, NULL, 16) & ~allowed) != 0 && same_user_namespace(pid)) {
 			snprintf(line, sizeof(line), "%s %s", sets[i], value);
 			found("capabilities", pid, line);
 		}
