@@ -43,7 +43,7 @@ def _words(op: Op) -> str:
 
 
 def _ops(trace: Trace, stamps: Stamps) -> list[Span]:
-    """The spans of one init. An op lasts until the next; what comes behind a seccomp filter is one span with it."""
+    """The spans of one init. An op lasts until the next; behind a filter, or a FORK to others, all are one span."""
     begins = stamps.read()
     done = [index for index, begin in enumerate(begins) if begin]
     if not done:
@@ -54,7 +54,7 @@ def _ops(trace: Trace, stamps: Stamps) -> list[Span]:
         spans.append(Span(_words(op), begins[index], begins[following], pid=stamps.pid, note=op.path))
     index = done[-1]
     begin, last = begins[index], [_words(op) for op in stamps.ops[index:]]
-    for texts in _cut(last) if stamps.ops[index].name == "SECCOMP" else [last[:1]]:
+    for texts in _cut(last) if stamps.ops[index].name in ("SECCOMP", "FORK") else [last[:1]]:
         end = trace.end if texts == ["START_WAIT"] else _after(trace.spans, begin, _HEARD, trace.end)
         spans.append(Span(", ".join(texts), begin, end, pid=stamps.pid))
         begin = end
@@ -62,7 +62,7 @@ def _ops(trace: Trace, stamps: Stamps) -> list[Span]:
 
 
 def _cut(texts: Sequence[str]) -> list[Sequence[str]]:
-    """Ops behind a filter, in two parts where they wait for the start."""
+    """Ops that say nothing of their time, in two parts where they wait for the start."""
     if "START_WAIT" not in texts:
         return [texts]
     wait = texts.index("START_WAIT")

@@ -132,7 +132,7 @@ def test_a_whole_life(container: ContainerFactory, bundle: BundleFactory, scratc
     check(path, "start", early | {"let init go"})
     one.expect("ready")
     assert one.exec("/bin/probe", "exit", "7").status == 7
-    check(path, "exec", early | {"plan", "program", "EXEC"}, init=1)
+    check(path, "exec", early | {"plan", "program", "FORK, SETSID, SYNC READY, EXEC"}, init=1)
     one.kill().ok()
     check(path, "kill", early | {"kill"})
     one.wait()
