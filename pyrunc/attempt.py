@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from pyrunc import cgroups, hooks, log, state
-from pyrunc.errors import ContainerError, PyruncError, StateError
+from pyrunc import cgroups, hooks, kernel, log, state
+from pyrunc.errors import ConfigError, ContainerError, PyruncError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,9 +93,21 @@ class Attempt:
         self.stop: hooks.Stop | None = None
         self.written = b""
 
+    def _render(self) -> bytes:
+        """The state file. Raises ConfigError when nobody could read it again: first of all before anything is made."""
+        content = self.record.render()
+        if len(content) > kernel.STATE_MAX:
+            size = f"{len(content) / (1 << 20):.1f} MiB"
+            raise ConfigError(
+                f"they make a state of {size}, {kernel.STATE_MAX >> 20} MiB are the most that can be read again",
+                path="$.annotations",
+                hint="engines read the whole state again and again: keep large data in files",
+            )
+        return content
+
     def _remember(self) -> None:
         """Write what delete --force needs, should this be as far as we come."""
-        content = self.record.render()
+        content = self._render()
         if content != self.written:
             self.directory.write(state.CREATING, content)
             self.written = content
@@ -211,7 +223,7 @@ class Attempt:
 
     def publish(self) -> None:
         """From now on the container is there for others."""
-        content = self.record.render()
+        content = self._render()
         if content == self.written:
             # A new file costs more than all else here.
             self.directory.rename(state.CREATING, state.STATE)

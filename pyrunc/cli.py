@@ -11,7 +11,7 @@ import os
 import sys
 
 from pyrunc import log, options
-from pyrunc.errors import InternalError, PyruncError, UsageError, strerror
+from pyrunc.errors import SHORTAGES, InternalError, PyruncError, UsageError, strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,22 +162,35 @@ def _report(call: _Call, error: PyruncError) -> int:
         _write(_STDERR, "".join(traceback.format_exception(error)))
     if logged and not call.globals.text("log"):
         return call.failure
-    from pyrunc import printable
-
     # Engines that ask for a log search stderr, too; there the message stands bare.
     start = "" if logged else f"pyrunc: {call.verb}: " if call.verb else "pyrunc: "
     lines = [start + message]
     if error.hint:
         lines.append(f"hint: {error.hint}")
     lines += [f"note: {note}" for note in getattr(error, "__notes__", ())]
-    _write(_STDERR, "".join([printable.line(line) + "\n" for line in lines]))
+    _write(_STDERR, "".join([_escaped(line) + "\n" for line in lines]))
     return call.failure
+
+
+def _escaped(line: str) -> str:
+    try:
+        from pyrunc import printable
+    except OSError:
+        # Without a descriptor to read it by.
+        return ascii(line)[1:-1]
+    return printable.line(line)
 
 
 def _unexpected(error: Exception) -> InternalError:
     """An exception nobody foresaw, in one line. `--debug` shows where it comes from."""
     if isinstance(error, OSError) and error.errno:
         where = f" '{error.filename}'" if error.filename else ""
+        if error.errno in SHORTAGES:
+            found = InternalError(
+                f"{strerror(error.errno)}{where}", hint="the host, or a limit, gives no more"
+            )
+            found.__cause__ = error
+            return found
         text = f"unexpected {type(error).__name__}{where}: {strerror(error.errno)}"
     else:
         text = f"unexpected {type(error).__name__}: {error}"

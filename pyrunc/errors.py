@@ -5,7 +5,10 @@ May be imported by every module; imports nothing of ours.
 
 from __future__ import annotations
 
+import errno as _errno
 import os
+
+SHORTAGES = (_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM)
 
 
 class PyruncError(Exception):
@@ -56,6 +59,15 @@ class KernelError(PyruncError):
         self.syscall = syscall
         self.errno = errno
         self.arg = arg
+
+
+def check_shortage(call: str, error: OSError, arg: str) -> None:
+    """Raises KernelError when a call failed for want of descriptors or memory: that says nothing about what it asked.
+
+    For where a failure is an answer otherwise: "cannot be read", "is not there".
+    """
+    if error.errno in SHORTAGES:
+        raise KernelError(call, error.errno or 0, arg) from error
 
 
 class BusError(PyruncError):

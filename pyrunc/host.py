@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from pyrunc import kernel
+from pyrunc.errors import check_shortage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,13 +126,15 @@ def read_file(path: str, default: str = "") -> str:
     """A small file of /proc or /sys whole, `default` when it cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        check_shortage("open", error, path)
         return default
     try:
         pieces = []
         while piece := os.read(fd, 1 << 16):
             pieces.append(piece)
-    except OSError:
+    except OSError as error:
+        check_shortage("read", error, path)
         return default
     finally:
         os.close(fd)
@@ -265,7 +268,8 @@ def _resctrl() -> str:
 def _listed(directory: str) -> frozenset[str]:
     try:
         return frozenset(os.listdir(directory))
-    except OSError:
+    except OSError as error:
+        check_shortage("open", error, directory)
         return frozenset()
 
 

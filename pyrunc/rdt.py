@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pyrunc.errors import ConfigError, KernelError
+from pyrunc.errors import ConfigError, KernelError, check_shortage
 from pyrunc.rules_linux import CAT, RESCTRL_OWN
 
 TYPE_CHECKING = False
@@ -37,7 +37,8 @@ def _read(path: str) -> str:
 def _read_or_nothing(path: str) -> str:
     try:
         return _read(path)
-    except OSError:
+    except OSError as error:
+        check_shortage("open", error, path)
         return ""
 
 
@@ -274,7 +275,8 @@ def check_can(root: str, l3_cache_schema: str, mem_bw_schema: str) -> None:
 def _listed(directory: str) -> list[str]:
     try:
         return sorted(os.listdir(directory))
-    except OSError:
+    except OSError as error:
+        check_shortage("open", error, directory)
         return []
 
 

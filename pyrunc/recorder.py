@@ -56,8 +56,10 @@ def recorded(directory: str) -> int | None:
         try:
             with open(open_ours(f"{directory}/{EXIT}"), encoding="ascii") as stream:
                 text = stream.read()
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise KernelError("open", error.errno or 0, f"{directory}/{EXIT}") from error
         if text:
             return int(text)
         if time.monotonic() > deadline:

@@ -9,7 +9,15 @@ from __future__ import annotations
 import os
 
 from pyrunc import failures, jsonfast, kernel, wire
-from pyrunc.errors import BusError, ContainerError, PyruncError, StateError, UsageError
+from pyrunc.errors import (
+    SHORTAGES,
+    BusError,
+    ContainerError,
+    KernelError,
+    PyruncError,
+    StateError,
+    UsageError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +126,9 @@ def start(ctx: Context, container_id: str) -> None:
         let_run(ctx, container_id, found)
         return
     # Both before the program runs: afterwards it may be gone, or have said it already.
-    pidfd = os.pidfd_open(found.pid)
+    pidfd = kernel.process_open(found.pid, found.start_time)
+    if pidfd < 0:
+        raise StateError("cannot start a container that has stopped")
     try:
         with notify.Proxy(f"{ctx.root}/{container_id}", address, found.pid) as proxy:
             let_run(ctx, container_id, found)
@@ -252,10 +262,11 @@ def delete(ctx: Context, container_id: str, force: bool = False) -> None:
     try:
         found = load(ctx, container_id)
         ours = configuration(ctx, container_id) if "poststop" in found.needs else None
-    except PyruncError:
+    except PyruncError as error:
+        if isinstance(error, KernelError) and error.errno in SHORTAGES:
+            raise
         # container_delete words what is wrong, or, with force, removes what is left. Where there is a record but no
         # configuration, create was killed between the two: no hook has run, but a unit may be there.
-        pass
     if found is not None and (found.unit or found.rdt):
         _delete_in_parts(ctx, container_id, force)
     else:

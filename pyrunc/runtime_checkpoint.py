@@ -116,7 +116,7 @@ def _descriptors(pid: int, points: Mapping[int, str]) -> list[str]:
         try:
             name = os.readlink(f"/proc/{pid}/fd/{fd}")
             mount, inode = _mount_id(pid, fd), os.stat(f"/proc/{pid}/fd/{fd}").st_ino
-        except OSError:
+        except FileNotFoundError:
             name, mount, inode = "", -1, 0
         if name.startswith("/") and mount not in points and not _is_terminal(name):
             name = f"{externals.FILE}{mount:x}:{inode:x}]"

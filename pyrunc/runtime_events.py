@@ -10,9 +10,9 @@ import os
 import select
 import time
 
-from pyrunc import host, runtime, stats
+from pyrunc import host, kernel, runtime, stats
 from pyrunc.cgroups import files
-from pyrunc.errors import KernelError, StateError, UsageError
+from pyrunc.errors import KernelError, StateError, UsageError, check_shortage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,13 +80,15 @@ def _texts(found: Container) -> dict[str, str]:
     for path in {path for controller, path in found.cgroups if version == 2 or controller}:
         try:
             names = os.listdir(path)
-        except OSError:
+        except OSError as error:
+            check_shortage("open", error, path)
             continue
         for name in names:
             if name.startswith(_PREFIXES) and name not in _MEMORY_NOISE:
                 try:
                     texts[name] = files.read(f"{path}/{name}")
-                except OSError:
+                except OSError as error:
+                    check_shortage("open", error, f"{path}/{name}")
                     continue  # for writing only, or without an answer at this moment
         if version == 2 and "pids.current" not in texts:
             # Without the controller; processes in cgroups below are not its own.
@@ -199,10 +201,9 @@ def follow(
     ends it, too. Raises StateError when the container is not running, KernelError.
     """
     found = _running(ctx, container_id)
-    try:
-        pidfd = os.pidfd_open(found.pid)
-    except ProcessLookupError:
-        raise StateError(f"container with id {container_id} is not running") from None
+    pidfd = kernel.process_open(found.pid, found.start_time)
+    if pidfd < 0:
+        raise StateError(f"container with id {container_id} is not running")
     memory = None
     try:
         memory = _Memory(found)

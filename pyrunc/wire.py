@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from pyrunc import __version__
-from pyrunc.errors import InternalError
+from pyrunc.errors import ConfigError, InternalError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def _field(letter: str, value: Field, fds: Mapping[Fd, int]) -> bytes:
 def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:
     """Turn ops into the bytes init reads; path indices are the ops' own indices.
 
-    Raises InternalError for a field that does not fit its letter or a plan over 16 MiB.
+    Raises InternalError for a field that does not fit its letter, ConfigError for a plan over 16 MiB.
     """
     records = [b""]
     total = HEADER_SIZE
@@ -285,7 +285,11 @@ def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:
         records += parts
         total += size
     if total > MAX_SIZE:
-        raise InternalError(f"the plan has {total} bytes, more than {MAX_SIZE}")
+        raise ConfigError(
+            f"it makes a plan of {total / (1 << 20):.1f} MiB for init, {MAX_SIZE >> 20} MiB are the most",
+            path="$",
+            hint="annotations count once for each createContainer and startContainer hook",
+        )
     version = __version__.encode()[:31]
     records[0] = (
         _u32(MAGIC)

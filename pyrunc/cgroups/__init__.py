@@ -13,7 +13,7 @@ import errno
 import os
 
 from pyrunc.cgroups import device_rules, files, resources, v1, v2
-from pyrunc.errors import BusError, ConfigError, KernelError, StateError
+from pyrunc.errors import BusError, ConfigError, KernelError, StateError, check_shortage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -394,12 +394,14 @@ class Manager:
         for path in self._hierarchies():
             try:
                 names = sorted(os.listdir(path))
-            except OSError:
+            except OSError as error:
+                check_shortage("open", error, path)
                 continue
             for name in names:
                 try:
                     stat = files.parse_stat(files.read(f"{path}/{name}"))
-                except OSError:
+                except OSError as error:
+                    check_shortage("open", error, f"{path}/{name}")
                     continue  # a directory, a file for writing only, or one that this moment has no answer
                 if (
                     stat is not None

@@ -171,8 +171,10 @@ def check_all(items: Sequence[tuple[str, Write]]) -> None:
             continue
         try:
             used = int(read(f"{directory}/{item.below}"))
-        except OSError:
+        except FileNotFoundError:
             continue  # not created yet: nothing is used
+        except OSError as error:
+            raise KernelError("read", error.errno or 0, f"{directory}/{item.below}") from error
         if used >= int(item.value):
             raise ConfigError(f"rejecting memory limit {item.value} <= usage {used}", path=item.path)
 
