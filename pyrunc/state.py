@@ -277,9 +277,12 @@ class StateDir:
     def lock(self) -> bool:
         """Take the lock of a directory that look() opened; False when it is not the one of its name any more.
 
-        Raises StateError when it cannot be had within LOCK_SECONDS.
+        Raises StateError when it cannot be had within LOCK_SECONDS, KernelError.
         """
-        return _lock(self.fd, self.path)
+        try:
+            return _lock(self.fd, self.path)
+        except OSError as error:
+            raise KernelError("flock", error.errno or 0, self.path) from error
 
     def close(self) -> None:
         """Let go of the lock."""

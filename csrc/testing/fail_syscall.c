@@ -48,8 +48,8 @@ struct name {
 /* clang-format off */
 static const struct name calls[] = {
 #define X(name) {#name, SYS_##name},
-	X(capset) X(chdir) X(chroot) X(clone) X(clone3) X(close_range) X(dup3) X(execve) X(execveat) X(fchdir) X(fchmod)
-	X(fchmodat) X(fchown) X(fchownat) X(fcntl) X(fsconfig) X(fsmount) X(fsopen) X(fspick) X(fstatfs) X(getcwd)
+	X(capset) X(chdir) X(chroot) X(clone) X(clone3) X(close_range) X(dup3) X(execve) X(execveat) X(faccessat) X(fchdir) X(fchmod)
+	X(fchmodat) X(fchown) X(fchownat) X(fcntl) X(flock) X(fsconfig) X(fsmount) X(fsopen) X(fspick) X(fstatfs) X(getcwd)
 	X(getdents64) X(ioctl) X(ioprio_set) X(keyctl) X(kill) X(linkat) X(memfd_create) X(mkdirat) X(mknodat) X(mount)
 	X(mount_setattr) X(move_mount) X(open_tree) X(openat) X(openat2) X(personality) X(pidfd_open)
 	X(pidfd_send_signal) X(pivot_root) X(prctl) X(prlimit64) X(read) X(readlinkat) X(recvmsg) X(renameat2)

@@ -1,0 +1,157 @@
+"""A container is "stopped" when that is known: whatever keeps a verb from looking is an error, by either door.
+
+Descriptors run out, an outer seccomp filter refuses, memory is short, /proc is missing or shows other processes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+import faults
+import support
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator
+
+    from containers import BundleFactory, Container, ContainerFactory
+    from faults import FailSyscall
+    from support import Result
+
+pytestmark = pytest.mark.root
+
+# Every verb that looks at a container, and never ends or changes this one for good. {}: its id.
+LOOKING = {
+    "state": ["state", "{}"],
+    "start": ["start", "{}"],
+    "kill": ["kill", "{}", "0"],
+    "kill --all": ["kill", "--all", "{}", "0"],
+    "delete": ["delete", "{}"],
+    "list": ["list"],
+    "ps": ["ps", "-f", "json", "{}"],
+    "exec": ["exec", "{}", "/bin/probe", "ids"],
+    "pause": ["pause", "{}"],
+    "resume": ["resume", "{}"],
+    "update": ["update", "--pids-limit", "100", "{}"],
+    "events": ["events", "--stats", "{}"],
+    "checkpoint": ["checkpoint", "--image-path", "/nonexistent/pyrunc", "{}"],
+}
+# The C program answers these itself; by the other door Python reaches the same functions.
+DOORS = {"command": [support.PYRUNC], "module": [support.PYTHON, "-I", "-m", "pyrunc"]}
+WRONG = ("stopped", "does not exist", "not running", "please report", "Traceback")
+
+
+@pytest.fixture
+def one(container: ContainerFactory, bundle: BundleFactory) -> Iterator[Container]:
+    """A container that runs, and still does at the end."""
+    made = container(bundle("probe").probe("pause")).up()
+    made.expect("ready")
+    yield made
+    made.pyrunc("resume", made.id)
+    assert made.status() == "running"
+    assert os.path.exists(f"/proc/{made.pid}")
+
+
+@pytest.fixture
+def fail_syscall(tmp_path: pathlib.Path) -> FailSyscall:
+    """The program that runs another one under a filter of ours."""
+    return faults.build(tmp_path)
+
+
+def _argv(one: Container, door: str, verb: str) -> list[str]:
+    return [*DOORS[door], "--root", one.root, *(word.format(one.id) for word in LOOKING[verb])]
+
+
+def _check(one: Container, verb: str, result: Result) -> None:
+    """An answer that is right, or an error in words; never one that takes the container for a stopped one."""
+    text = result.out + result.err
+    assert result.status in (0, 1, 255), result
+    if result.status == 0:
+        assert verb not in ("start", "delete"), result
+        assert '"status": "stopped"' not in text, result
+        if verb == "list":
+            assert f"container '{one.id}' is left out: " in text or "running" in text or "paused" in text, (
+                result
+            )
+        return
+    assert result.err.strip(), result
+    if verb == "start" and "already running" in text:
+        return
+    if verb == "delete" and "that is not stopped: " in text:
+        assert "running" in text or "paused" in text
+        return
+    if verb in ("pause", "resume") and (
+        "container not running: paused" in text or "container not paused" in text
+    ):
+        return
+    assert not any(word in text for word in WRONG), result
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_descriptors_run_out(one: Container, door: str) -> None:
+    """RLIMIT_NOFILE from what is not enough to begin to what is enough for all."""
+    for verb in LOOKING:
+        # Python itself reads its modules; below that it does not come up.
+        lowest = 4 if door == "command" and verb in ("state", "start", "kill", "kill --all", "delete") else 7
+        for limit in range(lowest, 14):
+            argv = ["prlimit", f"--nofile={limit}:{limit}", "--", *_argv(one, door, verb)]
+            result = support.run(*argv)
+            if "init_import_site" in result.err or "Fatal Python error" in result.err:
+                continue
+            _check(one, verb, result)
+
+
+REFUSED = [
+    f"{call} {error}"
+    for call in ("pidfd_open", "pidfd_send_signal", "flock", "faccessat", "fstatfs")
+    for error in ("EPERM", "ENOMEM", "ENFILE")
+]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("rule", REFUSED)
+def test_a_filter_around_us(one: Container, fail_syscall: FailSyscall, door: str, rule: str) -> None:
+    """An outer seccomp filter, as a builder or a sandbox has one."""
+    for verb in LOOKING:
+        result = support.run(*fail_syscall.prefix(rule), *_argv(one, door, verb))
+        _check(one, verb, result)
+        if rule.startswith("pidfd_open") and verb != "list":
+            assert result.status != 0, result
+            assert "pidfd_open" in result.err, result
+
+
+def test_proc_that_is_not_there(one: Container) -> None:
+    """Without /proc nobody knows whose pid it is."""
+    for verb in ("state", "start", "kill", "delete"):
+        script = 'mount -t tmpfs none /proc; exec "$@"'
+        argv = ["unshare", "--mount", "sh", "-c", script, "sh", *_argv(one, "command", verb)]
+        result = support.run(*argv).fails("open '/proc/")
+        assert "/proc is not mounted, or hides the processes of others (hidepid)" in result.err
+        assert "stopped" not in result.err
+
+
+def test_proc_of_another_pid_namespace(one: Container) -> None:
+    """It tells of other processes by the same numbers."""
+    with subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "echo ready; exec sleep 1000"],
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with open(f"/proc/{other.pid}/task/{other.pid}/children", encoding="ascii") as stream:
+            inside = stream.read().split()[0]
+        script = (
+            f"mount --make-rprivate /; nsenter --pid=/proc/{inside}/ns/pid mount -t proc proc /proc; "
+            'exec "$@"'
+        )
+        for verb in ("state", "start", "kill", "delete"):
+            argv = ["unshare", "--mount", "sh", "-c", script, "sh", *_argv(one, "command", verb)]
+            result = support.run(*argv)
+            assert result.status == 1, result
+            assert "stopped" not in result.err, result
+            assert "/proc" in result.err, result
+        other.kill()
