@@ -231,8 +231,9 @@ static void pivot(struct init *in)
 
 	go_to_namespace_root(in);
 	result = pivot_from_here(in);
-	if (result < 0 && errno == EINVAL && in->chrooted) {
-		/* the rootfs is not below what was mounted over "/": that goes with our root */
+	if (result < 0 && (errno == EBUSY || (errno == EINVAL && in->chrooted))) {
+		/* the rootfs is "/" itself and lies on top of it, or is not below what was mounted over "/": that goes
+		 * with the root that we had */
 		change_root(in, ours);
 		result = pivot_from_here(in);
 	}

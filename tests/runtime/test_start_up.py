@@ -40,6 +40,8 @@ START = LIGHT | {
     "cgroups",
     "config",
     "console",
+    "dialogue",
+    "ending",
     "hooks",
     "host",
     "launch",
