@@ -155,6 +155,9 @@ def does_without(call: str, path: str) -> bool:
     # Priming the lock of cgroup.procs, and hierarchies that limit nothing.
     if call == "clone" or path.endswith("//cgroup.procs") or "/systemd/" in path or "/unified/" in path:
         return True
+    # The command looks whether there is a snapshot that it can trust; without one it starts Python.
+    if call == "open" or (call == "openat" and path in ("run", "pyrunc")):
+        return True
     # Python looks whether the root is there by making it.
     return call == "mkdir" and path.endswith("/root")
 
