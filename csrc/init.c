@@ -116,7 +116,8 @@ static void open_gaps(struct init *in)
 
 		if (flags >= 0 && fcntl((int)fd, F_SETFD, flags & ~FD_CLOEXEC) == 0)
 			continue;
-		if (fcntl(in->sync_fd, F_DUPFD_CLOEXEC, (int)fd) != (int)fd)
+		/* not with the socket: a child that others can see must have no copy of it (op_fork) */
+		if (fcntl(0, F_DUPFD_CLOEXEC, (int)fd) != (int)fd)
 			fail(in, STEP_PLAN, errno, "CLOSE_FROM leaves no room for init's own file descriptors");
 	}
 }

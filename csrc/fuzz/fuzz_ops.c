@@ -54,6 +54,9 @@ static const char *const words[] = {
 static uint8_t plan[PLAN_BYTES];
 static uint32_t used, count;
 static uint32_t close_from;
+/* the plan's child is seen by others: FORK has pipes, and no op before it keeps what it opens on purpose */
+static bool leaves;
+static int32_t pipes[2];
 
 static void put(const void *data, size_t size, uint32_t end)
 {
@@ -172,6 +175,17 @@ static bool put_record(struct bytes *input, uint8_t which)
 		put(&close_from, sizeof(close_from), end);
 		letter++;
 	}
+	if (record.op == PLAN_OP_FORK) {
+		uint8_t choice = bytes_u8(input);
+
+		pipes[0] = choice & 1 ? 106 : -1;
+		pipes[1] = choice & 1 ? 107 : -1;
+		put(pipes, sizeof(pipes), end);
+		letter += 2;
+		leaves = leaves && (choice & 1) != 0;
+	}
+	if (record.op == PLAN_OP_TREE || record.op == PLAN_OP_ADD_BEGIN || record.op == PLAN_OP_START_WAIT)
+		leaves = false;
 	for (; *letter != '\0'; letter++)
 		put_field(input, *letter, end);
 	while (used % 8 != 0)
@@ -190,6 +204,7 @@ static void make_plan(struct bytes *input)
 
 	used = sizeof(head);
 	count = close_from = 0;
+	leaves = true;
 	while (!ended && input->at < input->end) {
 		uint8_t which = bytes_u8(input);
 
@@ -204,6 +219,12 @@ static void make_plan(struct bytes *input)
 	head.total_size = used;
 	head.op_count = count;
 	memcpy(plan, &head, sizeof(head));
+}
+
+/* What the plan names, and what the program is to have; but not the socket under another number. */
+static bool child_may_have(int fd, int original)
+{
+	return original != SYNC_FD && ((fd >= 100 && fd < 108) || fd < (int)close_from);
 }
 
 static int call(void *argument)
@@ -232,7 +253,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		kernel_open(fd, (struct bytes){NULL, NULL}, false);
 	for (int fd = 3; fd < 3 + (how >> 4); fd++)
 		kernel_open(fd, (struct bytes){NULL, NULL}, (how & 2) != 0);
-	kernel_rules((struct kernel_rules){.program_fds = close_from > 3 ? close_from : 3});
+	kernel_rules((struct kernel_rules){
+		.program_fds = close_from > 3 ? close_from : 3,
+		.child_may_have = leaves ? child_may_have : NULL,
+	});
 	if (kernel_run(call, &argc) == ENDING_RETURN)
 		kernel_finding("init", "came back from main");
 	return 0;

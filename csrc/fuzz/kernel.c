@@ -128,13 +128,14 @@ int kernel_new(int lowest, bool close_on_exec)
 	int fd = kernel_answer(0) < 0 ? -1 : kernel_lowest(lowest);
 
 	if (fd >= 0)
-		table[fd] = (struct kernel_file){.open = true, .close_on_exec = close_on_exec};
+		table[fd] = (struct kernel_file){.open = true, .close_on_exec = close_on_exec, .original = fd};
 	return fd;
 }
 
 void kernel_open(int fd, struct bytes data, bool close_on_exec)
 {
 	table[fd] = (struct kernel_file){.open = true, .close_on_exec = close_on_exec, .known = true, .data = data.at};
+	table[fd].original = fd;
 	table[fd].size = (size_t)(data.end - data.at);
 }
 
@@ -214,6 +215,19 @@ void kernel_executed(void)
 			continue;
 		snprintf(number, sizeof(number), "%u", fd);
 		kernel_finding("a descriptor is left to the program", number);
+	}
+}
+
+/* Others may see the child, and take what it has. */
+void kernel_cloned(void)
+{
+	char number[16];
+
+	for (int fd = 3; rules.child_may_have && fd < KERNEL_FDS; fd++) {
+		if (!table[fd].open || rules.child_may_have(fd, table[fd].original))
+			continue;
+		snprintf(number, sizeof(number), "%d", fd);
+		kernel_finding("a descriptor is open in the child", number);
 	}
 }
 

@@ -42,6 +42,8 @@ void kernel_name(const char *name, struct bytes data);
 
 /* What is looked at besides the sanitizers; all off after kernel_begin(). */
 struct kernel_rules {
+	/* whether a child that init clones may have this descriptor, which is a copy of `original`; NULL: any */
+	bool (*child_may_have)(int fd, int original);
 	uint32_t
 		program_fds; /* what execve(2) may find without close-on-exec: 0, 1, 2 and what is below. 0: anything */
 	bool one_by_one;     /* signals go to a single process that is not 1 */

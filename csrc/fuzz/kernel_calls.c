@@ -161,6 +161,7 @@ static int duplicate(int from, int lowest, bool close_on_exec)
 	if (fd >= 0) {
 		struct kernel_file *copy = kernel_file(fd);
 
+		copy->original = file->original;
 		copy->known = file->known;
 		copy->data = file->data;
 		copy->size = file->size;
@@ -184,6 +185,7 @@ int fuzz_dup3(int from, int to, int flags)
 		return -1;
 	kernel_open(to, (struct bytes){NULL, NULL}, (flags & O_CLOEXEC) != 0);
 	there = kernel_file(to);
+	there->original = file->original;
 	there->known = file->known;
 	there->data = file->data;
 	there->size = file->size;
@@ -683,6 +685,7 @@ static long handled(long number, const long a[ARGUMENTS])
 		return where((char *)a[0], (size_t)a[1]);
 	case SYS_clone:
 	case SYS_clone3:
+		kernel_cloned();
 		return fuzz_fork();
 	case SYS_execve:
 		return fuzz_execve((const char *)a[0], (char *const *)a[1], (char *const *)a[2]);

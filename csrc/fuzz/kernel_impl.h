@@ -9,7 +9,8 @@
 
 struct kernel_file {
 	bool open, close_on_exec;
-	bool known; /* `data` is what it holds; others are read from the fuzzer's bytes */
+	int original; /* the descriptor that it was first */
+	bool known;   /* `data` is what it holds; others are read from the fuzzer's bytes */
 	const uint8_t *data;
 	size_t size, offset;
 };
@@ -26,6 +27,7 @@ void kernel_signalled(int pid);
 bool kernel_has_cgroups(void);
 void kernel_close_range(uint32_t first, uint32_t last, bool only_mark);
 void kernel_executed(void);
+void kernel_cloned(void);
 _Noreturn void kernel_leave(enum ending how, int with);
 /* Of fuzz_environ, NULL when it is not there. */
 char *kernel_variable(const char *name);
