@@ -109,6 +109,7 @@ def test_a_killed_create_with_hooks_leaves_no_unit(
         support.run(*argv, "create", "--bundle", one.bundle.path, one.id)
         return at_call.calls()
 
+    calls: list[str] = []
     # The first may keep a snapshot for the second, which then has fewer calls.
     for _ in range(2):
         calls = killed(MOST_CALLS)
