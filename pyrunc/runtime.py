@@ -170,7 +170,8 @@ def _poststart(ctx: Context, container_id: str, found: Container) -> None:
     spec = configuration(ctx, container_id).spec
     wanted = hooks.of(spec, "poststart")
     document = hook_state(_document(found), "running", found.pid)
-    if int(spec["ociVersion"].split(".")[1]) < _POSTSTART_MUST_SUCCEED:
+    minor = spec["ociVersion"].split(".")[1]
+    if len(minor) == 1 and int(minor) < _POSTSTART_MUST_SUCCEED:
         for problem in hooks.run_all("poststart", wanted, document, found.bundle):
             log.warning(str(problem))
         return

@@ -11,6 +11,7 @@ from pyrunc.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeGuard
 
     from pyrunc.spec_types import Resources
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _UNITS = "bkmgtp"
 _UINT64 = (1 << 64) - 1
 _INT64 = (1 << 63) - 1
+# Leading zeros and a long fraction included.
+_MOST_DIGITS = 100
 
 # option -> (section, member, kind): an unsigned number, a signed one, a size in bytes or -1, or as it is.
 _OPTIONS = {
@@ -55,9 +58,14 @@ def _refused(option: str, what: str, hint: str | None = None) -> UsageError:
     return UsageError(f"invalid value for {option}: {what}", hint=hint)
 
 
+def _is_number(digits: str) -> bool:
+    """Whether int() takes it, which refuses more than some thousand digits."""
+    return digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS
+
+
 def _integer(option: str, text: str, low: int, high: int) -> int:
     digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()) or not low <= int(text) <= high:
+    if not (_is_number(digits) and low <= int(text) <= high):
         raise _refused(option, f"parsing '{text}'", f"give a whole number from {low} to {high}")
     return int(text)
 
@@ -77,7 +85,7 @@ def size(option: str, text: str) -> int:
         unit in (unit[0], f"{unit[0]}b", f"{unit[0]}ib") and unit not in ("bb", "bib") and unit[0] in _UNITS
     )
     for part in (whole, fraction) if dot else (whole,):
-        good = good and part.isascii() and part.isdigit()
+        good = good and _is_number(part)
     factor = 1 << 10 * max(_UNITS.find(unit[0]), 0)
     if not good or int(whole) * factor > _INT64:
         raise _refused(option, f"invalid size: '{text}'", "give bytes, or a number with k, m or g")
@@ -136,18 +144,23 @@ def complete(wanted: Mapping[str, object], stored: Mapping[str, object]) -> tupl
     return full, stands_for
 
 
+def _is_table(value: object) -> TypeGuard[list[Table]]:
+    """Whether it is an array of objects: one of a name that the schema does not know may be anything."""
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
 def _merged_list(before: object, items: list[Table], identity: tuple[str, ...]) -> list[object]:
     """`before` with `items` in place of those that mean the same, member by member, or behind them."""
-    kept: dict[tuple[object, ...], Table] = {}
-    for item in [*(before if isinstance(before, list) else ()), *items]:
-        kept.setdefault(tuple([item.get(name) for name in identity]), {}).update(item)
+    kept: dict[str, Table] = {}
+    for item in [*(before if _is_table(before) else ()), *items]:
+        kept.setdefault(repr([item.get(name) for name in identity]), {}).update(item)
     return list(kept.values())
 
 
 def _merged_section(name: str, before: Mapping[str, object], wanted: Mapping[str, object]) -> Table:
     merged = dict(before)
     for member, value in wanted.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and name in _IDENTITY and _is_table(value):
             merged[member] = _merged_list(before.get(member), value, _IDENTITY[name])
         elif isinstance(value, dict):
             merged[member] = {**_section(before, member), **value}
@@ -164,7 +177,7 @@ def merge(stored: Mapping[str, object], wanted: Mapping[str, object]) -> Table:
     """`stored` after the update `wanted`; device rules stay as they are."""
     merged: Table = dict(stored)
     for name, value in wanted.items():
-        if isinstance(value, list) and name in _IDENTITY:
+        if name in _IDENTITY and _is_table(value):
             merged[name] = _merged_list(stored.get(name), value, _IDENTITY[name])
         elif isinstance(value, dict):
             merged[name] = _merged_section(name, _section(stored, name), value)

@@ -53,6 +53,8 @@ def test_sizes(text: str, number: int) -> None:
         "1e3",
         "\u0661",
         "9999999p",
+        "9" * 5000,
+        "1." + "9" * 5000,
         "1_0",
     ],
 )
@@ -283,3 +285,14 @@ def test_going_back(tmp_path: object, file: str, written: str, old: str, undoing
     os.truncate(path, 0)
     files.restore(saved, ValueError())
     assert files.read(path) == ("" if undoing is None else undoing.replace("\n", "") or "\n")
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [{"cpu": {"x": [0]}}, {"blockIO": {"x": [0]}}, {"x": [0]}, {"network": {"x": [{"name": ["a"]}]}}],
+)
+def test_members_that_nobody_knows(unknown: Table) -> None:
+    """They are no error, whatever is in them, and are kept as they came."""
+    assert updates.merge({"pids": {"limit": 5}}, unknown) == {"pids": {"limit": 5}} | (
+        {} if "x" in unknown else unknown
+    )
