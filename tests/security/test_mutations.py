@@ -154,6 +154,7 @@ class Caller:
     def __init__(self, one: Container, scratch: str) -> None:
         self.one = one
         self.output = os.path.join(scratch, "output")
+        self.known = support.children()
 
     def call(self, *words: str, env: dict[str, str] | None = None) -> tuple[int, str]:
         """(exit status, all output) of a command that has ended in time, with nothing that is ours to mend.
@@ -171,12 +172,19 @@ class Caller:
             finally:
                 child.kill()
                 child.wait()
+            self.reap()
             stream.seek(0)
             output = stream.read().decode("utf-8", "surrogateescape")
         assert status >= 0, f"killed by signal {-status}: {output}"
         for bad in ("unexpected ", "Traceback", "report this", "Sanitizer"):
             assert bad not in output, output
         return status, output
+
+    def reap(self) -> None:
+        """Collect what `exec --detach` left to us: the init of a pid namespace waits for those in it."""
+        for pid in support.children():
+            if pid not in self.known:
+                os.waitpid(pid, os.WNOHANG)
 
     def create(self) -> int:
         """create, and delete by force after it; both leave nothing."""
