@@ -13,12 +13,15 @@
 #include <unistd.h>
 
 #include "container_impl.h"
+#include "plan.h"
 
 /* From init's go to its program, without hooks; how often to see whether somebody has frozen it meanwhile. */
 #define EXEC_MS 120000
 #define AWAKE_MS 2000
 /* How soon a process that SIGKILL reaches is usually gone. */
 #define KILLED_MS 10
+/* From exec's closing of descriptors to the new name, or to the end of who dies. */
+#define NAME_MS 500
 
 /* Why a verb needs Python: hooks of the runtime namespace, words for a failure, another driver. */
 enum verb { VERB_START = 1, VERB_KILL = 2, VERB_DELETE = 4 };
@@ -148,6 +151,67 @@ static int check_awake(const struct container *container, int64_t began, struct 
 	return CONTAINER_BAD_STATE;
 }
 
+/* "12 (name) S 1 ... 0": its name, its state, and, where that is shown, its wait status. Of a missing end 0. proc(5) */
+static bool still_init(char *line, char *state, int *status)
+{
+	char *name = strchr(line, '('), *behind = strrchr(line, ')'), *last;
+
+	if (!name || !behind || strlen(behind) < 3)
+		return false;
+	*behind = '\0';
+	*state = behind[2];
+	last = strrchr(behind + 1, ' ');
+	*status = last ? atoi(last) : 0;
+	return strcmp(name + 1, INIT_NAME) == 0;
+}
+
+static int never_ran(int status, struct container_error *error)
+{
+	if (status & 0x7f)
+		container_fail(error, CONTAINER_BAD_STATE,
+			       "the program could not be started: init was killed by signal %d", status & 0x7f);
+	else
+		container_fail(error, CONTAINER_BAD_STATE,
+			       "the program could not be started: init ended and could not say why");
+	container_hint(error, "the container's seccomp filter may forbid what init has to do; pyrunc run may say more");
+	return CONTAINER_BAD_STATE;
+}
+
+/*
+ * The end of the fifo is also what an init leaves that dies in silence, as its filter has forbidden execve, or to write
+ * why that has failed. A program has another name, but a moment after exec has closed the fifo.
+ */
+static int check_program(const struct container *container, struct container_error *error)
+{
+	int64_t deadline = container_now_ms() + NAME_MS;
+	char path[64], line[1024], state;
+	int status;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", container->pid);
+	for (;;) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t size = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+		int number = errno;
+
+		if (fd >= 0)
+			close(fd);
+		errno = number;
+		/* Collected by now, so that nobody can tell any more: a program that had little to do. */
+		if (size < 0 && (errno == ENOENT || errno == ESRCH))
+			return CONTAINER_OK;
+		if (size < 0)
+			return container_fail_call(error, fd < 0 ? "open" : "read", path);
+		line[size] = '\0';
+		if (!still_init(line, &state, &status))
+			return CONTAINER_OK;
+		if (state == 'Z' || state == 'X')
+			return never_ran(status, error);
+		if (container_now_ms() > deadline)
+			return CONTAINER_OK;
+		container_sleep_us(50);
+	}
+}
+
 /* init is opening the other end, or about to. End of file without a byte: exec closed it. */
 static int await_exec(const struct container *container, int fifo, int pidfd, struct container_error *error)
 {
@@ -169,7 +233,7 @@ static int await_exec(const struct container *container, int fifo, int pidfd, st
 		if (fds[0].revents & POLLIN)
 			return read_record(fifo, pidfd, error);
 		if (fds[0].revents)
-			return CONTAINER_OK;
+			return check_program(container, error);
 		if (fds[1].revents)
 			return container_fail(error, CONTAINER_BAD_STATE, "cannot start a container that has stopped");
 	}

@@ -76,6 +76,7 @@ static op_function *const ops[] = {
 	[PLAN_OP_UMOUNT] = op_umount,
 	[PLAN_OP_PIDNS] = op_pidns,
 	[PLAN_OP_CTTY] = op_ctty,
+	[PLAN_OP_LAST_WORDS] = op_last_words,
 };
 
 /* A descriptor number from argv; -1 for anything else. */
@@ -166,6 +167,8 @@ static void start(struct init *in, int argc, char **argv)
 	in->root_fd = in->procfs_fd = in->wait_fd = in->null_fd = in->mask_fd = in->pidns_fd = -1;
 	in->close_from = 3;
 	reset_signals();
+	/* what start tells it by from the program */
+	prctl(PR_SET_NAME, INIT_NAME, 0ul, 0ul, 0ul);
 	/* engines tie the runtime's life to theirs; the container must not inherit that */
 	prctl(PR_SET_PDEATHSIG, 0ul, 0ul, 0ul, 0ul);
 	if (syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
@@ -194,6 +197,8 @@ int main(int argc, char **argv)
 		if (in.skip_next)
 			in.skip_next = false;
 		else {
+			if (in.words)
+				in.words->op = in.op_index;
 			if (in.stamps)
 				stamp(&in, op);
 			ops[op](&in, &fields);

@@ -116,6 +116,8 @@ struct init {
 	bool adding;       /* since ADD_BEGIN */
 	uint64_t own_call; /* the sixth argument of calls behind the filter, see SECCOMP */
 
+	struct last_words *words; /* NULL without a filter */
+
 	uint32_t why_flags;      /* go into every failure noted: which hook runs */
 	struct sync_message why; /* the failure noted last */
 };
@@ -168,6 +170,8 @@ _Noreturn void fail(struct init *in, enum plan_step step, int error, const char 
 void warn(struct init *in, enum plan_step step, int error, int64_t value, const char *text);
 void sync_send(struct init *in, enum sync_code code, int64_t value, int fd);
 void sync_wait(struct init *in);
+void keep_words(struct init *in);
+_Noreturn void leave(int status);
 const char *number_text(char buffer[24], uint64_t value);
 
 /* init_path.c: paths inside the rootfs */
@@ -233,6 +237,6 @@ op_function op_rlimit, op_proc_self, op_setns, op_unshare, op_fork, op_sync, op_
 	op_masked_path, op_personality, op_scheduler, op_ioprio, op_mempolicy, op_affinity, op_umask, op_setsid,
 	op_no_new_privs, op_seccomp, op_caps_bounding, op_user, op_chdir, op_capset, op_lookup, op_close_from,
 	op_start_wait, op_exec, op_stdio_owner, op_done, op_add_begin, op_add_end, op_tree, op_umount, op_pidns,
-	op_ctty;
+	op_ctty, op_last_words;
 
 #endif

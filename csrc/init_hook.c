@@ -71,8 +71,8 @@ static _Noreturn void become_hook(const struct hook *hook, int input, int output
 	error = errno;
 	/* the parent sees the number, or an exit status that says little */
 	if (write(3, &error, sizeof(error)) != sizeof(error))
-		_exit(EXEC_FAILED);
-	_exit(EXEC_FAILED);
+		leave(EXEC_FAILED);
+	leave(EXEC_FAILED);
 }
 
 static void start_hook(struct init *in, struct hook *hook)

@@ -209,8 +209,12 @@ void op_start_wait(struct init *in, struct cursor *fields)
 	in->sync_fd = in->report_fd = -1;
 	plan_drop_behind(in, fields->end);
 	fifo = openat(in->proc_fd, name, O_WRONLY | O_CLOEXEC);
-	if (fifo < 0)
-		_exit(INIT_EXIT_FAILED); /* nobody can be told */
+	if (fifo < 0) {
+		/* run has not gone, and reads this */
+		note(in, STEP_OPENAT, "exec.fifo");
+		keep_words(in);
+		leave(INIT_EXIT_FAILED);
+	}
 	in->report_fd = fifo;
 	in->report_is_fifo = true;
 	close(inherited);

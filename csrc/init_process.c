@@ -128,9 +128,10 @@ void op_fork(struct init *in, struct cursor *fields)
 		fail(in, STEP_CLONE, errno, "");
 	if (pid > 0) {
 		sync_send(in, SYNC_FORKED, pid, -1);
-		_exit(0);
+		leave(0);
 	}
 	proc_forget(in);
+	in->words = NULL; /* the child does not have that memory */
 	/* Nothing of the child's may reach the parent before it knows whose it is. */
 	sync_wait(in);
 }

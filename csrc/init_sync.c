@@ -9,7 +9,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -101,12 +103,31 @@ static int send_message(struct init *in, const struct sync_message *message, int
 	return n == (ssize_t)sizeof(*message) ? 0 : -1;
 }
 
+/* Where a filter that is loaded by now cannot reach. */
+void keep_words(struct init *in)
+{
+	if (in->words == NULL)
+		return;
+	in->words->message = in->why;
+	__atomic_store_n(&in->words->said, 1u, __ATOMIC_RELEASE);
+}
+
+/* A filter may answer all that ends a process with an error: it must end all the same, and not try for ever. */
+_Noreturn void leave(int status)
+{
+	syscall(SYS_exit_group, status);
+	syscall(SYS_exit, status);
+	for (;;)
+		__builtin_trap();
+}
+
 _Noreturn void fail_noted(struct init *in)
 {
 	/* before the report: whoever gets it may end us */
 	added_undo(in);
+	keep_words(in);
 	send_message(in, &in->why, -1);
-	_exit(INIT_EXIT_FAILED);
+	leave(INIT_EXIT_FAILED);
 }
 
 _Noreturn void fail(struct init *in, enum plan_step step, int error, const char *text)
@@ -134,8 +155,11 @@ void sync_send(struct init *in, enum sync_code code, int64_t value, int fd)
 	if (in->report_is_fifo)
 		fail(in, STEP_PLAN, 0, "a message to the parent after the start");
 	if (send_message(in, &message, fd) < 0) {
+		/* nobody is left to tell, or a filter forbids it */
+		note(in, STEP_WRITE, "the runtime's socket");
 		added_undo(in);
-		_exit(INIT_EXIT_FAILED); /* nobody is left to tell */
+		keep_words(in);
+		leave(INIT_EXIT_FAILED);
 	}
 }
 
@@ -149,7 +173,7 @@ void sync_wait(struct init *in)
 	} while (n < 0 && errno == EINTR);
 	if (n == 0) {
 		added_undo(in);
-		_exit(INIT_EXIT_FAILED);
+		leave(INIT_EXIT_FAILED);
 	}
 	if (n < 0)
 		fail(in, STEP_RECVMSG, errno, "");
@@ -167,6 +191,24 @@ const char *number_text(char buffer[24], uint64_t value)
 		value /= 10;
 	} while (value > 0);
 	return at;
+}
+
+void op_last_words(struct init *in, struct cursor *fields)
+{
+	int fd = take_fd(fields);
+	struct stat facts;
+	void *memory;
+
+	if (fd < 0 || fstat(fd, &facts) < 0 || (uint64_t)facts.st_size < sizeof(struct last_words))
+		fail(in, STEP_PLAN, 0, "LAST_WORDS has no memory");
+	memory = mmap(NULL, sizeof(struct last_words), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		fail(in, STEP_MEMORY, errno, "");
+	close(fd);
+	/* what FORK leaves behind, and hooks, are where others can see it */
+	if (madvise(memory, sizeof(struct last_words), MADV_DONTFORK) < 0)
+		fail(in, STEP_MEMORY, errno, "");
+	in->words = memory;
 }
 
 void op_sync(struct init *in, struct cursor *fields)

@@ -148,7 +148,9 @@ struct plan_record {
 	/* pid namespace that a new procfs shows from here on, though this process is in another */                            \
 	X(50, PIDNS, "f")                                                                                              \
 	/* a session of its own, with the terminal that CONSOLE has made stdio */                                              \
-	X(51, CTTY, "")
+	X(51, CTTY, "")                                                                                                \
+	/* memory of a struct last_words, shared with the runtime: what a seccomp filter may keep init from saying */          \
+	X(52, LAST_WORDS, "f")
 /* clang-format on */
 
 enum plan_op {
@@ -216,6 +218,9 @@ enum sync_code {
 #undef X
 };
 
+/* /proc/PID/comm of init up to its execve */
+#define INIT_NAME "pyrunc:[init]"
+
 #define SYNC_GO 0x6f67u
 
 struct sync_message {
@@ -227,6 +232,13 @@ struct sync_message {
 	uint32_t flags; /* SYNC_FLAG_* */
 	int64_t value;
 	char text[480]; /* NUL terminated: the argument, the kernel's own words (fscontext log), a hook's output */
+};
+
+/* In the memory of LAST_WORDS. A process of the container may write there, too: the runtime believes none of it. */
+struct last_words {
+	uint32_t op;   /* that is being done */
+	uint32_t said; /* 1: there is a message */
+	struct sync_message message;
 };
 
 #define SYNC_FLAG_KERNEL_TEXT 1u /* text is the kernel's explanation, not an argument */

@@ -97,7 +97,7 @@ def compile_seccomp(spec: Spec, root: str) -> Filter | None:
         return None
     from pyrunc import seccomp
 
-    return seccomp.compile(wanted, root)
+    return seccomp.compile(wanted, root, starts=True)
 
 
 def own_calls(compiled: Filter | None, process: Process) -> tuple[bytes, int]:

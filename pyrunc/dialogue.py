@@ -117,3 +117,22 @@ class Dialogue:
             return failures.explain(self.ops, message)
         except (AssertionError, IndexError, KeyError, OverflowError, TypeError, ValueError):
             return OutOfTurnError(f"a failure of '{message.step}' in step {message.op}")
+
+    def unsaid(self, data: bytes) -> int:
+        """What stands in the memory of LAST_WORDS, be it init's or not: an error is raised, else the op it came to."""
+        op, message = wire.last_words(data)
+        if message is not None and _NAMES.get(message.code) == "ERROR":
+            raise self.suspect_filter(self.words(message))
+        return op
+
+    def suspect_filter(self, error: PyruncError) -> PyruncError:
+        """The error with a hint at the container's filter, unless it has a better one."""
+        if error.hint is None:
+            error.hint = failures.FILTER_HINT
+        return error
+
+    def filtered(self, op: int) -> ContainerError:
+        """The error for an init that the container's filter killed at this op."""
+        step = f", at its step {self.ops[op].name} of {self.ops[op].path}" if op < len(self.ops) else ""
+        words = f"init was killed by signal 31, SIGSYS{step}"
+        return ContainerError(words, path="$.linux.seccomp", hint=failures.FILTER_HINT)

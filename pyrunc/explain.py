@@ -86,6 +86,7 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "UMOUNT": ("unmount", ("target", "mounts to stay", "only look")),
     "PIDNS": ("choose the processes that a new proc shows", ("namespace",)),
     "CTTY": ("start a session with the terminal", ()),
+    "LAST_WORDS": ("keep what fails behind a filter", ("memory",)),
 }  # fmt: skip
 
 _ATTRIBUTES = {

@@ -14,6 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+FILTER_HINT = (
+    "the seccomp filter has to allow what init does behind it: with noNewPrivileges execve alone, without it also"
+    " write, openat, setuid, capset and others"
+)
 _CLONE_NEWUSER = 0x10000000
 _SCHED_ISO, _SCHED_DEADLINE = 4, 6
 _ARGUMENT = {

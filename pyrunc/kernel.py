@@ -40,6 +40,7 @@ _AT_FDCWD = -100
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 1, 2, 0x10
 _F_ADD_SEALS = 1033
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # SEAL SHRINK GROW WRITE
+_SIZE_SEALS = 0x1 | 0x2 | 0x4  # SEAL SHRINK GROW
 _SPAWN_STEPS = ("clone3", "chdir", "dup2", "execve", "mount")
 
 
@@ -141,6 +142,21 @@ def sealed_memfd(name: str, content: bytes) -> int:
         if fd >= 0:
             os.close(fd)
         raise KernelError(call, error.errno or 0, name) from error
+    return fd
+
+
+def shared_memfd(name: str, size: int) -> int:
+    """A close-on-exec memfd of `size` zeros that can be written but keeps its size. memfd_create(2)."""
+    try:
+        fd = os.memfd_create(name, _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
+    except OSError as error:
+        raise KernelError("memfd_create", error.errno or 0, name) from error
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, _F_ADD_SEALS, _SIZE_SEALS)
+    except OSError as error:
+        os.close(fd)
+        raise KernelError("ftruncate", error.errno or 0, name) from error
     return fd
 
 

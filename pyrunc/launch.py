@@ -27,6 +27,7 @@ import _socket
 import errno
 import os
 import select
+import time
 
 from pyrunc import ending, kernel, log, wire
 from pyrunc.dialogue import Dialogue, OutOfTurnError
@@ -44,6 +45,9 @@ STEP_SECONDS = 120
 _SIGKILL = 9
 # For a process that was killed: it may be frozen, or a tracer may keep it.
 END_SECONDS = 10
+# From exec's closing of descriptors to the program's name, or to the end of who dies.
+NAME_SECONDS = 0.5
+_SIGSYS = 31
 _MOST_UNREAD = 128
 _CLONE_NEWPID = 0x20000000
 
@@ -101,6 +105,7 @@ class Init:
         "sock",
         "sock_open",
         "warnings",
+        "words",
     )
 
     def __init__(
@@ -112,6 +117,7 @@ class Init:
         deadline: bool,
         pipes: tuple[int, int] = (-1, -1),
         pid_space: tuple[int, int] | None = None,
+        words: int = -1,
     ) -> None:
         self.ops = ops
         self.pid = pid
@@ -123,6 +129,7 @@ class Init:
         self.pid_space = pid_space
         self.dialogue = Dialogue(ops)
         self.held: tuple[int, Callable[[int], None]] | None = None
+        self.words = words
         self.warnings: list[str] = []
 
     def receive(self) -> tuple[str, int]:
@@ -274,12 +281,45 @@ class Init:
         except OSError as error:
             raise KernelError("send", error.errno or 0, "init's answers") from error
 
-    def died(self, before: str = "the container was ready") -> ContainerError:
+    def check_words(self) -> int:
+        """Raise what init could not say behind the container's filter; else the index of the op it came to."""
+        if self.words < 0:
+            return wire.NO_PATH
+        return self.dialogue.unsaid(os.pread(self.words, wire.LAST_WORDS_SIZE, 0))
+
+    def check_program(self) -> None:
+        """Behind the end of init's messages: raise unless it has become the program.
+
+        A filter may have forbidden it to say that it has not, and then it is dead, under its own name.
+        """
+        if self.words < 0:
+            return
+        self.check_words()
+        deadline = time.monotonic() + NAME_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                with open(f"/proc/{self.pid}/stat", "rb") as stream:
+                    name, _, rest = stream.read().partition(b"(")[2].rpartition(b")")
+            except OSError as error:
+                raise KernelError("open", error.errno or 0, f"/proc/{self.pid}/stat") from error
+            if name != wire.INIT_NAME:
+                return
+            if rest[1:2] in b"ZX":
+                raise self.dialogue.suspect_filter(self.died("its program ran"))
+
+    def died(self, before: str = "the container was ready") -> PyruncError:
         """Why there was an end of file where there should be none: reaps init."""
         status = collect(self.pid, self.pidfd, END_SECONDS)
         if status is None:
             return OutOfTurnError(f"it has gone silent before {before}, and has not ended")
         self.pid = 0
+        try:
+            op = self.check_words()
+        except PyruncError as error:
+            return error
+        if self.words >= 0 and status & 0x7F == _SIGSYS:
+            # Behind a late FORK nothing is noted any more.
+            return self.dialogue.filtered(op if self.sock_open else wire.NO_PATH)
         how = f"was killed by signal {status & 0x7F}" if status & 0x7F else f"exited with {status >> 8}"
         return SilentDeathError(f"init {how} before {before}")
 
@@ -357,9 +397,10 @@ class Init:
         if self.held is not None:
             os.close(self.held[0])
             self.held = None
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        for fd in (self.pidfd, self.words):
+            if fd >= 0:
+                os.close(fd)
+        self.pidfd = self.words = -1
 
 
 def _open(op: wire.Op, fd: wire.Fd) -> int:
@@ -378,7 +419,9 @@ def _open_all(ops: Sequence[wire.Op], known: dict[str, int], opened: dict[wire.F
             for field in op.fields:
                 if not isinstance(field, wire.Fd) or field in opened:
                     continue
-                if field.kind in ("tree", "filesystem"):
+                if field.kind == "words":
+                    opened[field] = kernel.shared_memfd("words", wire.LAST_WORDS_SIZE)
+                elif field.kind in ("tree", "filesystem"):
                     if not makers:
                         from pyrunc import trees
 
@@ -452,7 +495,8 @@ def start(
         pid, pidfd = kernel.spawn(
             argv, [], exe_fd=memfds[1], keep=keep, clone_flags=clone_flags, cgroup_fd=cgroup_fd
         )
-        init = Init(ops, pid, pidfd, ours, deadline, (pipes[0], pipes[1]), pid_space)
+        words = [os.dup(fd) for key, fd in opened.items() if key.kind == "words"]
+        init = Init(ops, pid, pidfd, ours, deadline, (pipes[0], pipes[1]), pid_space, *words)
         socks, pipes = [theirs], []
         return init
     finally:

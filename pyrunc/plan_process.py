@@ -362,6 +362,9 @@ def _path_of(env: list[str]) -> str:
 def become(job: Job, process: Process) -> None:
     """Everything that init itself must be or have before the program, in the only order that works."""
     add, at = job.plan.add, job.at
+    if job.options.seccomp is not None:
+        why = "the filter may forbid the calls by which init tells what failed"
+        add("LAST_WORDS", Fd("words"), path="$.linux.seccomp", why=why)
     _kernel_attributes(job, process)
     _labels(job, process)
     _session(job, process)

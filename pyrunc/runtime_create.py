@@ -24,7 +24,7 @@ from pyrunc import (
     state,
 )
 from pyrunc.attempt import Attempt, PlanChangedError
-from pyrunc.errors import ConfigError, ContainerError
+from pyrunc.errors import ConfigError, ContainerError, PyruncError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -297,8 +297,10 @@ def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> in
                 runtime.start(ctx, container_id)
                 return 0
             status = _attend(ctx, container_id, init, attendance)
-        except BaseException:
+        except BaseException as error:
             runtime.delete(ctx, container_id, force=True)
+            if isinstance(error, PyruncError):
+                init.check_words()
             raise
         finally:
             init.close()

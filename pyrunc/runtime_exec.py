@@ -267,6 +267,7 @@ def _serve(
     init.go()
     try:
         init.receive()  # the end of file of a successful execve, or its error
+        init.check_program()
     except BaseException:
         if options.pid_file:
             os.unlink(options.pid_file)

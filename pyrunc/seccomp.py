@@ -29,12 +29,15 @@ _MAGIC = b"pyrunc-seccomp-1"
 _LARGEST_ENTRY = 1 << 17
 
 
-def compile(seccomp: Mapping[str, Json], cache_root: str = "") -> Filter:  # noqa: A001 (it is what libseccomp's verb is)
+def compile(  # noqa: A001 (it is what libseccomp's verb is)
+    seccomp: Mapping[str, Json], cache_root: str = "", *, starts: bool = False
+) -> Filter:
     """The finished filter of a `linux.seccomp` object; `cache_root` is the runtime's root directory, "" for no cache.
 
+    `starts`: a program shall be executed under it, so it is refused when it does not let execve through.
     Raises ConfigError with the JSON path of what is wrong or not supported here.
     """
-    result = seccomp_profile.make(seccomp, _Builder(cache_root).build)
+    result = seccomp_profile.make(seccomp, _Builder(cache_root, starts).build)
     _check_flags(seccomp)
     return result
 
@@ -51,20 +54,21 @@ def _check_flags(seccomp: Mapping[str, Json]) -> None:
 
 
 class _Builder:
-    __slots__ = ("cache_root",)
+    __slots__ = ("cache_root", "starts")
 
-    def __init__(self, cache_root: str) -> None:
+    def __init__(self, cache_root: str, starts: bool) -> None:
         self.cache_root = cache_root
+        self.starts = starts
 
     def build(self, profile: Profile) -> bytes:
         if not self.cache_root:
-            return _build(profile)
-        key = _key(profile)
+            return _build(profile, self.starts)
+        key = _key(profile, self.starts)
         directory = _open_cache(self.cache_root)
         try:
             program = _load(directory, key) if directory >= 0 else None
             if program is None:
-                program = _build(profile)
+                program = _build(profile, self.starts)
                 _store(self.cache_root, directory, key, program)
             return program
         finally:
@@ -72,11 +76,15 @@ class _Builder:
                 os.close(directory)
 
 
-def _build(profile: Profile) -> bytes:
+def _build(profile: Profile, starts: bool) -> bytes:
     answer, where, parts = kernel.seccomp_compile(profile.description)
     if answer < 0:
         raise seccomp_profile.refusal(profile, -answer, where)
-    return seccomp_profile.join(parts, profile.soften)
+    program = seccomp_profile.join(parts, profile.soften)
+    if starts:
+        # Not for what comes from the cache: only what has passed is kept there.
+        seccomp_profile.check_execve(program, os.uname().machine)
+    return program
 
 
 # --- cache ------------------------------------------------------------------------------------------------------------
@@ -92,9 +100,9 @@ def _digest(content: bytes) -> str:
     return result
 
 
-def _key(profile: Profile) -> str:
+def _key(profile: Profile, starts: bool) -> str:
     system = os.uname()
-    versions = f"{__version__}\0{system.release}\0{system.version}\0{system.machine}\0{profile.soften:d}\0"
+    versions = f"{__version__}\0{system.release}\0{system.version}\0{system.machine}\0{profile.soften:d}{starts:d}\0"
     return _digest(versions.encode() + profile.description)
 
 

@@ -27,8 +27,10 @@ MAX_SIZE = 16 << 20
 NO_PATH = 0xFFFFFFFF
 HEADER_SIZE = 48
 SYNC_GO = 0x6F67
+INIT_NAME = b"pyrunc:[init]"
 SYNC_SIZE = 512
 TEXT_OFFSET = 32
+LAST_WORDS_SIZE = 8 + SYNC_SIZE
 
 OPS: dict[str, tuple[int, str]] = {
     "RLIMIT": (1, "uqq"),
@@ -82,6 +84,7 @@ OPS: dict[str, tuple[int, str]] = {
     "UMOUNT": (49, "slu"),
     "PIDNS": (50, "f"),
     "CTTY": (51, ""),
+    "LAST_WORDS": (52, "f"),
 }
 
 SYNC: dict[str, int] = {
@@ -142,10 +145,10 @@ HOOK_KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", 
 class Fd:
     """A file descriptor that launch opens before the plan is encoded.
 
-    `kind` is "ns" (arg: path of a namespace file), "fifo", "messages" or "answers" (pipes of FORK), or makes a
-    detached mount: "tree" (arg: source path, cloned with open_tree, `recursive` or not, a final symbolic link followed
-    unless `nofollow`) or "filesystem" (arg: type; a new one, from `source` with `parameters`). A mount gets
-    `propagation` (MS_*, 0 leaves it) and `idmap`.
+    `kind` is "ns" (arg: path of a namespace file), "fifo", "messages" or "answers" (pipes of FORK), "words" (shared
+    memory), or makes a detached mount: "tree" (arg: source path, cloned with open_tree, `recursive` or not, a final
+    symbolic link followed unless `nofollow`) or "filesystem" (arg: type; a new one, from `source` with `parameters`).
+    A mount gets `propagation` (MS_*, 0 leaves it) and `idmap`.
     """
 
     __slots__ = ("arg", "idmap", "kind", "nofollow", "parameters", "propagation", "recursive", "source")
@@ -376,3 +379,10 @@ def message(data: bytes) -> Message:
     value = int.from_bytes(data[24:32], ORDER, signed=True)
     text = data[TEXT_OFFSET:].split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
     return Message(words[0], words[1], words[2], step, errno, words[5], value, text)
+
+
+def last_words(data: bytes) -> tuple[int, Message | None]:
+    """Parse one struct last_words, which anybody in the container may have written: (index of the op, its words)."""
+    data = data.ljust(LAST_WORDS_SIZE, b"\0")
+    said = int.from_bytes(data[4:8], ORDER) == 1
+    return int.from_bytes(data[:4], ORDER), message(data[8:LAST_WORDS_SIZE]) if said else None

@@ -29,6 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../plan.h"
+
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
@@ -98,7 +100,7 @@ static bool is_init(pid_t pid)
 		return strstr(target, "memfd:") != NULL;
 	}
 	status_of(pid, "Name", name, sizeof(name));
-	return strncmp(name, "memfd:", 6) == 0 || (name[0] >= '0' && name[0] <= '9');
+	return strcmp(name, INIT_NAME) == 0;
 }
 
 static void look_for_marker(int dir, pid_t pid, const char *from)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import rounds
 import support
 
 if TYPE_CHECKING:
@@ -64,3 +65,150 @@ def test_a_filter_kills_a_hook(
     one.create().ok()
     one.start().fails("$.hooks.startContainer[0]: startContainer hook #0 '/bin/sh': killed by signal 31")
     assert not os.path.lexists(os.path.join(one.root, one.id))
+
+
+# --- What init has to do behind a filter ------------------------------------------------------------------------------
+
+CALLS = pytest.mark.parametrize(
+    "calls",
+    [("write",), ("exit_group",), ("exit", "exit_group"), ("exit", "exit_group", "write")],
+    ids=" ".join,
+)
+ACTIONS = pytest.mark.parametrize("action", ["ERRNO", "KILL_PROCESS"])
+FORMAT = '$.process.args: exec: "/bin/garbage": exec format error'
+# In time: none of these waits for anything, and what goes round and round never ends.
+SECONDS = 20
+
+
+def garbage(what: Bundle) -> Bundle:
+    """The bundle with a program that is found and that execve refuses."""
+    path = os.path.join(what.rootfs, "bin/garbage")
+    with open(path, "wb") as stream:
+        stream.write(b"\0no program")
+    os.chmod(path, 0o755)
+    return what.args("/bin/garbage")
+
+
+def mute(calls: tuple[str, ...], no_new_privileges: bool) -> bool:
+    """Whether init cannot even say that it is ready."""
+    return "write" in calls and not no_new_privileges
+
+
+def check_mute(result: support.Result, action: str) -> None:
+    """The filter is what the error is about."""
+    words = "write 'the runtime's socket': operation not permitted"
+    if action != "ERRNO":
+        words = "$.linux.seccomp: init was killed by signal 31, SIGSYS, at its step SYNC"
+    result.fails(words, "hint: the seccomp filter has to allow what init does behind it")
+
+
+@CALLS
+@ACTIONS
+@NO_NEW_PRIVILEGES
+def test_run_says_why(
+    container: ContainerFactory,
+    bundle: BundleFactory,
+    calls: tuple[str, ...],
+    action: str,
+    no_new_privileges: bool,
+) -> None:
+    """The words come without a call that the filter could forbid; it ends, and nothing is left."""
+    one = container(forbid(garbage(bundle("probe")), action, *calls, no_new_privileges=no_new_privileges))
+    result = one.run(timeout=SECONDS)
+    if mute(calls, no_new_privileges):
+        check_mute(result, action)
+    else:
+        result.fails(FORMAT)
+    assert not os.path.lexists(os.path.join(one.root, one.id))
+
+
+@CALLS
+@ACTIONS
+@NO_NEW_PRIVILEGES
+def test_start_fails(
+    container: ContainerFactory,
+    bundle: BundleFactory,
+    calls: tuple[str, ...],
+    action: str,
+    no_new_privileges: bool,
+) -> None:
+    """Another process, which has nothing but the end of a fifo and the dead init: never a success."""
+    one = container(forbid(garbage(bundle("probe")), action, *calls, no_new_privileges=no_new_privileges))
+    created = one.create()
+    if mute(calls, no_new_privileges):
+        check_mute(created, action)
+        return
+    created.ok()
+    started = one.pyrunc("start", one.id, timeout=SECONDS)
+    if "write" not in calls:
+        started.fails(FORMAT)
+    elif action == "ERRNO" and len(calls) == 1:
+        started.fails("the program could not be started: init ended and could not say why", "hint: ")
+    else:
+        signal = 4 if action == "ERRNO" else 31
+        started.fails(f"the program could not be started: init was killed by signal {signal}", "hint: ")
+    assert one.status() == "stopped"
+    one.delete().ok()
+
+
+@CALLS
+@ACTIONS
+def test_exec_says_why(
+    container: ContainerFactory, bundle: BundleFactory, calls: tuple[str, ...], action: str
+) -> None:
+    """The same for a process that joins."""
+    one = container(forbid(garbage(bundle("probe")), action, *calls).args("/bin/sleep", "600")).up()
+    result = one.pyrunc("exec", one.id, "/bin/garbage", timeout=SECONDS)
+    if "write" not in calls:
+        result.fails('exec: "/bin/garbage": exec format error', status=255)
+    elif action == "ERRNO":
+        how = "exited with 1" if len(calls) == 1 else "was killed by signal 4"
+        result.fails(f"init {how} before its program ran", "hint: the seccomp filter", status=255)
+    else:
+        result.fails("$.linux.seccomp: init was killed by signal 31, SIGSYS\n", "hint: ", status=255)
+    assert one.status() == "running"
+
+
+def test_a_quick_program_has_started(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """One that has ended before start looks is none that never ran."""
+    for _ in rounds.loop(20):
+        one = container(forbid(bundle("probe"), "ERRNO", "write").args("/bin/true"))
+        one.create().ok()
+        one.start().ok()
+        assert one.wait() == 0
+        one.delete().ok()
+
+
+@pytest.mark.parametrize("action", ["ERRNO", "KILL_PROCESS", "KILL_THREAD", "TRAP"])
+@NO_NEW_PRIVILEGES
+def test_no_execve(
+    container: ContainerFactory, bundle: BundleFactory, action: str, no_new_privileges: bool
+) -> None:
+    """Known before anything is made: the call and what the filter answers are named."""
+    one = container(
+        forbid(bundle("probe").probe("ids"), action, "execve", no_new_privileges=no_new_privileges)
+    )
+    words = f"$.linux.seccomp: the filter answers execve with SCMP_ACT_{action}: no program could be started"
+    for _ in range(2):
+        one.create().fails(words, "hint: allow execve")
+    assert not os.path.lexists(os.path.join(one.root, one.id))
+
+
+def test_a_default_without_execve(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """A list of what is allowed that lacks the one call; whatever libseccomp makes of the architectures."""
+    target = bundle("probe").probe("ids")
+    rule: support.Json = {"names": ["read", "write", "exit_group"], "action": "SCMP_ACT_ALLOW"}
+    target.mapping("linux")["seccomp"] = {"defaultAction": "SCMP_ACT_KILL_PROCESS", "syscalls": [rule]}
+    container(target).run().fails("the filter answers execve with SCMP_ACT_KILL_PROCESS")
+
+
+@pytest.mark.parametrize("action", ["ERRNO", "KILL_PROCESS"])
+def test_a_hook_that_cannot_exit(container: ContainerFactory, bundle: BundleFactory, action: str) -> None:
+    """Its process has the filter before its execve, and ends all the same when that fails."""
+    target = forbid(garbage(bundle("probe")), action, "exit", "exit_group", "write").probe("ids")
+    target.mapping("hooks")["startContainer"] = [{"path": "/bin/garbage"}]
+    one = container(target)
+    one.create().ok()
+    signal = 4 if action == "ERRNO" else 31
+    words = f"startContainer hook #0 '/bin/garbage': killed by signal {signal}"
+    one.pyrunc("start", one.id, timeout=SECONDS).fails(words)
