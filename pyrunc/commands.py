@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pyrunc.errors import KernelError, PyruncError, UsageError
+from pyrunc.errors import KernelError, PyruncError, UsageError, absolute
 from pyrunc.options import make_default_root
 from pyrunc.requests import CheckpointOptions, CreateOptions, ExecOptions, RestoreOptions, RunOptions
 
@@ -30,7 +30,7 @@ _IMAGE_PATH = "checkpoint"
 
 
 def _bundle(parsed: Parsed) -> str:
-    return parsed.text("bundle") or os.getcwd()
+    return parsed.text("bundle") or absolute(".")
 
 
 def _filled(wanted: Wanted, parsed: Parsed) -> Wanted:
@@ -91,7 +91,7 @@ def _exec(ctx: Context, parsed: Parsed) -> Result:
 
 def _checkpoint(ctx: Context, parsed: Parsed) -> Result:
     wanted = _filled(CheckpointOptions(), parsed)
-    wanted.image_path = wanted.image_path or os.path.abspath(_IMAGE_PATH)
+    wanted.image_path = wanted.image_path or absolute(_IMAGE_PATH)
     from pyrunc import runtime
 
     runtime.checkpoint(ctx, parsed.arguments[0], wanted)
@@ -100,7 +100,7 @@ def _checkpoint(ctx: Context, parsed: Parsed) -> Result:
 
 def _restore(ctx: Context, parsed: Parsed) -> Result:
     wanted = _filled(RestoreOptions(), parsed)
-    wanted.image_path = wanted.image_path or os.path.abspath(_IMAGE_PATH)
+    wanted.image_path = wanted.image_path or absolute(_IMAGE_PATH)
     if not ctx.root_explicit:
         make_default_root(ctx.root)
     from pyrunc import console, runtime

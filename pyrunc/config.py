@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from pyrunc import jsonfast
-from pyrunc.errors import ConfigError, KernelError
+from pyrunc.errors import ConfigError, KernelError, absolute
 from pyrunc.schema import check
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ def load(bundle: str, name: str = "config.json", opener: Callable[[str], int] = 
 
     Raises ConfigError, with a JSON path where one can be given, or KernelError when the file cannot be read.
     """
-    bundle = os.path.abspath(bundle)
+    bundle = absolute(bundle)
     text = _read(os.path.join(bundle, name), name, opener)
     document = parse(text, name)
     if document is None:

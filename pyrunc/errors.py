@@ -5,10 +5,10 @@ May be imported by every module; imports nothing of ours.
 
 from __future__ import annotations
 
-import errno as _errno
 import os
 
-SHORTAGES = (_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM)
+# ENOMEM, ENFILE, EMFILE, in numbers: errno is a module more for whoever needs nothing else.
+SHORTAGES = (12, 23, 24)
 
 
 class PyruncError(Exception):
@@ -93,6 +93,15 @@ class ContainerError(PyruncError):
 
 class InternalError(PyruncError):
     """A promise inside pyrunc was broken: please report it."""
+
+
+def absolute(path: str) -> str:
+    """The path made absolute. Raises KernelError where the current directory, which it begins at, is gone."""
+    try:
+        return os.path.abspath(path)
+    except OSError as error:
+        hint = f"'{path}' is relative: give an absolute path, or call from a directory that exists"
+        raise KernelError("getcwd", error.errno or 0, hint=hint) from error
 
 
 def strerror(errno: int) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 
-from pyrunc.errors import KernelError, UsageError
+from pyrunc.errors import KernelError, UsageError, absolute
 from pyrunc.requests import DEFAULT_ROOT, Context
 
 TYPE_CHECKING = False
@@ -342,7 +342,7 @@ def _store(given: dict[str, Value], option: Option, alias: str, text: str) -> No
     if kind == "text":
         given[name] = text
     elif kind == "path":
-        given[name] = os.path.abspath(text) if text else ""
+        given[name] = absolute(text) if text else ""
     elif kind == "number":
         given[name] = _number(alias, text)
     else:
@@ -481,7 +481,7 @@ def log_file(target: str) -> str:
 def context(parsed: Parsed) -> Context:
     """The global options as the runtime wants them. Raises UsageError for values that are none."""
     explicit = "root" in parsed.given
-    root = os.path.abspath(parsed.text("root")) if explicit else default_root()
+    root = absolute(parsed.text("root")) if explicit else default_root()
     # An empty value, "..", and "//" (which abspath keeps) all may end up there.
     if explicit and (root in ("/", "//") or not parsed.text("root")):
         raise UsageError(
@@ -500,5 +500,5 @@ def context(parsed: Parsed) -> Context:
         cgroup_manager=manager,
         rootless=_rootless(parsed.text("rootless")),
         debug=parsed.switch("debug"),
-        log=os.path.abspath(log) if log else "",
+        log=absolute(log) if log else "",
     )

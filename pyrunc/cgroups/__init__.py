@@ -282,6 +282,10 @@ class Manager:
             if listed is not None and not isinstance(listed, list):
                 raise ConfigError(f"must be an array, got {listed!r}", path=f"{path}.devices")
             policy = device_rules.policy(listed or [], f"{path}.devices")
+            self.warnings += [
+                f"{where}: type 'a' is all devices and all access: its numbers and its access do not count"
+                for where in policy.widened
+            ]
         self._set(items, policy)
         if policy is not None:
             self._apply_devices(policy, f"{path}.devices")

@@ -21,7 +21,7 @@ MKNOD, READ, WRITE = 1, 2, 4
 _BITS = {"m": MKNOD, "r": READ, "w": WRITE}
 _ALL = MKNOD | READ | WRITE
 BLOCK, CHAR = 1, 2  # BPF_DEVCG_DEV_BLOCK, BPF_DEVCG_DEV_CHAR
-_TYPES = {"b": (BLOCK,), "c": (CHAR,), "a": (BLOCK, CHAR)}
+_TYPES = {"b": BLOCK, "c": CHAR}
 
 # What every container may use whatever the list says, as in runc and crun: making nodes (using them is another
 # matter), the default devices, pseudo terminals, tun.
@@ -70,11 +70,15 @@ class Rule:
 
 
 class Policy:
-    """What a list of rules comes to: the answer for devices that no rule names, then rules, the last match wins."""
+    """What a list of rules comes to: the answer for devices that no rule names, then rules, the last match wins.
 
-    __slots__ = ("allow", "path", "rules")
+    `widened` are the JSON paths of rules of type 'a' that say less than all.
+    """
+
+    __slots__ = ("allow", "path", "rules", "widened")
 
     def __init__(self, allow: bool, rules: list[Rule], path: str) -> None:
+        self.widened: list[str] = []
         self.allow = allow
         self.rules = rules
         self.path = path
@@ -115,14 +119,19 @@ def policy(devices: Sequence[object], path: str = DEVICES) -> Policy:
         if not isinstance(allow, bool):
             raise ConfigError("'allow' is missing (config-linux.md: it is REQUIRED)", path=where)
         kind = entry.get("type") or "a"
-        if kind not in _TYPES:
+        if kind != "a" and kind not in _TYPES:
             raise ConfigError(f"must be 'a', 'b' or 'c', got {kind!r}", path=f"{where}.type")
         major, minor = _device_number(entry, "major", where), _device_number(entry, "minor", where)
         access = _access(entry, where)
-        if kind == "a" and major == minor == ANY and access == _ALL:
-            result = Policy(allow, [], where)  # nothing said before can matter any more
+        if kind == "a":
+            # All devices and all access, as the v1 controller and runc have it: nothing said before matters any more.
+            widened = (
+                result.widened if major == minor == ANY and access == _ALL else [*result.widened, where]
+            )
+            result = Policy(allow, [], where)
+            result.widened = widened
         else:
-            result.rules += [Rule(one, major, minor, access, allow, where) for one in _TYPES[kind]]
+            result.rules.append(Rule(_TYPES[kind], major, minor, access, allow, where))
     result.rules += [Rule(*numbers, True, path) for numbers in _DEFAULTS]
     return result
 

@@ -38,7 +38,7 @@ LOOKING = {
     "resume": ["resume", "{}"],
     "update": ["update", "--pids-limit", "100", "{}"],
     "events": ["events", "--stats", "{}"],
-    "checkpoint": ["checkpoint", "--image-path", "/nonexistent/pyrunc", "{}"],
+    "checkpoint": ["checkpoint", "--image-path", "/dev/null/images", "{}"],
 }
 # The C program answers these itself; by the other door Python reaches the same functions.
 DOORS = {"command": [support.PYRUNC], "module": [support.PYTHON, "-I", "-m", "pyrunc"]}

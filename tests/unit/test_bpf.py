@@ -69,7 +69,11 @@ def specified(entries: list[Entry], kind: int, access: int, major: int, minor: i
     allowed = False
     everything = [*entries, *DEFAULTS]
     for entry in everything:
-        kinds = {"b": (BLOCK,), "c": (CHAR,), "a": (BLOCK, CHAR)}[str(entry.get("type", "a"))]
+        if entry.get("type", "a") == "a":
+            # As the v1 controller has it, whatever else the entry says.
+            allowed = entry["allow"] is True
+            continue
+        kinds = {"b": (BLOCK,), "c": (CHAR,)}[str(entry["type"])]
         wants = sum(LETTERS[letter] for letter in str(entry.get("access", "rwm")))
         if (
             kind in kinds
@@ -111,7 +115,9 @@ LISTS: dict[str, list[Entry]] = {
     "privileged": [{"allow": True, "access": "rwm"}],
     "privileged but one": [allow(), deny("c", 10, 229)],
     "split access": [deny(), allow("c", 10, 229, "r"), allow("c", 10, 229, "w"), deny("c", 10, 229, "r")],
-    "partial wildcard": [deny(), allow("a", access="r")],
+    "partial wildcard": [deny(), allow("b", access="r"), allow("c", access="r")],
+    "all with access": [deny(), allow("a", access="r")],
+    "all with numbers": [allow(), deny("a", 1, 3), allow("c", 10, 229)],
     "only a major": [deny(), allow("b", 8)],
     "only a minor": [deny(), allow("b", None, 1, "rw")],
     "a default denied comes back": [deny(), deny("c", 1, 3)],
@@ -196,6 +202,21 @@ def test_random_lists() -> None:
             assert machine.run(*device) == int(wanted), (entries, device)
             assert lines is None or controller(lines, *device) == wanted, (entries, device)
     assert 10 < refused < 250, "the lists should be of both kinds"
+
+
+def test_all_is_all() -> None:
+    """Type 'a' with numbers or some access means everything, as runc reads it, and is told of."""
+    entries = [
+        allow("a", 10, 200),
+        deny("c", 1, 3),
+        deny("a", access="w"),
+        allow("c", 10, 229),
+        deny("b", 8),
+    ]
+    policy = device_rules.policy(entries, "$.d")
+    assert (policy.allow, policy.path) == (False, "$.d[2]")
+    assert policy.widened == ["$.d[0]", "$.d[2]"]
+    assert device_rules.policy([deny(), allow("c", 1, 3)]).widened == []
 
 
 def test_several_accesses_at_once() -> None:
