@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -657,6 +658,8 @@ int main(int argc, char **argv)
 	bool hot = false;
 
 	fill_stdio();
+	/* Ignored by our caller, the kernel would keep our children's status from us; an exec does not reset that. */
+	signal(SIGCHLD, SIG_DFL);
 	if (parse_globals(&call)) {
 		int status = answer(&call);
 		if (status >= 0)

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -331,15 +330,12 @@ bool snapshot_make(const char *path, const char *python, const char *boot)
 	int fd = open(fresh, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
 	/* Fifty first creates at once need one snapshot, and the others do not wait for it. */
 	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && is_at(fd, fresh) && ftruncate(fd, 0) == 0) {
-		/* Ignored, the kernel would keep the children's status from us. */
-		void (*old)(int) = signal(SIGCHLD, SIG_DFL);
 		struct timespec began = pass_tick();
 		int status = write_snapshot(fd, python, boot);
 		if (status == 0)
 			status = check_age(fd, began);
 		if (status == 0)
 			status = try_snapshot(fd, fresh);
-		signal(SIGCHLD, old);
 		bool again = status == NO_ROOM || status == CHANGED;
 		if (status != 0 && !again)
 			write_useless(fd, boot_id);

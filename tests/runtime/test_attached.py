@@ -214,3 +214,17 @@ def test_signal_settings_of_the_caller(container: ContainerFactory, bundle: Bund
     one = container(bundle("probe").probe("signals"))
     words = ["env", "--ignore-signal=HUP,INT,PIPE", "--block-signal=USR1,TERM", *run_words(one)]
     assert support.run(*words).ok().out == "signals done\n"
+
+
+def test_a_caller_that_ignores_sigchld(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """The kernel would keep the status of hooks and of init from whoever inherits that."""
+    what = bundle("probe").probe("pause")
+    what.spec["hooks"] = {"createRuntime": [{"path": "/bin/true"}], "poststop": [{"path": "/bin/true"}]}
+    one = container(what)
+    one.command[:0] = ["env", "--ignore-signal=CHLD"]
+    one.up().expect("ready")
+    one.exec("/bin/probe", "exit", "3").fails(status=3)
+    one.exec("/no/such").fails("no such file or directory", status=255)
+    one.kill("KILL").ok()
+    assert one.wait() == -9
+    one.delete().ok()
