@@ -4,6 +4,7 @@
     ./dev fuzz                         every fuzzer, a minute each
     ./dev fuzz ops --seconds 3600      one of them
     ./dev fuzz attacks --seconds 3600  the attack tests again and again, each time with another seed
+    ./dev fuzz swaps --seconds 3600    those of tests/security/test_swaps.py
     ./dev fuzz ops --keep              afterwards the inputs that reach something new become part of the corpus
     ./dev fuzz --figures               adds what was tried since the last time to docs/ATTACKS.md
     ./dev fuzz --page                  writes docs/ATTACKS.md anew from its parts (page.py)
@@ -50,17 +51,8 @@ ATTACK_FACTOR = 3
 # A pass of the attack tests that is ended gets this long to clean up.
 END_SECONDS = 120
 
-# Lanes that are tests: what they select, and what they are.
-LANES = {
-    "attacks": (
-        [
-            "tests/security",
-            "--ignore=tests/security/test_fuzz.py",
-            "--ignore=tests/security/test_documentation.py",
-        ],
-        "real containers, hostile programs",
-    ),
-}
+# Of tests/security these are no attacks, or attacks of this program itself.
+NOT_ATTACKS = ("fuzz", "documentation")
 
 
 class Outcome:
@@ -200,6 +192,20 @@ def keep(name: str) -> None:
     print(f"{name}: {len(sizes)} inputs of {sum(sizes):,} bytes in {os.path.relpath(kept, PROJECT)}")
 
 
+def lanes() -> dict[str, tuple[list[str], str]]:
+    """Those that are tests: what they select, and what they are. All of tests/security, and each module alone."""
+    folder = os.path.join(PROJECT, "tests/security")
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        match = re.fullmatch(r"test_(\w+)\.py", name)
+        if match and match[1] not in NOT_ATTACKS:
+            with open(os.path.join(folder, name), encoding="utf-8") as stream:
+                words = stream.readline().strip().strip('"')
+            found[match[1]] = ([f"tests/security/{name}"], words)
+    every = [path for paths, _ in found.values() for path in paths]
+    return {"attacks": (every, "all of the following: real containers, hostile programs"), **found}
+
+
 # --- Tests ------------------------------------------------------------------------------------------------------------
 
 
@@ -238,7 +244,7 @@ def attack(name: str, seconds: float) -> Outcome:
     start = os.path.getsize(RECORD) if os.path.exists(RECORD) else 0
     good = True
     while (left := seconds - (time.monotonic() - began)) > 0:
-        good &= _one_pass(LANES[name][0], left)
+        good &= _one_pass(lanes()[name][0], left)
     lines = _read_record(RECORD, start)
     findings = [f"{line['test']}: {line['finding']}" for line in lines if line["finding"]]
     if not good and not findings:
@@ -252,7 +258,7 @@ def attack(name: str, seconds: float) -> Outcome:
 
 def descriptions() -> dict[str, str]:
     """Of everything that can be run."""
-    return {**fuzzers(), **{name: what for name, (_, what) in LANES.items()}}
+    return {**fuzzers(), **{name: what for name, (_, what) in lanes().items()}}
 
 
 def main() -> int:
@@ -286,6 +292,8 @@ def main() -> int:
 def run_lanes(names: Sequence[str], seconds: float, *, kept: bool) -> int:
     """One after the other, each for so long; a line for each at the end."""
     os.environ["PYRUNC_ATTACK_RECORD"] = RECORD
+    # In a shell's background it would be ignored, by the tests that are ended as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     outcomes = []
     known = descriptions()
     if any(name in fuzzers() for name in names):

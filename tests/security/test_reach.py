@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 
-EXECS = 25
+EXECS = 20
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_programs_named_by_descriptors(
     tried = [
         f"{name}{rest}" for fd in NUMBERS for name in names(fd) for rest in ("", "/bin/sh", "/usr/bin/env")
     ]
-    count = min(len(tried), rounds.rounds(40))
+    count = min(len(tried), rounds.rounds(20))
     for program in chance.sample(tried, count):
         if verb == "exec":
             result = one.exec(program, "-c", f"echo {HOSTS}")
@@ -145,7 +145,7 @@ def test_what_init_looks_up_by_names_of_the_image(
         stream.write("root:x:0:0:root:/home/of/the/host:/bin/sh\n")
     with subprocess.Popen(["sleep", "600"], cwd="/") as process:
         try:
-            for number in rounds.loop(12):
+            for number in rounds.loop(6):
                 root = f"/proc/self/fd/{number + 3}/{process.pid}/root"
                 target = bundle("probe").probe("env")
                 if space == "user":
@@ -184,7 +184,7 @@ def test_directories_named_by_descriptors(
         for name in names(fd)
         for rest in ("", "/..", "/tmp", "/proc/self/cwd")
     ]
-    count = min(len(tried), rounds.rounds(40))
+    count = min(len(tried), rounds.rounds(20))
     for cwd in chance.sample(tried, count):
         if verb == "run":
             one.bundle.mapping("process")["cwd"] = cwd

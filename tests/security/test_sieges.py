@@ -74,7 +74,7 @@ def test_the_first_process_dies_during_exec(
     """At any moment of exec, which has not begun, is under way or has ended: it comes back, and in words."""
     chance = rounds.chance()
     one = container(bundle("probe").probe("pause"))
-    for _ in rounds.loop(10):
+    for _ in rounds.loop(6):
         one.up()
         pid = one.pid
         command = [*one.command, "exec", *options, one.id, "/bin/probe", "echo", "well"]

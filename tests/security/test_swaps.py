@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 
-ROUNDS = 4
+ROUNDS = 3
 
 
 @pytest.fixture
