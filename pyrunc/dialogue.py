@@ -113,10 +113,7 @@ class Dialogue:
 
     def words(self, message: wire.Message) -> PyruncError:
         """The error for an ERROR or a WARNING that was heard."""
-        try:
-            return failures.explain(self.ops, message)
-        except (AssertionError, IndexError, KeyError, OverflowError, TypeError, ValueError):
-            return OutOfTurnError(f"a failure of '{message.step}' in step {message.op}")
+        return failures.explain(self.ops, message)
 
     def unsaid(self, data: bytes) -> int:
         """What stands in the memory of LAST_WORDS, be it init's or not: an error is raised, else the op it came to."""

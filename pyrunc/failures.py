@@ -284,7 +284,12 @@ def explain(ops: Sequence[wire.Op], message: wire.Message) -> PyruncError:
 
 
 def explain_op(op: wire.Op, message: wire.Message) -> PyruncError:
-    """The error for a message whose op is known."""
-    return ContainerError(
-        _words(op, message), path=op.path if op.path != "$" else None, hint=_hint(op, message)
-    )
+    """The error for a message whose op is known: in the op's words, also when it cannot have failed like that."""
+    path = op.path if op.path != "$" else None
+    try:
+        return ContainerError(_words(op, message), path=path, hint=_hint(op, message))
+    except (AssertionError, IndexError, KeyError, OverflowError, TypeError, ValueError):
+        # Who has taken init's place says what it likes.
+        return ContainerError(
+            f"init reports a failure of '{message.step}', which {op.name} cannot have", path=path
+        )

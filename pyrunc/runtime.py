@@ -193,7 +193,12 @@ def start_failure(ctx: Context, container_id: str, record: bytes) -> None:
     if message.step in ("hook", "hook_timeout"):
         kind = wire.HOOK_KINDS.index("startContainer")
         place = message.hook_place
-        wanted = ((spec.get("hooks") or {}).get("startContainer") or [])[place]
+        listed = (spec.get("hooks") or {}).get("startContainer") or []
+        if place >= len(listed):
+            raise ContainerError(
+                f"init reports a failure of startContainer hook #{place}, which there is not"
+            )
+        wanted = listed[place]
         timeout = wire.milliseconds(wanted.get("timeout"))
         op = wire.Op(
             "HOOK",

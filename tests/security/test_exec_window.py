@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 import faults
+import hostile_init as hostile
 import rounds
-from pyrunc import capabilities, host, plan
+import support
+from pyrunc import capabilities, host, plan, wire
 from terminals import FdSocket
 
 if TYPE_CHECKING:
@@ -327,3 +330,34 @@ def fork_of(target: Bundle, verb: str) -> int:
         else plan.create(spec, facts, options)
     )
     return [op.name for op in made.ops].index("FORK")
+
+
+@pytest.mark.parametrize(
+    "step", ["hook", "hook_timeout", "seccomp", "not_ordinary_dir", "plan", "step 4000"]
+)
+@pytest.mark.parametrize("size", [512, 511])
+def test_forged_reports_to_start(
+    container: ContainerFactory, bundle: BundleFactory, step: str, size: int
+) -> None:
+    """Who holds the waiting init's fifo may tell `start` anything: it is told as a failure, in bounded words."""
+    one = container(bundle("probe").probe("pause"))
+    one.create().ok()
+    number = wire.STEPS.index(step) if step in wire.STEPS else 4000
+    report = hostile.encode(
+        1, 7, step=number, error=-5, flags=3 | 999 << 16, value=-1, text=b"\x1b]0;x\x07\n" * 40
+    )
+    fifo = os.path.join(one.root, one.id, "exec.fifo")
+    fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        os.write(fd, report[:size])
+        starting = subprocess.Popen(
+            [*one.command, "start", one.id], stderr=subprocess.PIPE, text=True, errors="surrogateescape"
+        )
+        # It has what was said, and waits for the end of who said it.
+        support.wait_until(lambda: not os.path.exists(fifo), "start to open the fifo")
+        os.kill(one.pid, signal.SIGKILL)
+        _, said = starting.communicate(timeout=30)
+    finally:
+        os.close(fd)
+    assert starting.returncode == 1 and "unexpected" not in said, said
+    assert "\x1b" not in said and len(said) < 4096, said

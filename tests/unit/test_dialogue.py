@@ -9,7 +9,7 @@ import pytest
 import hostile_init as hostile
 import plan_specs as specs
 import rounds
-from pyrunc import wire
+from pyrunc import failures, wire
 from pyrunc.dialogue import Dialogue, OutOfTurnError, turns
 
 EXEC = specs.enter(
@@ -116,6 +116,15 @@ def test_steps_that_the_op_does_not_have() -> None:
         dialogue = behind_fork()
         _, said = dialogue.hear(hostile.encode(wire.SYNC["ERROR"], FORK + 1, step=step, error=-(1 << 31)), 0)
         assert str(dialogue.words(said))
+
+
+def test_every_step_of_every_op() -> None:
+    """What a report says of an op that cannot say it is told, and no fault of ours."""
+    for op in [op for ops in hostile.plans() for op in ops]:
+        for step in (*wire.STEPS, "step 99"):
+            for error in (0, 2, -1, 1 << 30):
+                message = wire.Message(1, 0, 0, step, error, 3 | 77 << 16, -(1 << 63), "\x1b[2J")
+                assert str(failures.explain_op(op, message))
 
 
 def test_hostile_conversations() -> None:
