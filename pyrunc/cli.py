@@ -7,11 +7,12 @@ runtime.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 from pyrunc import log, options
-from pyrunc.errors import SHORTAGES, InternalError, PyruncError, UsageError, strerror
+from pyrunc.errors import SHORTAGES, InternalError, KernelError, PyruncError, UsageError, strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ def _write(fd: int, text: str) -> None:
     try:
         while data:
             data = data[os.write(fd, data) :]
-    except OSError:
+    except OSError as error:
         # A terminal that was hung up, a pipe that is closed: with nobody to tell, the exit status tells all the same.
         if fd != _STDERR:
-            raise
+            if error.errno == errno.EPIPE:
+                raise
+            raise KernelError("write", error.errno or 0, "standard output") from error
 
 
 def _bad_argv(call: _Call, error: UsageError, words: Sequence[str]) -> int:

@@ -532,6 +532,20 @@ def test_broken_pipe() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_standard_output_that_takes_nothing() -> None:
+    """A full disk, a terminal that was hung up: words, and nothing to report."""
+    argv = [sys.executable, "-m", "pyrunc", "features"]
+    with open("/dev/full", "wb") as stream:
+        done = subprocess.run(argv, stdout=stream, stderr=subprocess.PIPE, text=True, cwd="/", check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "pyrunc: features: write 'standard output': no space left on device\n",
+    )
+    # With nobody to tell.
+    with open("/dev/full", "wb") as stream:
+        assert subprocess.call([*argv, "--no-such"], stdout=stream, stderr=stream, cwd="/") == 1
+
+
 def test_kernel_error_in_the_log_is_lower_case(runtime: _FakeRuntime, capfd: Captured) -> None:
     """Engines search for Go's spelling of an errno."""
     runtime.error = KernelError("open", 2, "/x")

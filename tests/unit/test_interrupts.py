@@ -1,0 +1,35 @@
+"""Signals while CRIU works."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+import support
+from pyrunc.criu_process import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def blocked() -> Iterator[set[int]]:
+    """The signals an attached verb blocks, to forward them."""
+    wanted = {signal.SIGTERM, signal.SIGUSR1}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+    yield {int(number) for number in wanted}
+    signal.sigtimedwait(wanted, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_what_an_attached_verb_blocks(blocked: set[int]) -> None:
+    """One that ends programs interrupts; others wait for the program; afterwards all are blocked again."""
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        support.wait_until(lambda: interrupts.taken() == signal.SIGTERM, "the signal")
+        assert signal.sigpending() == {signal.SIGUSR1}
+    assert blocked <= {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
