@@ -83,13 +83,13 @@ class Before:
         """Take away the rules in the container's own network namespace; CRIU locks no other one as a whole."""
         if os.path.samestat(os.fstat(self._netns), os.stat("/proc/self/ns/net")):
             return []
-        locked = f"criu left the network of the container locked (namespace of process {self._found.pid})"
+        locked = f"criu may have left the network of the container locked (namespace of process {self._found.pid})"
         if shutil.which("nsenter") is None:
             return [f"{locked}, and there is no nsenter: {_BY_HAND}"]
         unlocked = [self._flush("iptables-restore"), self._flush("ip6tables-restore"), self._delete_tables()]
-        if any(unlocked):
+        if True in unlocked:
             return ["criu left the network of the container locked, it is unlocked now"]
-        return [f"{locked}, or had not come to it: {_BY_HAND}"]
+        return [f"{locked}: {_BY_HAND}"] if None in unlocked else []
 
     def _inside(self, program: str, *words: str, stdin: bytes = b"") -> tuple[int, str]:
         """Run a host's program in the network namespace; (-1, "") when there is none."""
@@ -99,29 +99,32 @@ class Before:
         argv = ["nsenter", f"--net=/proc/self/fd/{self._netns}", "--", path, *words]
         return criu_process.run(argv, nsenter, stdin=stdin, keep=[self._netns], seconds=_HELPER_SECONDS)
 
-    def _flush(self, program: str) -> bool:
+    def _flush(self, program: str) -> bool | None:
+        """Whether there were rules of CRIU's, which are gone now; None when that cannot be known."""
+        if shutil.which(program) is None:
+            return False  # nor could CRIU make any
         status, said = self._inside(program.replace("restore", "save"), "-t", "filter")
-        if status or not any(line.startswith(":CRIU ") for line in said.splitlines()):
+        if status:
+            return None
+        if not any(line.startswith(":CRIU ") for line in said.splitlines()):
             return False
         words: Sequence[str] = ("--wait", "5", "--noflush")
         if self._inside(program, *words, stdin=_EMPTY)[0]:
-            return False
-        removed = 0
-        while removed < _MOST_RULES and not self._inside(program, *words, stdin=_JUMPS)[0]:
-            removed += 1
+            return None
+        for _ in range(_MOST_RULES):
+            if self._inside(program, *words, stdin=_JUMPS)[0]:
+                break
         self._inside(program, *words, stdin=_CHAIN)
-        return removed > 0
+        return True
 
-    def _delete_tables(self) -> bool:
+    def _delete_tables(self) -> bool | None:
+        """The same for nftables, which CRIU reaches by a library."""
         status, said = self._inside("nft", "list", "tables")
         if status:
-            return False
-        found = [
-            name
-            for name in _TABLE.findall(said)
-            if not self._inside("nft", "delete", "table", "inet", name)[0]
-        ]
-        return bool(found)
+            return None
+        found = _TABLE.findall(said)
+        deleted = [self._inside("nft", "delete", "table", "inet", name)[0] == 0 for name in found]
+        return all(deleted) or None if found else False
 
     def close(self) -> None:
         """Let go."""

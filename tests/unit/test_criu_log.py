@@ -72,3 +72,13 @@ def test_names_of_the_container_cannot_write_on_the_terminal() -> None:
     (words,) = criu_log.errors(log("Can't open \x1b]0;owned\x07" + "x" * 1000))
     assert words.startswith("Can't open ?]0;owned?x")
     assert len(words) == 300
+
+
+def test_what_criu_does_without_is_no_cause() -> None:
+    """The first error is often none."""
+    lines = [
+        "(00.000630) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted",
+        "(00.001000) Error (criu/protobuf.c:76): Unexpected EOF on core-1.img",
+    ]
+    assert criu_log.explain(lines) == ("Unexpected EOF on core-1.img", None)
+    assert criu_log.explain(lines[:1]) == ("", None)
