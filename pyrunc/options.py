@@ -167,7 +167,12 @@ COMMANDS: dict[str, Command] = {
             ("apparmor", "", "text", "AppArmor profile"),
             ("process-label", "", "text", "SELinux label"),
             ("cgroup", "", "texts", "sub-cgroup to run in: PATH, or CONTROLLER[,CONTROLLER]:PATH on v1"),
-            ("ignore-paused", "", "switch", "do not refuse a paused container"),
+            (
+                "ignore-paused",
+                "",
+                "switch",
+                "wait for a paused container to be resumed, at most two minutes",
+            ),
             _DETACH,
             _PID_FILE,
             _CONSOLE,

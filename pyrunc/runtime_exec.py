@@ -154,10 +154,14 @@ def _start(
             if forced:
                 raise
             # EBUSY: the container delegated controllers to children, so its own cgroup holds no processes any more.
+            own = _inits_own_cgroup(pid, recorded)
+            if kernel.cgroup_frozen([("", own)]):
+                raise StateError(
+                    f"the cgroup '{own}', which the container made for its first process, is frozen",
+                    hint="name another one of its children by --cgroup",
+                ) from error
             os.close(cgroup_fd)
-            cgroup_fd = os.open(
-                _inits_own_cgroup(pid, recorded), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            )
+            cgroup_fd = os.open(own, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             init = launch.start(
                 the_plan.ops, known={}, clone_flags=the_plan.clone_flags, cgroup_fd=cgroup_fd
             )

@@ -188,6 +188,24 @@ def test_started_while_it_is_being_paused(
     assert one.wait() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("view", ["v1", "host"])
+def test_a_create_that_fails_while_it_is_frozen(
+    container: ContainerFactory, bundle: BundleFactory, view: str
+) -> None:
+    """A hook froze the new cgroup and failed: init is ended all the same, and nothing is left."""
+    support.needs(_version(view) == 1, "cgroup v1")
+    target = bundle("probe")
+    one = container(target, view=view)
+    script = f"echo FROZEN >/sys/fs/cgroup/freezer/{one.id}/freezer.state; exit 3"
+    target.mapping("hooks")["createRuntime"] = [{"path": "/bin/sh", "args": ["sh", "-c", script]}]
+    target.write()
+    began = time.monotonic()
+    one.create().fails("createRuntime hook #0")
+    assert time.monotonic() - began < SOON
+    assert support.find_cgroups(one.id) == []
+    assert not os.path.exists(os.path.join(one.root, one.id))
+
+
 # --- The tree of a hostile container ------------------------------------------------------------------------------
 
 
