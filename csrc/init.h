@@ -208,6 +208,7 @@ void proc_forget(struct init *in);
 void proc_prepare_wait(struct init *in);
 void proc_drop(struct init *in);
 void proc_leave(struct init *in);
+void proc_settle_wait(struct init *in);
 void proc_drop_hosts(struct init *in);
 int proc_chmod(struct init *in, int fd, uint32_t mode);
 int proc_enter_fds(struct init *in);

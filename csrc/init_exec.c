@@ -239,8 +239,10 @@ void op_close_from(struct init *in, struct cursor *fields)
 		fail(in, STEP_CLOSE_RANGE, errno, "");
 	if (!in->waits)
 		proc_drop(in);
-	if (in->leaves)
+	if (in->leaves) {
+		proc_settle_wait(in);
 		plan_forget_behind(in, fields->end);
+	}
 }
 
 static void add_home(struct init *in, struct list *env)

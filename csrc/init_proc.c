@@ -148,6 +148,24 @@ void proc_prepare_wait(struct init *in)
 			filesystem(in, "proc", "", &params, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 }
 
+/*
+ * Who waits where others are may hold the runtime's /proc only in a user namespace of the container, in which nobody can
+ * trace this program. Without an instance of our own the container's has to do, which shows what it shows to all in it.
+ */
+void proc_settle_wait(struct init *in)
+{
+	int fd;
+
+	if (!in->waits || in->wait_fd >= 0 || in->in_userns)
+		return;
+	fd = path_open(in, "/proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+	if (fd < 0)
+		fail(in, STEP_OPENAT2, errno, "/proc");
+	if (!is_proc(fd))
+		fail(in, STEP_WRONG_FS, 0, "/proc");
+	in->wait_fd = fd;
+}
+
 static void close_kept(int *fd)
 {
 	if (*fd >= 0)

@@ -186,6 +186,8 @@ def _mount_hint(op: wire.Op, message: wire.Message) -> str | None:
     step, error = message.step, message.errno
     if op.name == "MOUNT_NEW" and "context=" in message.text and error == errno.EINVAL:
         return "linux.mountLabel is no label of the loaded SELinux policy, or the file system has another one already"
+    if op.name == "MOUNT_NEW" and step == "fsopen" and op.fields[1] == "proc":
+        return "a proc of a joined pid namespace needs Linux 6.17, or user namespaces (user.max_user_namespaces)"
     if op.name == "MOUNT_NEW" and error == errno.EPERM and op.fields[1] in ("proc", "sysfs"):
         return (
             "in a user namespace the kernel mounts this only where the outer one is fully visible"

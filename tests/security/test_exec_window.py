@@ -44,6 +44,7 @@ pytestmark = pytest.mark.root
 
 ROUNDS = 20
 LONG = "3600"
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 CAPS = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -265,6 +266,33 @@ def test_a_proc_of_the_container(
         "probe",
         "2",
     ]
+
+
+def test_neither_a_parameter_nor_a_helper(
+    container: ContainerFactory, bundle: BundleFactory, tmp_path: Path
+) -> None:
+    """An old kernel without user namespaces: refused, rather than done where others may take the process that does it.
+
+    A container without a proc of its own waits for its start with its pod's, or not at all.
+    """
+    first = container(bundle("probe").probe("pause")).up()
+    target = bundle("probe").probe("pause").namespace("pid", f"/proc/{first.pid}/ns/pid")
+    rules = ("fsconfig EINVAL when 1==5", f"unshare ENOSPC when 0=={CLONE_NEWUSER | CLONE_NEWNS}")
+    command = [*faults.build(tmp_path).prefix(*rules), *first.command[:1]]
+    container(target, command=command).create().fails(
+        "$.mounts[0]: fsopen 'proc': no space left on device",
+        "hint: a proc of a joined pid namespace needs Linux 6.17",
+    )
+    mounts = target.list_of("mounts")
+    mounts[:] = [item for item in mounts if isinstance(item, dict) and item["destination"] != "/proc"]
+    for name in ("maskedPaths", "readonlyPaths"):
+        target.mapping("linux").pop(name, None)
+    container(target, command=command).create().fails("'/proc' is not on the file system it must be on")
+    target.mount("/proc", "bind", "/proc", "rbind", "ro")
+    one = container(target, command=command).up()
+    one.expect("ready")
+    one.clean_up()
+    reap()
 
 
 def test_create_in_a_shared_pid_namespace(
