@@ -155,7 +155,26 @@ class Source:
             self._collect(item)
 
     def value(self, near: Json = None) -> Json:
-        """Another value than `near`, of any type and size."""
+        """Another value than `near`: of its type, which leads deeper, or of any."""
+        if isinstance(near, bool) or self.chance.random() < 0.4:
+            return self._any(near)
+        if isinstance(near, str):
+            return self.text(near) if self.chance.random() < 0.6 else self.chance.choice(_TEXTS)
+        if isinstance(near, int):
+            some: list[Json] = [
+                near + 1,
+                near - 1,
+                near * 2,
+                -near,
+                near + (1 << 31),
+                near + (1 << 63),
+                *_NUMBERS,
+            ]
+            return self.chance.choice(some)
+        like = [item for item in self._pool if type(item) is type(near)]
+        return copy.deepcopy(self.chance.choice(like)) if like else self._any(near)
+
+    def _any(self, near: Json) -> Json:
         chance = self.chance
         ways: list[Callable[[], Json]] = [
             lambda: None,
@@ -172,10 +191,6 @@ class Source:
             lambda: Raw(chance.choice(_RAW)),
             lambda: _deep(chance.choice([10, 255, 256, 257, 3000, 100_000])),
         ]
-        if isinstance(near, str):
-            ways += [lambda: self.text(str(near))] * 6
-        if isinstance(near, int) and not isinstance(near, bool):
-            ways += [lambda: int(str(near)) + chance.choice([-1, 1, 1 << 31, 1 << 32, 1 << 63])] * 2
         return chance.choice(ways)()
 
     def text(self, near: str) -> str:

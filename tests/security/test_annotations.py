@@ -116,15 +116,23 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("name", PROPERTIES)
-def test_unit_properties_that_are_refused(
-    name: str, container: ContainerFactory, bundle: BundleFactory
-) -> None:
-    """By name and with the path, before systemd is asked; nothing is made."""
+def test_unit_properties_that_are_refused(name: str) -> None:
+    """By name and with the path, whatever the value."""
+    key = f"{unit.ANNOTATION}{name}"
+    with pytest.raises(ConfigError, match=f"the unit property '{name}' cannot be set") as caught:
+        unit.from_annotations({key: PROPERTIES[name]})
+    assert caught.value.path == f"$.annotations['{key}']"
+
+
+def test_a_refused_unit_property_leaves_nothing(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """systemd is not even asked."""
     box = bundle("probe")
-    box.spec["annotations"] = {f"{unit.ANNOTATION}{name}": PROPERTIES[name]}
-    one = container(box.write())
-    words = f"$.annotations['{unit.ANNOTATION}{name}']: the unit property '{name}' cannot be set by an annotation"
-    done = one.pyrunc("--systemd-cgroup", "create", "--bundle", box.path, one.id)
+    box.spec["annotations"] = {f"{unit.ANNOTATION}SuccessAction": PROPERTIES["SuccessAction"]}
+    one = container(box)
+    done = one.pyrunc("--systemd-cgroup", "create", "--bundle", one.bundle.path, one.id)
+    words = (
+        f"$.annotations['{unit.ANNOTATION}SuccessAction']: the unit property 'SuccessAction' cannot be set"
+    )
     done.fails(words, "hint: limits and weights of resources can")
     assert not os.path.lexists(os.path.join(one.root, one.id))
 

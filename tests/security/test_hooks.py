@@ -91,7 +91,8 @@ def reach(
 # Two programs mind hooks, Python and init; the other kinds are those of Python, and once more in init.
 @pytest.mark.parametrize(
     ("way", "kind"),
-    [(way, kind) for way in ENDLESS for kind in ("createRuntime", "startContainer")]
+    [(way, "createRuntime") for way in ENDLESS]
+    + [(way, "startContainer") for way in ("flood", "closed", "stopped", "stubborn")]
     + [("flood", kind) for kind in KINDS if kind not in ("createRuntime", "startContainer")],
 )
 def test_timeout(way: str, kind: str, container: ContainerFactory, bundle: BundleFactory) -> None:
