@@ -53,6 +53,8 @@ END_SECONDS = 120
 
 # Of tests/security these are no attacks, or attacks of this program itself.
 NOT_ATTACKS = ("fuzz", "documentation")
+# Randomized tests of other rooms.
+ELSEWHERE = ("tests/unit/test_dialogue.py",)
 
 
 class Outcome:
@@ -194,14 +196,14 @@ def keep(name: str) -> None:
 
 def lanes() -> dict[str, tuple[list[str], str]]:
     """Those that are tests: what they select, and what they are. All of tests/security, and each module alone."""
-    folder = os.path.join(PROJECT, "tests/security")
+    names = sorted(os.listdir(os.path.join(PROJECT, "tests/security")))
     found = {}
-    for name in sorted(os.listdir(folder)):
-        match = re.fullmatch(r"test_(\w+)\.py", name)
+    for path in (*(f"tests/security/{name}" for name in names), *ELSEWHERE):
+        match = re.fullmatch(r"tests/\w+/test_(\w+)\.py", path)
         if match and match[1] not in NOT_ATTACKS:
-            with open(os.path.join(folder, name), encoding="utf-8") as stream:
+            with open(os.path.join(PROJECT, path), encoding="utf-8") as stream:
                 words = stream.readline().strip().strip('"')
-            found[match[1]] = ([f"tests/security/{name}"], words)
+            found[match[1]] = ([path], words)
     every = [path for paths, _ in found.values() for path in paths]
     return {"attacks": (every, "all of the following: real containers, hostile programs"), **found}
 
