@@ -181,15 +181,16 @@ class Server:
         """What it wrote on its own standard output and error, by lines."""
         return os.pread(self._output, _OUTPUT_TAIL, 0).decode("utf-8", "replace").splitlines()
 
-    def close(self, *, succeeded: bool = False, seconds: float = criu_process.UNDO_SECONDS) -> str | None:
+    def close(self, *, succeeded: bool = False, seconds: float | None = None) -> str | None:
         """Hang up and wait until it is gone, with what it has forked when it did not end well; what was in the way.
 
-        In the middle of a dump it lets the container go on, for which it has `seconds`. `succeeded`: what it has made
-        is to stay.
+        In the middle of a dump it lets the container go on, for which it has `seconds` (None: UNDO_SECONDS).
+        `succeeded`: what it has made is to stay.
         """
         self._sock.close()
+        limit = criu_process.UNDO_SECONDS if seconds is None else seconds
         try:
-            return self.process.end(answered=self._answered, succeeded=succeeded, seconds=seconds)
+            return self.process.end(answered=self._answered, succeeded=succeeded, seconds=limit)
         finally:
             os.close(self._output)
 

@@ -101,6 +101,17 @@ class Directories:
             os.close(fd)
         return data.decode("utf-8", "replace").splitlines()
 
+    def size(self) -> int:
+        """How much is in the files of both: a number that grows as long as CRIU writes."""
+        found = 0
+        for directory in (self.image, self.work):
+            for name in os.listdir(directory):
+                try:
+                    found += os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
+                except FileNotFoundError:
+                    continue
+        return found
+
     def inventory(self) -> tuple[int, int]:
         """What tells one inventory from an older one, zeros when there is none: every dump writes it."""
         try:

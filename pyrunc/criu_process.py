@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Without any use of a processor for so long nothing will come any more: not of a slow disk or a full host either.
 STALL_SECONDS = 120.0
+# With it, but nothing read or written: an image that ends too soon is read for ever.
+SPIN_SECONDS = 600.0
 # What undoing may take once we have hung up, and the stall that ends it sooner.
 UNDO_SECONDS = 60.0
 UNDO_STALL_SECONDS = 10.0
@@ -179,6 +181,10 @@ def _ready(fd: int, seconds: float) -> bool:
     return bool(poller.poll(seconds * 1000))
 
 
+def _none() -> int:
+    return 0
+
+
 def _nothing() -> None:
     """What there is to do for a CRIU whose cgroup nobody freezes."""
 
@@ -190,7 +196,19 @@ def _environment() -> list[bytes]:
 class Process:
     """A `criu swrk FD`, a child of ours. The arguments after `argv` are those of kernel.spawn."""
 
-    __slots__ = ("_interrupts", "_mark", "_moved", "_spent", "pid", "pidfd", "status", "thaw")
+    __slots__ = (
+        "_interrupts",
+        "_mark",
+        "_moved",
+        "_showed",
+        "_shown",
+        "_spent",
+        "pid",
+        "pidfd",
+        "status",
+        "thaw",
+        "written",
+    )
 
     def __init__(
         self,
@@ -209,7 +227,10 @@ class Process:
         self.status: int | None = None
         # What lets it go on when its own cgroup is frozen: on v1 SIGKILL waits for that.
         self.thaw: Callable[[], None] = _nothing
-        self._spent, self._moved = -1, time.monotonic()
+        # How much is in its files: what it splices there no counter of its own has.
+        self.written: Callable[[], int] = _none
+        self._spent = self._shown = -1
+        self._moved = self._showed = time.monotonic()
         self.pid, self.pidfd = kernel.spawn(
             argv,
             [*_environment(), self._mark],
@@ -229,7 +250,7 @@ class Process:
         poller = select.poll()
         for one in (fd, self.pidfd, self._interrupts.fd):
             poller.register(one, select.POLLIN)
-        self._moved = began = time.monotonic()
+        self._moved = self._showed = began = time.monotonic()
         while True:
             events = dict(poller.poll(_SLICE_SECONDS * 1000))
             if self._interrupts.fd in events:
@@ -241,8 +262,13 @@ class Process:
                 return _ready(fd, 0)
             if seconds is not None and time.monotonic() - began >= seconds:
                 raise CriuError(f"criu failed: no answer within {seconds:g} s", hint=self._hint())
-            if stall is not None and not self._works(stall):
+            if stall is None:
+                continue
+            if not self._works(stall):
                 raise CriuError(f"criu failed: it has done nothing for {stall:g} s", hint=self._hint())
+            if not self._shows_work():
+                words = f"criu failed: for {SPIN_SECONDS:g} s it has read and written nothing"
+                raise CriuError(words, hint="an image may be cut, its log file may say which")
 
     def _hint(self) -> str:
         fields = _stat(self.pid)
@@ -256,6 +282,13 @@ class Process:
         if spent != self._spent:
             self._spent, self._moved = spent, now
         return now - self._moved < stall
+
+    def _shows_work(self) -> bool:
+        shown = self.written() + sum(_bytes(pid) for pid in self._tree())
+        now = time.monotonic()
+        if shown != self._shown:
+            self._shown, self._showed = shown, now
+        return now - self._showed < SPIN_SECONDS
 
     def _tree(self) -> list[int]:
         """It, what it has made a child of ours, and the descendants of these that have not lost their parents."""
@@ -395,6 +428,13 @@ def _ticks(pid: int) -> int:
     fields = _stat(pid)
     own = _read_proc(f"{pid}/schedstat").split()
     return sum(int(field) for field in fields[11:15]) + (int(own[0]) if own else 0)
+
+
+def _bytes(pid: int) -> int:
+    """What a process has read and written, and its memory. proc(5)"""
+    lines = [line.split() for line in _read_proc(f"{pid}/io").splitlines()[:2]]
+    resident = _read_proc(f"{pid}/statm").split()[1:2]
+    return sum(int(line[1]) for line in lines) + sum(int(pages) for pages in resident)
 
 
 def _cgroups(pid: int) -> dict[bytes, bytes]:

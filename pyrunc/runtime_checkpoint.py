@@ -335,10 +335,12 @@ class _Dump:
 
     def _ask(self) -> None:
         server = criu.Server(self.interrupts, new_session=True)
+        server.process.written = self.directories.size
         try:
             kind = criu_rpc.PRE_DUMP if self.options.pre_dump else criu_rpc.DUMP
-            # Lazy pages wait for whoever fetches them, and as long as that takes.
-            stall = None if self.options.lazy_pages else criu_process.STALL_SECONDS
+            # Lazy pages wait for whoever fetches them, a page server for whoever takes them.
+            waits = self.options.lazy_pages or self.options.page_server
+            stall = None if waits else criu_process.STALL_SECONDS
             answer = server.ask({"type": kind, "opts": self.opts}, self._heard, stall=stall)
             # From here on CRIU has put the network back, or the container is gone.
             self.network_locked = False

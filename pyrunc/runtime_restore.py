@@ -310,7 +310,9 @@ class _Restore:
         self.directories.move_to(f"/proc/{server.process.pid}/root")
         self.directories.put_into(opts)
         request: Message = {"type": criu_rpc.RESTORE, "opts": opts}
-        answer = server.ask(request, self._heard, stall=criu_process.STALL_SECONDS)
+        # Lazy pages may come from another host.
+        stall = None if self.options.lazy_pages else criu_process.STALL_SECONDS
+        answer = server.ask(request, self._heard, stall=stall)
         if not criu_rpc.number(answer, "success"):
             path = f"{self.directories.work_path}/{LOG_FILE}"
             raise criu.failure(answer, self.directories.log(LOG_FILE), path, server.output())
@@ -339,6 +341,7 @@ class _Restore:
                 os.close(cgroup_fd)
         self.processes.server, self.processes.cgroups = server, manager.paths
         server.process.thaw = self.processes.thaw
+        server.process.written = self.directories.size
         if cgroup_fd < 0:
             manager.attach(server.process.pid)
         return server

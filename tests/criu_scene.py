@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _QUICK = (
     "import sys; from pyrunc import cli, criu, criu_process, runtime_checkpoint;"
     "criu._ANSWER_SECONDS = criu_process.STALL_SECONDS = 1.5; criu_process.UNDO_STALL_SECONDS = 1.0;"
+    "criu_process.UNDO_SECONDS = criu_process.SPIN_SECONDS = 3.0;"
     "runtime_checkpoint._KILLED_SECONDS = runtime_checkpoint._READY_SECONDS = 1.0;"
     "sys.exit(cli.main())"
 )

@@ -59,6 +59,10 @@ LOCKED: Act = ("notify", "network-lock")
             ["type DUMP errno 0", "note: criu left the container frozen"],
         ),
         ([("die", 19)], ["done nothing for 1.5 s", "hint: criu was stopped by a signal"]),
+        (
+            [("freeze",), ("spin",)],
+            ["criu failed: for 3 s it has read and written nothing", "note: criu left"],
+        ),
         ([("close",), ("hang",)], ["criu failed: unexpected EOF: it closed its socket"]),
         ([("answer", "DUMP", 0), ("hang",)], ["criu failed: type DUMP errno 0"]),
         ([("raw", "ff")], ["criu failed: its answer is no message of its protocol"]),
@@ -258,6 +262,7 @@ DONE: Act = ("answer", "RESTORE", 1, "init")
         ([("make_init",), ("die", 9)], "unexpected EOF: it was killed by SIGKILL"),
         ([*MADE, ("fork",), ("die", 9)], "unexpected EOF: it was killed by SIGKILL"),
         ([*MADE, ("hang",)], "done nothing for 1.5 s"),
+        ([*MADE, ("spin",)], "criu failed: for 3 s it has read and written nothing"),
         ([*MADE, ("die", 19)], "done nothing for 1.5 s"),
         ([*MADE, READY, ("die", 9)], "unexpected EOF: it was killed by SIGKILL"),
         # Whichever comes first: its end, or that it stands still.
