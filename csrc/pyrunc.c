@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -28,6 +29,9 @@
 #include "trust.h"
 
 #define EXIT_NO_PYTHON 127
+/* As log.py: a fifo may have no reader, or one that does not read; that one has a second. */
+#define LOG_FLAGS (O_WRONLY | O_CREAT | O_APPEND | O_SYNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+#define READER_MS 1000
 /* Strings that launched.py can be told: three words with a value each. */
 #define TOLD 6
 /* Who may not write three of them will not write the fourth. */
@@ -470,6 +474,26 @@ static void write_all(int fd, const char *text, size_t size)
 	}
 }
 
+/* 0, or errno. */
+static int put_in_log(int fd, const char *text, size_t size)
+{
+	int64_t deadline = now_ns() / 1000000 + READER_MS;
+
+	signal(SIGPIPE, SIG_IGN);
+	while (size > 0) {
+		struct pollfd room = {.fd = fd, .events = POLLOUT};
+		int64_t left = deadline - now_ns() / 1000000;
+		ssize_t put = write(fd, text, size);
+		if (put < 0 && errno == EAGAIN && (left <= 0 || poll(&room, 1, (int)left) == 0))
+			return EAGAIN;
+		if (put < 0 && errno != EINTR && errno != EAGAIN)
+			return errno;
+		text += put > 0 ? put : 0;
+		size -= put > 0 ? (size_t)put : 0;
+	}
+	return 0;
+}
+
 /* RFC 3339 with the local offset. */
 static void format_time(char text[40])
 {
@@ -504,7 +528,14 @@ static void log_error(const struct call *call, const struct container_error *err
 	else
 		size = snprintf(line, sizeof(line), "time=\"%s\" level=error msg=\"%s\"%s%s%s\n", now, error->text,
 				error->hint[0] ? " hint=\"" : "", error->hint, error->hint[0] ? "\"" : "");
-	write_all(call->log_fd, line, (size_t)size);
+	if (call->log_fd == 2) {
+		write_all(call->log_fd, line, (size_t)size);
+		return;
+	}
+	int problem = put_in_log(call->log_fd, line, (size_t)size);
+	const char *words = container_errno_text(problem);
+	if (problem)
+		dprintf(2, "pyrunc: write the log: %s\n", words ? words : strerror(problem));
 }
 
 /* As cli._report(). */
@@ -602,7 +633,7 @@ static bool open_log(struct call *call)
 	if (call->log && !call->log[0])
 		call->log = NULL;
 	if (call->log)
-		call->log_fd = open(call->log, O_WRONLY | O_CREAT | O_APPEND | O_SYNC | O_CLOEXEC, 0644);
+		call->log_fd = open(call->log, LOG_FLAGS, 0644);
 	return call->log_fd >= 0;
 }
 

@@ -67,15 +67,36 @@ def log_warnings(*sources: list[str]) -> None:
             log.warning(warning)
 
 
-def write_pid_file(path: str, pid: int) -> None:
-    """Digits and nothing else (go-runc's Atoi takes no newline), written as `.NAME` and renamed. Raises KernelError."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}")
-    call = "open"
-    # Not O_EXCL: a runtime that was killed here must not keep the next one from writing.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+def check_pid_file(path: str) -> None:
+    """Whether write_pid_file() may replace what is at `path`: a file, or nothing. "" is no pid file. Raises StateError.
+
+    Not a link either: that would be /dev/stdout, and a device /dev/null. KernelError when nobody can tell.
+    """
+    if not path:
+        return
+    from stat import S_ISREG
+
     try:
-        fd = os.open(temporary, flags, 0o644)
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise KernelError("lstat", error.errno or 0, path, hint="the pid file cannot be written") from error
+    if not S_ISREG(mode):
+        raise StateError(
+            f"the pid file '{path}' is no regular file", hint="it is left as it is; give another name"
+        )
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Digits and nothing else (go-runc's Atoi takes no newline), at once whole. Raises KernelError, StateError."""
+    folder = os.path.dirname(path)
+    # Others may write there: a name that nobody can have made before, and that no runtime which was killed has left.
+    temporary = os.path.join(folder, f".pyrunc-{os.urandom(8).hex()}")
+    check_pid_file(path)
+    call = "open"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             call = "write"
             os.write(fd, b"%d" % pid)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pyrunc.trace import Trace
 
 _STDOUT, _STDERR = 1, 2
+# Whoever cannot write a log must still be able to look at a container and to end it.
+_WITHOUT_LOG = ("state", "kill", "delete")
 EXIT_FAILURE = 1
 # exec hands on the status of the process; its own failure must not look like one that programs use.
 EXIT_EXEC = 255
@@ -113,21 +115,30 @@ def _end_trace(call: _Call, trace: Trace, status: int) -> int:
     return status
 
 
+def _begin_log(given: options.Parsed, verb: str) -> None:
+    form = given.text("log-format") or "text"
+    level = given.text("log-level") or ("debug" if given.switch("debug") else "error")
+    try:
+        log.setup(given.text("log"), form, level, journal=given.switch("systemd-log"))
+    except KernelError as problem:
+        if verb not in _WITHOUT_LOG:
+            raise
+        log.setup("", form, level)
+        # go-runc reads both outputs of `state` as one JSON text; should it fail, stderr is where that is said.
+        if verb != "state":
+            _write(_STDERR, f"pyrunc: {verb}: {problem}\nhint: {problem.hint}\n")
+
+
 def _run(words: Sequence[str], call: _Call) -> int:
     given = call.globals
     try:
         at = options.parse_globals(words, given)
     except UsageError as error:
         return _bad_argv(call, error, words)
-    log.setup(
-        given.text("log"),
-        given.text("log-format") or "text",
-        given.text("log-level") or ("debug" if given.switch("debug") else "error"),
-        journal=given.switch("systemd-log"),
-    )
+    verb, rest = _choose(words, at, given)
+    _begin_log(given, verb)
     if "trace" in given.given:
         _begin_trace(call)
-    verb, rest = _choose(words, at, given)
     _check_verb(verb)
     call.verb = verb
     try:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-from pyrunc.errors import KernelError, UsageError
+from pyrunc.errors import KernelError, UsageError, strerror
 
 _LEVELS = {"error": 0, "warning": 1, "debug": 2}
 _STDERR = 2
@@ -25,6 +25,7 @@ _JOURNAL = "/run/systemd/journal/socket"
 _SYSLOG = "/dev/log"
 # A datagram has a limit; what is longer is nobody's sentence.
 _MOST_SENT = 1 << 15
+_READER_SECONDS = 1.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +74,10 @@ def setup(path: str = "", form: str = "text", level: str = "error", *, journal: 
     if journal:
         _target.services.append(_journal(""))
     if path:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_SYNC | os.O_CLOEXEC
+        # Not blocking: a fifo may have no reader, or one that does not read.
+        flags = (
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_SYNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        )
         try:
             _target.fd = os.open(path, flags, 0o644)
         except OSError as error:
@@ -115,12 +119,34 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", now) + zone
 
 
+def _put(fd: int, data: bytes) -> None:
+    """Write all of it; whoever is to read has a second to make room. Raises OSError."""
+    deadline = 0.0
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:
+            import select
+
+            deadline = deadline or time.monotonic() + _READER_SECONDS
+            poller = select.poll()
+            poller.register(fd, select.POLLOUT)
+            left = deadline - time.monotonic()
+            if left <= 0 or not poller.poll(left * 1000):
+                raise
+
+
+def _complain(problem: OSError) -> None:
+    sys.stderr.write(f"pyrunc: write the log: {strerror(problem.errno or 0)}\n")
+
+
 def _connected(path: str, service: str) -> int:
     """A datagram socket; each write is one message."""
     import socket
 
     sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
+        sender.setblocking(False)
         sender.connect(path)
     except OSError as error:
         sender.close()
@@ -137,7 +163,7 @@ def _journal(name: str) -> Send:
     def tell(level: str, message: str) -> None:
         data = message.encode()
         head = f"PRIORITY={_SEVERITIES[level]}\nSYSLOG_IDENTIFIER={name or 'pyrunc'}\nMESSAGE\n".encode()
-        os.write(fd, head + len(data).to_bytes(8, "little") + data + b"\n")
+        _put(fd, head + len(data).to_bytes(8, "little") + data + b"\n")
 
     return tell
 
@@ -148,7 +174,7 @@ def _syslog(name: str) -> Send:
     def tell(level: str, message: str) -> None:
         when = time.strftime("%b %e %H:%M:%S", time.localtime())
         line = f"<{_LOG_USER + _SEVERITIES[level]}>{when} {name or 'pyrunc'}[{os.getpid()}]: {message}"
-        os.write(fd, line.encode("utf-8", "surrogateescape"))
+        _put(fd, line.encode("utf-8", "surrogateescape"))
 
     return tell
 
@@ -163,7 +189,7 @@ def _tell(level: str, message: str, hint: str | None) -> None:
         try:
             tell(level, text[:_MOST_SENT])
         except OSError as problem:
-            sys.stderr.write(f"pyrunc: write the log: {problem.strerror}\n")
+            _complain(problem)
 
 
 def _write(level: str, message: str, hint: str | None, more: dict[str, str] | None = None) -> None:
@@ -182,7 +208,7 @@ def _write(level: str, message: str, hint: str | None, more: dict[str, str] | No
         line += f" hint={jsonfast.dumps(hint)}" if hint else ""
         line += "".join([f" {key}={jsonfast.dumps(value)}" for key, value in (more or {}).items()])
     try:
-        os.write(_target.fd, line.encode() + b"\n")
+        _put(_target.fd, line.encode() + b"\n")
     except OSError as problem:
         if _target.fd != _STDERR:
-            sys.stderr.write(f"pyrunc: write the log: {problem.strerror}\n")
+            _complain(problem)

@@ -211,6 +211,7 @@ def _bring_up(
     console.check(
         terminal=bool(process.get("terminal")), detached=detached, console_socket=options.console_socket
     )
+    bringup.check_pid_file(options.pid_file)
     facts = bringup.facts(ctx, spec)
     rules.check(spec, facts)
     _check_joined_maps(spec)

@@ -196,6 +196,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Containe
     process, json_path = _process(spec, options)
     terminal = bool(process.get("terminal"))
     console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
+    bringup.check_pid_file(options.pid_file)
     count, environment = bringup.extra_fds(options)
     facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
     rules_linux.labels(process, facts, json_path)

@@ -394,6 +394,7 @@ def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOption
     configuration = config.load(bundle)
     terminal = bool((configuration.spec.get("process") or {}).get("terminal"))
     console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
+    bringup.check_pid_file(options.pid_file)
     facts = bringup.facts(ctx, configuration.spec)
     rules.check(configuration.spec, facts)
     warn_of_rootless()
