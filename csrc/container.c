@@ -365,7 +365,7 @@ static bool good_directory(const char *path)
 	return true;
 }
 
-enum seen { SEEN_PID = 1, SEEN_START = 2, SEEN_NEEDS = 4, SEEN_PIDNS = 8, SEEN_ALL = 15, SEEN_SUM = 16 };
+enum seen { SEEN_PID = 1, SEEN_START = 2, SEEN_NEEDS = 4, SEEN_PIDNS = 8, SEEN_ALL = 15 };
 
 uint64_t container_sum(const char *text, size_t size)
 {
@@ -376,13 +376,13 @@ uint64_t container_sum(const char *text, size_t size)
 	return hash;
 }
 
-/* `at` is where the line of the sum begins in the header. */
-static const char *check_sum(const struct container *container, size_t at, const char *value)
+/* The lines from `at` to `end`: it stands in front of them, so that no damage behind it takes it away unseen. */
+static const char *check_sum(const char *at, const char *end, const char *value)
 {
 	char expected[17];
 
-	snprintf(expected, sizeof(expected), "%016" PRIx64, container_sum(container->header, at));
-	return strcmp(value, expected) == 0 ? NULL : "the lines above are not those that were written";
+	snprintf(expected, sizeof(expected), "%016" PRIx64, container_sum(at, (size_t)(end - at)));
+	return strcmp(value, expected) == 0 ? NULL : "the lines below are not those that were written";
 }
 
 static bool once(unsigned int *seen, enum seen bit)
@@ -451,8 +451,9 @@ static void lost(struct container *container, int line, const char *what, struct
 }
 
 /* Cut the header into lines; the number of the line behind it, 0 when it has no end. */
-static int parse_header(struct container *container, unsigned int *seen, struct container_error *error)
+static int parse_header(struct container *container, size_t size, unsigned int *seen, struct container_error *error)
 {
+	const char *raw = container->header;
 	char *at = container->text, *end = at + container->header_size;
 	int line = 0;
 
@@ -476,14 +477,14 @@ static int parse_header(struct container *container, unsigned int *seen, struct 
 			problem = "not 'version 1'";
 		else if (!value)
 			problem = "not 'key value'";
-		else if (*seen & SEEN_SUM)
-			problem = "the sum is not the last line";
 		if (!problem) {
 			*value = '\0';
 			if (strcmp(at, "sum") != 0)
 				problem = parse_line(container, at, value + 1, seen);
-			else if (once(seen, SEEN_SUM))
-				problem = check_sum(container, (size_t)(at - container->text), value + 1);
+			else if (line != 2)
+				problem = "the sum is not the second line";
+			else
+				problem = check_sum(raw + (stop + 1 - container->text), raw + size, value + 1);
 		}
 		if (problem)
 			lost(container, line, problem, error);
@@ -528,9 +529,12 @@ static int parse(struct container *container, struct container_error *error)
 		return container_fail_here(container, "malloc", error);
 	memcpy(container->header, container->text, size);
 	container->whole = true;
-	int line = parse_header(container, &seen, error);
+	int line = parse_header(container, size, &seen, error);
 	if (line) {
 		container->header[container->header_size] = '\0';
+		/* An empty line too early would hide those behind it. */
+		if (container->document_size > 0 && container->document[0] != '{')
+			lost(container, line, "no document behind the empty line", error);
 		if ((seen & SEEN_ALL) != SEEN_ALL)
 			lost(container, line - 1, "pid, starttime, needs or pidns is missing above", error);
 		if (!find_line(container, pid_line, sizeof(pid_line) - 1, &container->pid_line) ||

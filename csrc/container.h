@@ -12,6 +12,7 @@
  *
  * `state` is text: lines "key value" up to an empty line, then the JSON document as `pyrunc state` shows it.
  *     version 1
+ *     sum 0123456789abcdef container_sum() of all lines below; may be missing
  *     pid 1234             of init, as the creator of the container sees it; 0: none yet
  *     starttime 56789      field 22 of /proc/PID/stat; the two together name a process for good
  *     needs poststop,...   why a verb needs Python; may be empty. See container_verbs.c for which word concerns which
@@ -21,7 +22,6 @@
  *     cgmade /...          repeated: every directory that create made, parents first
  *     unit system NAME     or user: the systemd unit it is in, and whose manager has it; only Python asks
  *     rdt group:/...       repeated: its places in resctrl, see rdt.py; only Python asks
- *     sum 0123456789abcdef the last line: container_sum() of the lines before it; may be missing
  * Unknown keys are skipped: a change that an older reader must not miss raises the version.
  * Two lines of the document stand for what only the reader knows: `  "pid": 0,` and `  "status": "stopped",`.
  */
@@ -100,7 +100,7 @@ int container_kill(const char *root, const char *id, int signal, int flags, stru
 /* Remove what is left of a container, after ending it where that is asked for. flags: FORCE, NEEDS_HANDLED, KEEP. */
 int container_delete(const char *root, const char *id, int flags, struct container_error *error);
 
-/* What the `sum` line says of the lines before it: whoever acts on a damaged line kills or removes the wrong thing. */
+/* What the `sum` line says of the lines below it: whoever acts on a damaged line kills or removes the wrong thing. */
 uint64_t container_sum(const char *text, size_t size);
 
 /*

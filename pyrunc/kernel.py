@@ -555,7 +555,7 @@ def process_start_time(pid: int) -> int:
 
 
 def container_sum(text: bytes) -> str:
-    """What the `sum` line of a state file says of the lines before it."""
+    """What the `sum` line of a state file says of the lines below it."""
     return f"{lib.container_sum(text, len(text)):016x}"
 
 

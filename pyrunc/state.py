@@ -165,7 +165,6 @@ class Record:
     def render(self) -> bytes:
         """The bytes of the `state` file."""
         lines = [
-            "version 1",
             f"pid {self.pid}",
             f"starttime {self.start_time}",
             f"needs {','.join(self.needs)}",
@@ -179,7 +178,7 @@ class Record:
         lines += [f"rdt {role}:{path}" for role, path in self.rdt]
         header = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
         document = jsonfast.dumps(self.document, indent=2).encode("utf-8", "surrogateescape")
-        return b"%ssum %s\n\n%s\n" % (header, kernel.container_sum(header).encode(), document)
+        return b"version 1\nsum %s\n%s\n%s\n" % (kernel.container_sum(header).encode(), header, document)
 
     def hook_state(self, status: str, pid: int | None = None) -> bytes:
         """The state JSON a hook reads on its stdin (config.md, Hooks), with this status and pid."""
