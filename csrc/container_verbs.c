@@ -181,26 +181,20 @@ static int never_ran(int status, struct container_error *error)
  * The end of the fifo is also what an init leaves that dies in silence, as its filter has forbidden execve, or to write
  * why that has failed. A program has another name, but a moment after exec has closed the fifo.
  */
-static int check_program(const struct container *container, struct container_error *error)
+static int check_program(int stat, struct container_error *error)
 {
 	int64_t deadline = container_now_ms() + NAME_MS;
-	char path[64], line[1024], state;
+	char line[1024], state;
 	int status;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", container->pid);
 	for (;;) {
-		int fd = open(path, O_RDONLY | O_CLOEXEC);
-		ssize_t size = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
-		int number = errno;
+		ssize_t size = pread(stat, line, sizeof(line) - 1, 0);
 
-		if (fd >= 0)
-			close(fd);
-		errno = number;
 		/* Collected by now, so that nobody can tell any more: a program that had little to do. */
-		if (size < 0 && (errno == ENOENT || errno == ESRCH))
+		if (size < 0 && errno == ESRCH)
 			return CONTAINER_OK;
 		if (size < 0)
-			return container_fail_call(error, fd < 0 ? "open" : "read", path);
+			return container_fail_call(error, "read", "/proc/PID/stat");
 		line[size] = '\0';
 		if (!still_init(line, &state, &status))
 			return CONTAINER_OK;
@@ -212,8 +206,18 @@ static int check_program(const struct container *container, struct container_err
 	}
 }
 
+/* Before init is let go: nothing may be missing afterwards to see what has become of it. */
+static int open_stat(const struct container *container, int *stat, struct container_error *error)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", container->pid);
+	*stat = open(path, O_RDONLY | O_CLOEXEC);
+	return *stat < 0 ? container_fail_call(error, "open", path) : CONTAINER_OK;
+}
+
 /* init is opening the other end, or about to. End of file without a byte: exec closed it. */
-static int await_exec(const struct container *container, int fifo, int pidfd, struct container_error *error)
+static int await_exec(const struct container *container, int fifo, int pidfd, int stat, struct container_error *error)
 {
 	int64_t began = container_now_ms();
 
@@ -233,7 +237,7 @@ static int await_exec(const struct container *container, int fifo, int pidfd, st
 		if (fds[0].revents & POLLIN)
 			return read_record(fifo, pidfd, error);
 		if (fds[0].revents)
-			return check_program(container, error);
+			return check_program(stat, error);
 		if (fds[1].revents)
 			return container_fail(error, CONTAINER_BAD_STATE, "cannot start a container that has stopped");
 	}
@@ -242,7 +246,7 @@ static int await_exec(const struct container *container, int fifo, int pidfd, st
 int container_start(const char *root, const char *id, int flags, struct container_error *error)
 {
 	struct container container;
-	int fifo = -1, pidfd = -1;
+	int fifo = -1, pidfd = -1, stat = -1;
 	int result = container_open(&container, root, id, error);
 
 	if (result == CONTAINER_OK)
@@ -255,6 +259,8 @@ int container_start(const char *root, const char *id, int flags, struct containe
 		result = check_needs(&container, VERB_START, flags, error);
 	if (result == CONTAINER_OK)
 		result = container_init(&container, &pidfd, error);
+	if (result == CONTAINER_OK && pidfd >= 0)
+		result = open_stat(&container, &stat, error);
 	if (result == CONTAINER_OK) {
 		fifo = openat(container.fd, "exec.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
 		if (pidfd < 0)
@@ -266,12 +272,14 @@ int container_start(const char *root, const char *id, int flags, struct containe
 	/* Gone, and the lock with it: while hooks run, others may look and kill. */
 	container_let_go(&container);
 	if (result == CONTAINER_OK)
-		result = await_exec(&container, fifo, pidfd, error);
+		result = await_exec(&container, fifo, pidfd, stat, error);
 	container_close(&container);
 	if (fifo >= 0)
 		close(fifo);
 	if (pidfd >= 0)
 		close(pidfd);
+	if (stat >= 0)
+		close(stat);
 	return result;
 }
 

@@ -301,6 +301,8 @@ class Init:
                 with open(f"/proc/{self.pid}/stat", "rb") as stream:
                     name, _, rest = stream.read().partition(b"(")[2].rpartition(b")")
             except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ESRCH):
+                    return  # somebody else collects our children
                 raise KernelError("open", error.errno or 0, f"/proc/{self.pid}/stat") from error
             if name != wire.INIT_NAME:
                 return
