@@ -166,14 +166,30 @@ def _run(words: Sequence[str], call: _Call) -> int:
     return 0
 
 
+def _traceback(error: BaseException) -> str:
+    """Where it comes from. An exception's own words are one line, whatever is in them, and so is each note."""
+    import traceback
+
+    from pyrunc import printable
+
+    at: BaseException | None = error
+    while at is not None:
+        if notes := getattr(at, "__notes__", None):
+            notes[:] = [printable.line(note) for note in notes]
+        at = at.__cause__ or at.__context__
+    ours = ("  File ", "Traceback ", "\n")
+    pieces = traceback.format_exception(error)
+    return "".join(
+        [piece if piece.startswith(ours) else printable.line(piece.rstrip("\n")) + "\n" for piece in pieces]
+    )
+
+
 def _report(call: _Call, error: PyruncError) -> int:
     """Say once what went wrong: on stderr, and in the log when there is one. Returns the exit status."""
     message = str(error)
     logged = log.error(message, error.hint)
     if call.globals.switch("debug"):
-        import traceback
-
-        _write(_STDERR, "".join(traceback.format_exception(error)))
+        _write(_STDERR, _traceback(error))
     if logged and not call.globals.text("log"):
         return call.failure
     # Engines that ask for a log search stderr, too; there the message stands bare.

@@ -16,7 +16,7 @@ import pytest
 
 import rounds
 import support
-from pyrunc import jsonfast, printable
+from pyrunc import cli, commands, errors, jsonfast, log, printable
 
 if TYPE_CHECKING:
     from containers import BundleFactory, Container, ContainerFactory
@@ -78,6 +78,43 @@ def test_texts_by_chance() -> None:
         assert_clean(printable.lines(text), also="\n\t")
         assert printable.lines(text).count("\n") == text.count("\n")
         assert_clean(jsonfast.dumps(text), also="")
+
+
+class _UnforeseenError(Exception):
+    def __str__(self) -> str:
+        return f"owned{EVERY_KIND}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.BusError(f"systemd: owned{EVERY_KIND}", name=EVERY_KIND, hint=HOSTILE),
+        errors.CriuError(f"criu failed: owned{EVERY_KIND}", hint=f"see {EVERY_KIND}"),
+        errors.KernelError("open", 2, f"/owned{EVERY_KIND}", path=f"$.{HOSTILE}", hint=EVERY_KIND),
+        errors.StateError(f"owned{HOSTILE}"),
+        OSError(2, "words", f"/owned{EVERY_KIND}"),
+        _UnforeseenError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("words", [[], ["--debug"], ["--log-format", "json"], ["--log-level", "debug"]])
+def test_errors_of_every_kind(
+    error: Exception, words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Answers of systemd, CRIU's log, paths, hints, notes, and what nobody foresaw with its traceback."""
+
+    def fail(*_: object) -> str:
+        raise error
+
+    if "--debug" not in words:
+        error.add_note(f"while going back: {EVERY_KIND}")
+    monkeypatch.setitem(commands.HANDLERS, "features", fail)
+    assert cli.main([*words, "features"]) == 1
+    log.setup()
+    out, err = capfd.readouterr()
+    assert_clean(out + err)
+    assert "owned" in err
+    assert not re.search("^hint: run", err, re.MULTILINE)
 
 
 pytestmark = pytest.mark.root
