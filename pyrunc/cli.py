@@ -44,7 +44,7 @@ class _Call:
 
 def _write(fd: int, text: str) -> None:
     """Write all of it, with escapes for what a terminal would take for a command."""
-    if not text.isprintable():
+    if not text.replace("\n", "").isprintable():
         from pyrunc import printable
 
         text = printable.lines(text)
