@@ -139,9 +139,15 @@ static void look_behind(int fd, pid_t pid, int number, int own_fds)
 		if (getsockopt(fd, SOL_SOCKET, SOCKET_PEERPIDFD, &peer, &size) == 0 && peer >= 0) {
 			for (int i = 0; i < FDS; i++) {
 				int theirs = (int)syscall(SYS_pidfd_getfd, peer, i, 0);
+				struct stat same;
 
 				if (theirs < 0)
 					continue;
+				/* this very socket: init's helper for old kernels has nothing else either */
+				if (fstat(theirs, &same) == 0 && same.st_ino == st.st_ino && same.st_dev == st.st_dev) {
+					close(theirs);
+					continue;
+				}
 				snprintf(from, sizeof(from), "fd %d of the peer", i);
 				found("peer", pid, from);
 				look_for_marker(theirs, pid, from);
