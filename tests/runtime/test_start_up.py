@@ -33,7 +33,8 @@ LIGHT = {
         "options",
         "requests",
     ),
-    *("runtime", "signals", "view", "wire"),
+    # What it prints has more than one line.
+    *("printable", "runtime", "signals", "view", "wire"),
 }
 START = LIGHT | {
     "bringup",
