@@ -10,7 +10,7 @@ import pytest
 
 import support
 from pyrunc import __version__, wire
-from pyrunc.errors import InternalError
+from pyrunc.errors import ConfigError, InternalError
 
 # One value for every payload letter, awkward ones included.
 VALUES: dict[str, tuple[wire.Field, ...]] = {
@@ -186,7 +186,7 @@ def test_wrong_fields_are_refused(op: wire.Op) -> None:
 
 def test_too_large_plan_is_refused() -> None:
     """A plan over the limit is refused here, not by init."""
-    with pytest.raises(InternalError, match="more than"):
+    with pytest.raises(ConfigError, match="16 MiB are the most"):
         wire.encode([wire.Op("SCHEDULER", bytes(wire.MAX_SIZE))])
 
 
