@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pyrunc.view import Container
 
 _HELPER_SECONDS = 10
+_DYING_SECONDS = 0.2
+_ENDED = "the container's init has ended meanwhile"
 _MOST_RULES = 64
 # The chain that CRIU's iptables-restore makes, emptied; the rules that lead there; the chain itself.
 _EMPTY = b"*filter\n:CRIU - [0:0]\nCOMMIT\n"
@@ -59,7 +61,7 @@ class Before:
     def restore(self, *, network_locked: bool) -> list[str]:
         """Make it so again; what there is to say about it."""
         if self.has_ended(0):
-            return ["the container's init has ended meanwhile"]
+            return [_ENDED]
         notes = []
         for step in (self._freezer, self._network if network_locked else None):
             try:
@@ -67,6 +69,9 @@ class Before:
                     notes += step()
             except (PyruncError, OSError) as error:
                 notes.append(f"the container is not as it was: {error}")
+        # One that CRIU had run code in when it was killed ends as soon as it goes on.
+        if self.has_ended(_DYING_SECONDS):
+            notes.append(_ENDED)
         return notes
 
     def _freezer(self) -> list[str]:
