@@ -7,7 +7,6 @@ runtime.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
@@ -55,7 +54,7 @@ def _write(fd: int, text: str) -> None:
     except OSError as error:
         # A terminal that was hung up, a pipe that is closed: with nobody to tell, the exit status tells all the same.
         if fd != _STDERR:
-            if error.errno == errno.EPIPE:
+            if isinstance(error, BrokenPipeError):
                 raise
             raise KernelError("write", error.errno or 0, "standard output") from error
 
