@@ -27,6 +27,8 @@ class Outside:
         for name in ("file", "directory/file"):
             with open(os.path.join(self.path, name), "w", encoding="ascii") as stream:
                 stream.write(HOSTS)
+        with open(os.path.join(self.path, "passwd"), "w", encoding="ascii") as stream:
+            stream.write(f"root:x:0:0:{HOSTS}:/home/of/the/host:/bin/sh\n")
         self._before = facts(self.path)
 
     def check(self) -> None:

@@ -141,8 +141,6 @@ def test_what_init_looks_up_by_names_of_the_image(
     container: ContainerFactory, bundle: BundleFactory, outside: Outside, space: str
 ) -> None:
     """A link of the image that leads through a descriptor of init reaches no file of the host: /etc/passwd, argv[0]."""
-    with open(os.path.join(outside.path, "passwd"), "w", encoding="ascii") as stream:
-        stream.write("root:x:0:0:root:/home/of/the/host:/bin/sh\n")
     with subprocess.Popen(["sleep", "600"], cwd="/") as process:
         try:
             for number in rounds.loop(6):
@@ -164,7 +162,6 @@ def test_what_init_looks_up_by_names_of_the_image(
                 assert result.err.endswith((": no such file or directory\n", ": not a directory\n")), result
         finally:
             process.kill()
-    os.unlink(os.path.join(outside.path, "passwd"))
 
 
 @pytest.mark.parametrize("verb", ["run", "exec", "user"])
