@@ -102,14 +102,14 @@ class Directories:
         return data.decode("utf-8", "replace").splitlines()
 
     def size(self) -> int:
-        """How much is in the files of both: a number that grows as long as CRIU writes."""
+        """How much is in the images: a number that grows as long as CRIU saves."""
         found = 0
-        for directory in (self.image, self.work):
-            for name in os.listdir(directory):
-                try:
-                    found += os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
-                except FileNotFoundError:
-                    continue
+        for name in os.listdir(self.image):
+            try:
+                if name.endswith(".img"):
+                    found += os.stat(name, dir_fd=self.image, follow_symlinks=False).st_size
+            except FileNotFoundError:
+                continue
         return found
 
     def inventory(self) -> tuple[int, int]:

@@ -267,7 +267,7 @@ class Process:
             if not self._works(stall):
                 raise CriuError(f"criu failed: it has done nothing for {stall:g} s", hint=self._hint())
             if not self._shows_work():
-                words = f"criu failed: for {SPIN_SECONDS:g} s it has read and written nothing"
+                words = f"criu failed: for {SPIN_SECONDS:g} s it has read nothing, and written no image"
                 raise CriuError(words, hint="an image may be cut, its log file may say which")
 
     def _hint(self) -> str:
@@ -431,8 +431,8 @@ def _ticks(pid: int) -> int:
 
 
 def _bytes(pid: int) -> int:
-    """What a process has read and written, and its memory. proc(5)"""
-    lines = [line.split() for line in _read_proc(f"{pid}/io").splitlines()[:2]]
+    """What a process has read, and its memory. proc(5). What it writes may be the same line of its log for ever."""
+    lines = [line.split() for line in _read_proc(f"{pid}/io").splitlines()[:1]]
     resident = _read_proc(f"{pid}/statm").split()[1:2]
     return sum(int(line[1]) for line in lines) + sum(int(pages) for pages in resident)
 

@@ -341,7 +341,6 @@ class _Restore:
                 os.close(cgroup_fd)
         self.processes.server, self.processes.cgroups = server, manager.paths
         server.process.thaw = self.processes.thaw
-        server.process.written = self.directories.size
         if cgroup_fd < 0:
             manager.attach(server.process.pid)
         return server

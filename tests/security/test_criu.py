@@ -61,7 +61,7 @@ LOCKED: Act = ("notify", "network-lock")
         ([("die", 19)], ["done nothing for 1.5 s", "hint: criu was stopped by a signal"]),
         (
             [("freeze",), ("spin",)],
-            ["criu failed: for 3 s it has read and written nothing", "note: criu left"],
+            ["criu failed: for 3 s it has read nothing, and written no image", "note: criu left"],
         ),
         ([("close",), ("hang",)], ["criu failed: unexpected EOF: it closed its socket"]),
         ([("answer", "DUMP", 0), ("hang",)], ["criu failed: type DUMP errno 0"]),
@@ -262,7 +262,7 @@ DONE: Act = ("answer", "RESTORE", 1, "init")
         ([("make_init",), ("die", 9)], "unexpected EOF: it was killed by SIGKILL"),
         ([*MADE, ("fork",), ("die", 9)], "unexpected EOF: it was killed by SIGKILL"),
         ([*MADE, ("hang",)], "done nothing for 1.5 s"),
-        ([*MADE, ("spin",)], "criu failed: for 3 s it has read and written nothing"),
+        ([*MADE, ("spin",)], "criu failed: for 3 s it has read nothing, and written no image"),
         ([*MADE, ("die", 19)], "done nothing for 1.5 s"),
         ([*MADE, READY, ("die", 9)], "unexpected EOF: it was killed by SIGKILL"),
         # Whichever comes first: its end, or that it stands still.
