@@ -45,14 +45,15 @@ true
 """.replace("RESOURCES", RESOURCES).replace("CGROUP", CGROUP)
 COMMAND = ("sh", "-c", f"({SCRIPT}) 2>&1")
 _SPARE_MOUNT = re.compile(rf" on /sys/fs/cgroup/({_SPARE})\b")
-# What hides a path is no file system of the configuration's.
+# What hides a path is no file system of the configuration's, nor is a device that is bound.
 _COVER = re.compile(
-    r" on (/proc/(acpi|asound|kcore|keys|latency_stats|sched_debug|scsi|timer\w+|version)|/sys/[\w/]+)"
-    r" type (dev)?tmpfs "
+    r" on (/proc/(acpi|asound|kcore|keys|latency_stats|sched_debug|scsi|timer\w+|version)|/sys/[\w/]+"
+    r"|/dev/(full|null|random|tty|urandom|zero)) type (dev)?tmpfs "
 )
 COVERS = pytest.mark.improvement(
     "run.covers",
-    "masked directories are also nosuid, nodev and noexec; masked files are the host's /dev/null, not one of the image",
+    "masked directories are also nosuid, nodev and noexec; masked files are the host's /dev/null, not one of the image,"
+    " and read-only, as are the host's devices in a user namespace",
 )
 RUN_MODE = pytest.mark.improvement(
     "run.mounts", "/run has its mode as it is mounted, as with newer runc, not a moment later"
