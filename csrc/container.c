@@ -406,6 +406,9 @@ static const char *parse_line(struct container *container, const char *key, cons
 		if (!once(seen, SEEN_START) || !parse_number(value, UINT64_MAX, &number))
 			return "the start time is none";
 		container->start_time = number;
+	} else if (strcmp(key, "pidnsid") == 0) {
+		if (container->pid_namespace || !parse_number(value, UINT64_MAX, &container->pid_namespace))
+			return "the pid namespace is none";
 	} else if (strcmp(key, "needs") == 0) {
 		if (!once(seen, SEEN_NEEDS))
 			return "a second 'needs'";
@@ -548,9 +551,9 @@ int container_load(struct container *container, struct container_error *error)
 {
 	forget(container);
 	container->pid = 0;
-	container->start_time = 0;
+	container->start_time = container->pid_namespace = 0;
 	container->needs = "";
-	container->shared_pidns = container->broken = container->whole = false;
+	container->shared_pidns = container->broken = container->whole = container->elsewhere = false;
 	int result = read_file(container, error);
 	if (result == CONTAINER_BROKEN) {
 		char what[128];

@@ -14,7 +14,9 @@
  *     version 1
  *     sum 0123456789abcdef container_sum() of all lines below; may be missing
  *     pid 1234             of init, as the creator of the container sees it; 0: none yet
- *     starttime 56789      field 22 of /proc/PID/stat; the two together name a process for good
+ *     starttime 56789      field 22 of /proc/PID/stat, as the initial time namespace sees it; the two together name a
+ *                          process for good
+ *     pidnsid 4026531836   inode of that creator's pid namespace; may be missing. What is not found elsewhere is not gone
  *     needs poststop,...   why a verb needs Python; may be empty. See container_verbs.c for which word concerns which
  *     pidns private        or shared: SIGKILL of init does not end the others, so the whole cgroup is killed
  *     keyring new          or caller: what exec does with the session keyring; only Python asks

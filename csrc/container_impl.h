@@ -28,6 +28,8 @@ struct container {
 	size_t pid_line, status_line; /* offsets of the two placeholders' lines in the document */
 	int pid;
 	uint64_t start_time;
+	uint64_t pid_namespace; /* 0: not recorded */
+	bool elsewhere;         /* container_init() found that the pid means nothing in our pid namespace */
 	const char *needs;
 	bool shared_pidns;
 	const char **cgroups, **made;
@@ -61,10 +63,10 @@ int container_lock(struct container *container, int timeout_ms, struct container
 int container_load(struct container *container, struct container_error *error);
 
 /* *pidfd: of init if it lives, else -1, also after a failure. */
-int container_init(const struct container *container, int *pidfd, struct container_error *error);
+int container_init(struct container *container, int *pidfd, struct container_error *error);
 
 /* *status: an enum container_status. */
-int container_derive(const struct container *container, int *status, struct container_error *error);
+int container_derive(struct container *container, int *status, struct container_error *error);
 
 /* Empty the directory and remove it, `state` last. The caller holds the lock. */
 int container_erase(struct container *container, struct container_error *error);
@@ -80,6 +82,9 @@ bool cgroup_is_gone(int number);
 /* The text is NUL terminated in any case. -1: errno. */
 ssize_t cgroup_read(int directory, const char *name, char *text, size_t size);
 int cgroup_write(int directory, const char *name, const char *text);
+
+/* The kernel takes its time for very many; each of them takes it once. */
+#define WALK_MS 30000
 
 /*
  * Visit the directory and all below it, parents first, whatever their number, names and depth are: the container may
@@ -99,7 +104,7 @@ int freezer_wants_frozen(struct freezer freezer); /* -1: errno */
 int freezer_set(struct freezer freezer, bool wanted);
 /* 1: it is so. 0: not in time. -1: errno. */
 int freezer_change(struct freezer freezer, bool wanted, int timeout_ms);
-/* Thaw it and, on v1, all below it. *held: it was frozen, or there is something below. */
+/* Thaw it and, on v1, all below it. *held: it was frozen, there is something below, or more than WALK_MS lets us see. */
 int freezer_release(struct freezer freezer, bool *held);
 
 #endif

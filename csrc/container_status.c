@@ -13,10 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "container_impl.h"
+
+#define NANOSECONDS 1000000000L
 
 /* The call failed on /proc/PID/stat, or on the pid itself. */
 static int fail_process(int pid, bool file, const char *call, struct container_error *error)
@@ -62,6 +65,48 @@ static int read_stat(int pid, uint64_t *start_time, char *state, const char **ca
 	return 1;
 }
 
+/*
+ * By how many ticks /proc shows all start times later in our time namespace. What is recorded is without it, so that
+ * every time namespace finds the same process. *uneven: not whole ticks. -1: errno. time_namespaces(7)
+ */
+static int read_time_offset(int64_t *ticks, bool *uneven)
+{
+	long per_second = sysconf(_SC_CLK_TCK), tick = NANOSECONDS / per_second, nanoseconds = 0;
+	long long seconds = 0;
+	char text[256];
+	int fd = open("/proc/self/timens_offsets", O_RDONLY | O_CLOEXEC);
+
+	*ticks = 0;
+	*uneven = false;
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -1;
+	ssize_t size = read(fd, text, sizeof(text) - 1);
+	int number = errno;
+	close(fd);
+	errno = number;
+	if (size < 0)
+		return -1;
+	text[size] = '\0';
+	const char *line = strstr(text, "boottime");
+	if (!line || sscanf(line, "boottime %lld %ld", &seconds, &nanoseconds) != 2)
+		return 0;
+	*ticks = seconds * per_second + nanoseconds / tick;
+	*uneven = nanoseconds % tick != 0;
+	return 0;
+}
+
+/* Whether the start time that /proc shows here is the recorded one. 1, 0; -1: errno. */
+static int is_start(uint64_t shown, uint64_t recorded)
+{
+	int64_t offset;
+	bool uneven;
+
+	if (read_time_offset(&offset, &uneven) != 0)
+		return -1;
+	shown -= (uint64_t)offset;
+	return shown == recorded || (uneven && shown == recorded + 1);
+}
+
 /* /proc of another pid namespace tells of other processes by the same numbers. */
 static int check_proc(int pid, struct container_error *error)
 {
@@ -103,8 +148,14 @@ static int is_alive(int pid, uint64_t start_time, int pidfd, bool *alive, struct
 		return fail_process(pid, true, call, error);
 	if (found == 0)
 		return check_hidden(pid, pidfd, error);
-	if (started != start_time)
-		return check_proc(pid, error);
+	if (started != start_time) {
+		int result = check_proc(pid, error);
+		int same = result == CONTAINER_OK ? is_start(started, start_time) : 0;
+		if (same < 0)
+			return container_fail_call(error, "read", "/proc/self/timens_offsets");
+		if (!same)
+			return result;
+	}
 	*alive = state != 'X';
 	if (state != 'Z')
 		return CONTAINER_OK;
@@ -145,17 +196,45 @@ int process_start_time(int pid, uint64_t *start_time, struct container_error *er
 {
 	char state;
 	const char *call;
+	int64_t offset;
+	bool uneven;
 
 	memset(error, 0, sizeof(*error));
 	*start_time = 0;
-	if (read_stat(pid, start_time, &state, &call) < 0)
+	int found = read_stat(pid, start_time, &state, &call);
+	if (found < 0)
 		return fail_process(pid, true, call, error);
+	if (found && read_time_offset(&offset, &uneven) != 0)
+		return container_fail_call(error, "read", "/proc/self/timens_offsets");
+	if (found)
+		*start_time -= (uint64_t)offset;
 	return CONTAINER_OK;
 }
 
-int container_init(const struct container *container, int *pidfd, struct container_error *error)
+/* That our pid namespace does not show a process says nothing about one of another pid namespace. */
+static int check_namespace(struct container *container, struct container_error *error)
 {
-	return process_open(container->pid, container->start_time, pidfd, error);
+	struct stat own;
+
+	if (stat("/proc/self/ns/pid", &own) != 0)
+		return container_fail_call(error, "stat", "/proc/self/ns/pid");
+	container->elsewhere = own.st_ino != container->pid_namespace;
+	if (!container->elsewhere)
+		return CONTAINER_OK;
+	container_fail(error, CONTAINER_BAD_STATE,
+		       "cannot tell whether process %d lives: the container was created in another pid namespace",
+		       container->pid);
+	container_hint(error, "ask there; where that is gone, use: pyrunc delete --force %s", container->id);
+	return CONTAINER_BAD_STATE;
+}
+
+int container_init(struct container *container, int *pidfd, struct container_error *error)
+{
+	int result = process_open(container->pid, container->start_time, pidfd, error);
+
+	if (result == CONTAINER_OK && *pidfd < 0 && container->pid > 1 && container->pid_namespace)
+		result = check_namespace(container, error);
+	return result;
 }
 
 static int creator_lives(const struct container *container, bool *lives, struct container_error *error)
@@ -190,7 +269,7 @@ static int derive_living(const struct container *container, int *status, struct 
 	return result;
 }
 
-int container_derive(const struct container *container, int *status, struct container_error *error)
+int container_derive(struct container *container, int *status, struct container_error *error)
 {
 	bool creating = false;
 	int pidfd = -1, result = CONTAINER_OK;

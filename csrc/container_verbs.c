@@ -84,7 +84,7 @@ static int send_signal(int pidfd, int signal)
 
 /* start */
 
-static int start_refusal(const struct container *container, struct container_error *error)
+static int start_refusal(struct container *container, struct container_error *error)
 {
 	int status, frozen = 0, result = container_derive(container, &status, error);
 
@@ -437,12 +437,12 @@ static int await_death(const struct container *container, int pidfd, struct cont
 }
 
 /* End init and, where its death does not end them, the others. */
-static int end_processes(const struct container *container, struct container_error *error)
+static int end_processes(struct container *container, struct container_error *error)
 {
 	size_t found;
 	int pidfd, result = container_init(container, &pidfd, error);
 
-	if (result == CONTAINER_OK && (container->creating || container->broken))
+	if (container->elsewhere || (result == CONTAINER_OK && (container->creating || container->broken)))
 		result = end_unknown(container, error);
 	else if (result == CONTAINER_OK && container->shared_pidns)
 		result = cgroup_signal(container->cgroups, container->cgroup_count, SIGKILL, &found, error);
@@ -466,7 +466,7 @@ static int remove_loaded(struct container *container, int flags, struct containe
 	return result == CONTAINER_OK && !(flags & CONTAINER_KEEP) ? container_erase(container, error) : result;
 }
 
-static int delete_refusal(const struct container *container, struct container_error *error)
+static int delete_refusal(struct container *container, struct container_error *error)
 {
 	int status, result = container_derive(container, &status, error);
 

@@ -166,7 +166,7 @@ class Attempt:
     def born(self, pid: int) -> None:
         """The container's process is `pid` from now on."""
         if self.record.pid != pid:
-            self.record.pid, self.record.start_time = pid, state.start_time(pid)
+            self.record.take_process(pid)
 
     def beside(self, pid: int, manager: Manager, configuration: Config) -> None:
         """What init does not wait for while it makes namespaces, and what it then waits for.

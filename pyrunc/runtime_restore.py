@@ -375,7 +375,7 @@ class _Restore:
 
     def _publish(self, pid: int) -> None:
         record = self.attempt.record
-        record.pid, record.start_time = pid, state.start_time(pid)
+        record.take_process(pid)
         _note_time_namespace(self.attempt, self.configuration)
         if self.options.pid_file:
             bringup.write_pid_file(self.options.pid_file, pid)

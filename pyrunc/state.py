@@ -129,6 +129,7 @@ class Record:
         "needs",
         "new_keyring",
         "pid",
+        "pid_namespace",
         "pidns_private",
         "rdt",
         "start_time",
@@ -140,6 +141,7 @@ class Record:
     ) -> None:
         self.pid = 0
         self.start_time = 0
+        self.pid_namespace = 0
         self.needs: list[str] = []
         self.pidns_private = True
         self.new_keyring = True
@@ -162,6 +164,15 @@ class Record:
             self.document["annotations"] = annotations
         self.document["owner"] = ""
 
+    def take_process(self, pid: int) -> None:
+        """The container's process is this one. Raises KernelError."""
+        self.pid, self.start_time = pid, start_time(pid)
+        namespace = "/proc/self/ns/pid"
+        try:
+            self.pid_namespace = os.stat(namespace).st_ino
+        except OSError as error:
+            raise KernelError("stat", error.errno or 0, namespace) from error
+
     def render(self) -> bytes:
         """The bytes of the `state` file."""
         lines = [
@@ -171,6 +182,8 @@ class Record:
             f"pidns {'private' if self.pidns_private else 'shared'}",
             f"keyring {'new' if self.new_keyring else 'caller'}",
         ]
+        if self.pid_namespace:
+            lines.append(f"pidnsid {self.pid_namespace}")
         lines += [f"cgroup {controller}:{path}" for controller, path in self.cgroups]
         lines += [f"cgmade {path}" for path in self.made]
         if self.unit:

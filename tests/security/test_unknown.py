@@ -6,6 +6,7 @@ Descriptors run out, an outer seccomp filter refuses, memory is short, /proc is 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -155,3 +156,54 @@ def test_proc_of_another_pid_namespace(one: Container) -> None:
             assert "stopped" not in result.err, result
             assert "/proc" in result.err, result
         other.kill()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_from_another_pid_namespace(one: Container, door: str) -> None:
+    """There the pid is nobody's, or somebody else's, which says nothing."""
+    inside = ["unshare", "--pid", "--fork", "--mount-proc"]
+    for verb in LOOKING:
+        result = support.run(*inside, *_argv(one, door, verb))
+        _check(one, verb, result)
+        if verb not in ("list", "checkpoint"):
+            assert result.status != 0, result
+            assert "the container was created in another pid namespace" in result.err, result
+
+
+def test_deleted_by_force_from_another_pid_namespace(
+    container: ContainerFactory, bundle: BundleFactory
+) -> None:
+    """Whoever is in its own cgroups is the container's."""
+    one = container(bundle("probe").probe("pause"), view="v2").up()
+    script = 'unshare --pid --fork --mount-proc "$@"'
+    support.run(
+        *one.command[:-3], "sh", "-c", script, "sh", *one.command[-3:], "delete", "--force", one.id
+    ).ok()
+    assert one.wait() == -signal.SIGKILL
+    assert not os.path.exists(f"{one.root}/{one.id}")
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("seconds", [1000000, -5])
+def test_from_another_time_namespace(one: Container, door: str, seconds: int) -> None:
+    """There /proc shows other start times."""
+    inside = ["unshare", "--time", "--boottime", str(seconds)]
+    argv = support.run(*inside, *_argv(one, door, "state")).ok()
+    assert '"status": "running"' in argv.out
+    support.run(*inside, *_argv(one, door, "delete")).fails("that is not stopped: running")
+
+
+def test_created_in_another_time_namespace(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """The recorded start time is good everywhere."""
+    one = container(bundle("probe").probe("pause"))
+    one.bundle.write()
+    words = ["run", "--detach", "--bundle", one.bundle.path, "--pid-file", one.pid_file, one.id]
+    with open(os.devnull, "r+b") as null:
+        subprocess.run(
+            ["unshare", "--time", "--boottime", "1000", *one.command, *words],
+            stdin=null, stdout=null, check=True, timeout=60,
+        )  # fmt: skip
+    assert one.status() == "running"
+    support.run("unshare", "--time", "--boottime", "77", *_argv(one, "command", "delete")).fails(
+        "that is not stopped: running"
+    )

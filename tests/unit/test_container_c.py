@@ -179,6 +179,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "twice": (GOOD.replace(b"pid 0\n", b"pid 0\npid 7\n"), "line 3: the pid is none"),
     "pidns": (GOOD.replace(b"private", b"other"), "line 5: pidns is neither private nor shared"),
+    "pidnsid": (GOOD.replace(b"\n\n", b"\npidnsid x\n\n", 1), "line 7: the pid namespace is none"),
     "missing": (GOOD.replace(b"pidns private\n", b""), "pid, starttime, needs or pidns is missing above"),
     "NUL": (GOOD.replace(b"pid 0", b"pid 0\0"), "line 2: a NUL byte"),
     "cgroup": (

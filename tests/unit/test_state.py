@@ -58,7 +58,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_the_record_has_a_header_and_the_document() -> None:
     entry = record()
-    entry.pid, entry.start_time = 12, 34
+    entry.pid, entry.start_time, entry.pid_namespace = 12, 34, 56
     entry.needs = ["poststop"]
     entry.cgroups = [("memory", "/sys/fs/cgroup/memory/c1")]
     entry.made = ["/sys/fs/cgroup/memory/c1"]
@@ -73,6 +73,7 @@ def test_the_record_has_a_header_and_the_document() -> None:
         "needs poststop",
         "pidns private",
         "keyring new",
+        "pidnsid 56",
         "cgroup memory:/sys/fs/cgroup/memory/c1",
         "cgmade /sys/fs/cgroup/memory/c1",
     ]
