@@ -19,8 +19,6 @@
 #define CGROUP2_MAGIC 0x63677270
 #define FREEZE_MS 500
 #define SIGNAL_MS 2000
-/* The kernel takes its time for very many; each of them takes it once. */
-#define WALK_MS 30000
 
 const char *cgroup_directory(const char *cgroup)
 {

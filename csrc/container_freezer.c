@@ -8,7 +8,7 @@
 
 #include "container_impl.h"
 
-#define RELEASE_MS 2000
+#define THAW_MS 2000
 
 struct freezer freezer_open(const char *const *cgroups, size_t count, const char **path)
 {
@@ -128,7 +128,7 @@ int cgroup_freeze(const char *const *cgroups, size_t count, int timeout_ms, stru
 
 int cgroup_thaw(const char *const *cgroups, size_t count, struct container_error *error)
 {
-	return set_and_wait(cgroups, count, false, RELEASE_MS, error);
+	return set_and_wait(cgroups, count, false, THAW_MS, error);
 }
 
 /* Release: SIGKILL waits for those whom a v1 freezer holds, be it one that the container made itself */
@@ -154,7 +154,11 @@ int freezer_release(struct freezer freezer, bool *held)
 	if (frozen < 0 || (frozen && freezer_set(freezer, false) != 0 && !cgroup_is_gone(errno)))
 		return -1;
 	/* SIGKILL ends those whom v2 has frozen. On v1 one that is thawed still stops for who is above: that comes first. */
-	return freezer.v1 ? cgroup_walk(freezer.fd, container_now_ms() + RELEASE_MS, thaw_one, held) : 0;
+	if (!freezer.v1 || cgroup_walk(freezer.fd, container_now_ms() + WALK_MS, thaw_one, held) == 0)
+		return 0;
+	/* So many that one may still be frozen: no reason to leave the others alone. */
+	*held = true;
+	return errno == ETIME ? 0 : -1;
 }
 
 int cgroup_release(const char *const *cgroups, size_t count, int *held, struct container_error *error)

@@ -50,6 +50,17 @@ def _writable(bundle: Bundle) -> Bundle:
     return bundle.write()
 
 
+def _opened(pid: int) -> list[str]:
+    """What the descriptors of a process are."""
+    found = []
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    except OSError:
+        pass  # closed by now
+    return found
+
+
 def _directory(one: Container) -> str:
     """Where the freezer of the container is on this host, in whose mount namespace the views are not."""
     with open(f"/proc/{one.pid}/cgroup", encoding="ascii") as stream:
@@ -251,6 +262,25 @@ def test_frozen_deeper_than_any_path(
         one.delete().ok()
     else:
         one.delete("--force").ok()
+    assert not os.path.exists(directory)
+
+
+def test_so_many_that_looking_takes_long(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """The walk over what the container made is held up for longer than thawing may take: no reason to give up."""
+    one = container(bundle("busybox", "/bin/sh", "-c", "sleep 1000"), view="v1").up()
+    directory = _directory(one)
+    for number in range(4000):
+        os.mkdir(f"{directory}/{number}")
+    with subprocess.Popen([*one.command, "delete", "--force", one.id], stderr=subprocess.PIPE) as verb:
+        deadline = time.monotonic() + 10
+        while not any(os.path.dirname(path) == directory for path in _opened(verb.pid)):
+            assert time.monotonic() < deadline
+        verb.send_signal(signal.SIGSTOP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            verb.wait(timeout=2.5)
+        verb.send_signal(signal.SIGCONT)
+        assert verb.stderr is not None
+        assert (verb.stderr.read(), verb.wait(timeout=60)) == (b"", 0)
     assert not os.path.exists(directory)
 
 
