@@ -121,7 +121,8 @@ def is_master(fd: int) -> bool:
     return True
 
 
-# Set by a command that hands on the program's exit status: no signal may be the process's end before it has done so.
+# Set by a command that hands on the program's exit status: no signal may be the process's end before it has done so,
+# and all children that this process has are its own. Otherwise it is somebody else's, with children of his.
 process_ends = False
 
 
@@ -132,18 +133,19 @@ class Attendance:
     real-time signals, and those that our caller had blocked or ignored come as well: all are the program's business.
     """
 
-    __slots__ = ("blocked_before", "signals", "terminal", "told_to_end")
+    __slots__ = ("blocked_before", "on_child_before", "signals", "terminal", "told_to_end")
 
     def __init__(self) -> None:
         self.terminal: Terminal | None = None
         self.told_to_end = 0.0
         self.blocked_before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _TAKEN)
         self.signals = kernel.signal_fd(_TAKEN)
+        self.on_child_before = _signal.getsignal(_SIGCHLD)
         try:
             # Ignored, the kernel would collect the program, and its status with it.
             _signal.signal(_SIGCHLD, _signal.SIG_DFL)
         except ValueError:
-            pass  # not the main thread: whoever made it knows about its children
+            self.on_child_before = None  # not the main thread: whoever made it knows about its children
 
     def take_terminal(self, master: int) -> None:
         """Serve the pty `master`, which becomes ours, with our own stdio; our terminal goes raw until `close`."""
@@ -212,7 +214,8 @@ class Attendance:
             number = int.from_bytes(arrived[at : at + 4], sys.byteorder)
             sender = int.from_bytes(arrived[at + 12 : at + 16], sys.byteorder)
             if number == _SIGCHLD:
-                _reap_others(pidfd)
+                if process_ends:
+                    _reap_others(pidfd)
             elif number == _SIGWINCH:
                 if self.terminal:
                     self.terminal.resize()
@@ -236,7 +239,12 @@ class Attendance:
             os.close(self.signals)
             self.signals = -1
             if not process_ends:
+                if self.on_child_before is not None:
+                    _signal.signal(_SIGCHLD, self.on_child_before)
                 _signal.pthread_sigmask(_signal.SIG_SETMASK, self.blocked_before)
+                if callable(self.on_child_before):
+                    # Others of his children may have ended, and we have read the signal.
+                    _signal.raise_signal(_SIGCHLD)
 
 
 def _send(pidfd: int, number: int) -> None:
@@ -267,5 +275,9 @@ def _reap_others(pidfd: int) -> None:
 
 
 def adopt_orphans(on: bool) -> None:
-    """Become the subreaper while attached, so that daemons of the container end up with us and are reaped."""
-    kernel.set_subreaper(on)
+    """Become the subreaper while attached, so that daemons of the container end up with us and are reaped.
+
+    Not in somebody else's process, which may have children whose status it wants itself.
+    """
+    if process_ends:
+        kernel.set_subreaper(on)

@@ -102,7 +102,7 @@ class RunOptions(CreateOptions):
     """Options of run: those of create, and what happens once the program runs.
 
     Not `detach`: wait for the program and return its status. `keep`: leave the stopped container behind.
-    `no_subreaper`: do not adopt the container's orphans while waiting.
+    `no_subreaper`: do not adopt the container's orphans while waiting; only commands do, whose children are all theirs.
     """
 
     detach: bool = False

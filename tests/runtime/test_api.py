@@ -55,3 +55,29 @@ def test_its_errors(tmp_path: pathlib.Path, bundle: BundleFactory) -> None:
     result = _run(tmp_path, target.path).ok()
     assert result.out.startswith("$.process.cwd Cwd must be an absolute path"), result
     assert not os.path.exists(tmp_path / "root") or os.listdir(tmp_path / "root") == []
+
+
+_NEIGHBOUR = """
+import ctypes, signal, subprocess, sys
+from pyrunc import runtime
+from pyrunc.requests import Context, RunOptions
+
+said = []
+signal.signal(signal.SIGCHLD, lambda *_: said.append("child"))
+other = subprocess.Popen(["sh", "-c", "exit 7"], stdout=subprocess.PIPE)
+other.stdout.read()
+print("run", runtime.run(Context(root=sys.argv[1]), "one", sys.argv[2], RunOptions()))
+print("other", other.wait(), bool(said), callable(signal.getsignal(signal.SIGCHLD)))
+subreaper = ctypes.c_int()
+ctypes.CDLL(None).prctl(37, ctypes.byref(subreaper))
+print("subreaper", subreaper.value, "blocked", signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+def test_run_beside_other_children(tmp_path: pathlib.Path, bundle: BundleFactory) -> None:
+    """The process is the caller's: his children keep their status, he his handler."""
+    target = bundle("probe").probe("exit", "3")
+    target.write()
+    python = os.path.join(os.path.dirname(support.PYRUNC), "python")
+    result = support.run(python, "-I", "-c", _NEIGHBOUR, str(tmp_path / "root"), target.path).ok()
+    assert result.out == "run 3\nother 7 True True\nsubreaper 0 blocked set()\n"
