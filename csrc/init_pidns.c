@@ -111,9 +111,10 @@ static _Noreturn void helper(struct init *in, int link)
 	int pair[2], fs;
 	long pid;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 || send_fd(link, pair[0]) < 0 ||
-	    setns(in->pidns_fd, CLONE_NEWPID) < 0 || dup2(pair[1], 0) < 0 || syscall(SYS_close_range, 1, ~0u, 0) < 0 ||
-	    (!in->in_userns && lose_power(in) < 0))
+	/* of the caller's session nothing either: its terminal, its process group */
+	if (setsid() < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
+	    send_fd(link, pair[0]) < 0 || setns(in->pidns_fd, CLONE_NEWPID) < 0 || dup2(pair[1], 0) < 0 ||
+	    syscall(SYS_close_range, 1, ~0u, 0) < 0 || (!in->in_userns && lose_power(in) < 0))
 		_exit(errno);
 	plan_forget_behind(in, in->plan + in->plan_size);
 #if defined(__s390__)

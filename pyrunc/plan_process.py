@@ -264,9 +264,17 @@ def _new_session(job: Job, process: Process | None) -> None:
         job.plan.add("SETSID", path=f"{job.at}.terminal" if process else "$", why=why)
 
 
+def _leave_session(job: Job, process: Process | None) -> None:
+    """FORK's child makes a session of its own, for the terminal; until then it must not be in that of the caller."""
+    why = "setsid(2): who stops the child of FORK would have the caller's terminal by /dev/tty, and its process group"
+    job.plan.add("SETSID", path=f"{job.at}.terminal" if process else "$", why=why)
+
+
 def _session(job: Job, process: Process) -> None:
     add, at = job.plan.add, job.at
-    if not job.leaves:
+    if job.leaves:
+        _leave_session(job, process)
+    else:
         _new_session(job, process)
     uid = (process.get("user") or {}).get("uid") or 0
     add(
@@ -422,7 +430,9 @@ def _leave(job: Job, process: Process | None) -> None:
 
 def without_program(job: Job) -> None:
     """config.md: process is OPTIONAL; such a container is created, and start must fail."""
-    if not job.leaves:
+    if job.leaves:
+        _leave_session(job, None)
+    else:
         _new_session(job, None)
     job.plan.add("CLOSE_FROM", _FIRST_FD, path="$", why="no descriptor of the caller may stay open")
     if job.leaves:

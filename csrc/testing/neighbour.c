@@ -7,8 +7,8 @@
  *
  * CAPS: what a process of this container may have, in hex. MARKER: an absolute path that is only on the host. HOST_PID: a
  * process of the host whose root has it. VICTIM: a process that the runtime is told to be its child, in a forged FORKED of
- * step OP. One line for each finding, "FOUND what pid detail"; "init PID name" for each init that was caught alive; "ready"
- * when it begins and "done COUNT" in the end. /proc must be the container's own.
+ * step OP. One line for each finding, "FOUND what pid detail"; "init PID name" for each init that was caught alive, "terminal
+ * PID number" for one that has a controlling terminal; "ready" when it begins and "done COUNT" in the end. /proc must be the container's own.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -285,6 +285,25 @@ static void search_capabilities(pid_t pid)
 	}
 }
 
+/* Who is stopped may open it as /dev/tty: the seventh number, the fifth behind the name. */
+static void search_terminal(pid_t pid)
+{
+	char path[64], text[512], *end;
+	int fd, terminal = 0;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n < 0 ? 0 : n] = '\0';
+	end = strrchr(text, ')');
+	if (end != NULL && sscanf(end + 1, " %*c %*d %*d %*d %d", &terminal) == 1 && terminal != 0)
+		printf("terminal %d %d\n", pid, terminal);
+}
+
 static void attack(pid_t pid)
 {
 	bool traced, as_init;
@@ -300,6 +319,7 @@ static void attack(pid_t pid)
 		status_of(pid, "Name", name, sizeof(name));
 		printf("init %d %s%s\n", pid, name, traced ? " traced" : "");
 		search_capabilities(pid);
+		search_terminal(pid);
 	}
 	search_fds(pid, as_init);
 	search_directory(pid, "root");

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -20,8 +21,8 @@ import faults
 import hostile_init as hostile
 import rounds
 import support
+import terminals
 from pyrunc import capabilities, host, plan, wire
-from terminals import FdSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,7 +176,7 @@ def test_exec_with_a_terminal(neighbour: NeighbourFactory) -> None:
     attacker = neighbour()
     one = attacker.container
     path = os.path.join(os.path.dirname(one.root), "console")
-    server = FdSocket(path)
+    server = terminals.FdSocket(path)
 
     def act() -> None:
         if one.detached("exec", "-t", "-d", "--console-socket", path, one.id, "/bin/true").status == 0:
@@ -187,6 +188,22 @@ def test_exec_with_a_terminal(neighbour: NeighbourFactory) -> None:
             assert attacker.findings() == []
     finally:
         server.close()
+
+
+def test_the_callers_terminal(neighbour: NeighbourFactory) -> None:
+    """Who stops init has not the terminal that exec is called from, nor the process group there."""
+    attacker = neighbour()
+    one = attacker.container
+    words = [*one.command, "exec", "-d", one.id, "/bin/true"]
+    quiet = ["sh", "-c", f"{shlex.join(words)} </dev/null >/dev/null 2>&1; echo done $?"]
+
+    def act() -> None:
+        with terminals.Screen(quiet) as screen:
+            screen.expect("done 0")
+
+    for _ in until_caught(attacker, act):
+        assert "terminal" not in attacker.lines()
+        assert attacker.findings() == []
 
 
 def test_exec_in_a_user_namespace(neighbour: NeighbourFactory) -> None:
