@@ -56,7 +56,7 @@ void op_rlimit(struct init *in, struct cursor *fields)
 	char digits[24];
 
 	limit.hard = take_u64(fields);
-	if (syscall(SYS_prlimit64, 0, type, &limit, NULL, 0ul, (unsigned long)in->own_call) < 0)
+	if (syscall(SYS_prlimit64, 0ul, (unsigned long)type, &limit, NULL, 0ul, (unsigned long)in->own_call) < 0)
 		fail(in, STEP_SETRLIMIT, errno, number_text(digits, type));
 }
 
@@ -299,7 +299,7 @@ void op_setsid(struct init *in, struct cursor *fields)
 void op_ctty(struct init *in, struct cursor *fields)
 {
 	op_setsid(in, fields);
-	if (syscall(SYS_ioctl, 0, TIOCSCTTY, 0ul, 0ul, 0ul, (unsigned long)in->own_call) < 0)
+	if (syscall(SYS_ioctl, 0ul, (unsigned long)TIOCSCTTY, 0ul, 0ul, 0ul, (unsigned long)in->own_call) < 0)
 		fail(in, STEP_IOCTL, errno, "TIOCSCTTY");
 }
 

@@ -3,7 +3,8 @@
  * What init itself has to call behind the container's filter: it can only be loaded with CAP_SYS_ADMIN, and what comes
  * after the fork into the container's pid namespace must not have that any more. A profile that forbids one of these
  * calls is still one under which a single program can run. So the filter gets a few instructions in front, which know
- * init's calls by a random number in the sixth argument. These calls take five at most; nobody else learns the number.
+ * init's calls by a random number in the sixth argument. These calls take five at most. Who traces init may learn the
+ * number, so it opens nothing but the very calls that init makes.
  */
 #define _GNU_SOURCE
 #include "seccomp_filter.h"
@@ -49,7 +50,8 @@
 
 #define NUMBER offsetof(struct seccomp_data, nr)
 #define ARCHITECTURE offsetof(struct seccomp_data, arch)
-#define SIXTH offsetof(struct seccomp_data, args[5])
+#define ARGUMENT(n) (offsetof(struct seccomp_data, args) + 8u * (n))
+#define SIXTH 5u
 
 #if defined(__s390__)
 #define CLONE_ARGUMENTS                                                                                                \
@@ -63,14 +65,23 @@
 	}
 #endif
 
-static const struct seccomp_data own_calls[] = {
-	{.nr = SYS_clone, .arch = NATIVE, .args = CLONE_ARGUMENTS},
-	{.nr = SYS_setsid, .arch = NATIVE},
-	{.nr = SYS_ioctl, .arch = NATIVE, .args = {0, TIOCSCTTY}},
-	{.nr = SYS_prlimit64, .arch = NATIVE, .args = {0, RLIMIT_NPROC}},
+/* A call, and how many of its arguments must be these: who learns the number shall have no more than init needs. */
+struct own_call {
+	struct seccomp_data call;
+	size_t arguments;
+};
+
+static const struct own_call own_calls[] = {
+	{{.nr = SYS_clone, .arch = NATIVE, .args = CLONE_ARGUMENTS}, 2},
+	{{.nr = SYS_setsid, .arch = NATIVE}, 0},
+	{{.nr = SYS_ioctl, .arch = NATIVE, .args = {0, TIOCSCTTY, 0}}, 3},
+	{{.nr = SYS_prlimit64, .arch = NATIVE, .args = {0, RLIMIT_NPROC}}, 2},
 };
 
 #define OWN_CALLS (sizeof(own_calls) / sizeof(own_calls[0]))
+/* A load and a comparison for each half of an argument. */
+#define PER_ARGUMENT 4u
+#define MOST_INSTRUCTIONS (3u + OWN_CALLS * (2u + PER_ARGUMENT * 4u))
 
 static bool taken(unsigned int operation, uint32_t a, uint32_t k)
 {
@@ -134,43 +145,74 @@ static size_t put(struct sock_filter *program, size_t at, uint16_t code, uint8_t
 	return at + 1;
 }
 
-/* Behind the last instruction the filter itself begins, to which every "no" leads. */
-static size_t write_front(struct sock_filter *program, const bool refused[OWN_CALLS], size_t calls, uint64_t own)
+static size_t put_argument(struct sock_filter *program, size_t at, size_t end, size_t argument, uint64_t value)
 {
 	const uint16_t load = BPF_LD | BPF_W | BPF_ABS, equal = BPF_JMP | BPF_JEQ | BPF_K;
-	size_t at = 0, end = calls + 8, left = calls;
 
+	at = put(program, at, load, 0, ARGUMENT(argument) + LOW_HALF);
+	at = put(program, at, equal, (uint8_t)(end - at - 1), (uint32_t)value);
+	at = put(program, at, load, 0, ARGUMENT(argument) + (4u - LOW_HALF));
+	return put(program, at, equal, (uint8_t)(end - at - 1), (uint32_t)(value >> 32));
+}
+
+/* How many instructions say that a call of this number is the one. */
+static size_t length(const struct own_call *own)
+{
+	return PER_ARGUMENT * (1 + own->arguments) + 1;
+}
+
+/*
+ * Behind the last instruction the filter itself begins, to which every "no" leads. Numbers first: the kernel remembers
+ * what a filter allows without a look at arguments.
+ */
+static size_t write_front(struct sock_filter *program, const bool refused[OWN_CALLS], uint64_t own)
+{
+	const uint16_t load = BPF_LD | BPF_W | BPF_ABS, equal = BPF_JMP | BPF_JEQ | BPF_K;
+	size_t at = 0, end = 3, body = 3, last = 0;
+
+	for (size_t i = 0; i < OWN_CALLS; i++) {
+		if (!refused[i])
+			continue;
+		body++;
+		end += 1 + length(&own_calls[i]);
+	}
 	at = put(program, at, load, 0, ARCHITECTURE);
 	at = put(program, at, equal, (uint8_t)(end - at - 1), NATIVE);
 	at = put(program, at, load, 0, NUMBER);
 	for (size_t i = 0; i < OWN_CALLS; i++) {
 		if (!refused[i])
 			continue;
-		left--;
-		at = put(program, at, equal, left == 0 ? (uint8_t)(end - at - 1) : 0, (size_t)own_calls[i].nr);
-		program[at - 1].jt = (uint8_t)left;
+		last = at;
+		at = put(program, at, equal, 0, (size_t)own_calls[i].call.nr);
+		program[last].jt = (uint8_t)(body - at);
+		body += length(&own_calls[i]);
 	}
-	at = put(program, at, load, 0, SIXTH + LOW_HALF);
-	at = put(program, at, equal, (uint8_t)(end - at - 1), (uint32_t)own);
-	at = put(program, at, load, 0, SIXTH + (4u - LOW_HALF));
-	at = put(program, at, equal, (uint8_t)(end - at - 1), (uint32_t)(own >> 32));
-	return put(program, at, BPF_RET | BPF_K, 0, SECCOMP_RET_ALLOW);
+	program[last].jf = (uint8_t)(end - at);
+	for (size_t i = 0; i < OWN_CALLS; i++) {
+		if (!refused[i])
+			continue;
+		at = put_argument(program, at, end, SIXTH, own);
+		for (size_t n = 0; n < own_calls[i].arguments; n++)
+			at = put_argument(program, at, end, n, own_calls[i].call.args[n]);
+		at = put(program, at, BPF_RET | BPF_K, 0, SECCOMP_RET_ALLOW);
+	}
+	return at;
 }
 
 int shim_seccomp_own_calls(const uint8_t *filter, size_t size, uint64_t own, uint8_t *front, size_t capacity)
 {
-	struct sock_filter program[OWN_CALLS + 8];
+	struct sock_filter program[MOST_INSTRUCTIONS];
 	const struct sock_filter *given = (const struct sock_filter *)(const void *)filter;
 	bool refused[OWN_CALLS];
 	size_t calls = 0, bytes;
 
 	for (size_t i = 0; i < OWN_CALLS; i++) {
-		refused[i] = !passes(given, size / sizeof(*given), &own_calls[i]);
+		refused[i] = !passes(given, size / sizeof(*given), &own_calls[i].call);
 		calls += refused[i];
 	}
 	if (calls == 0)
 		return 0;
-	bytes = write_front(program, refused, calls, own) * sizeof(program[0]);
+	bytes = write_front(program, refused, own) * sizeof(program[0]);
 	if (bytes > capacity)
 		return -ENOSPC;
 	memcpy(front, program, bytes);

@@ -279,8 +279,8 @@ def seccomp_compile(
 
 def seccomp_own_calls(bpf: bytes, own: int) -> bytes:
     """The instructions to put before a filter that refuses init's own calls behind it; b"" when it does not."""
-    space = ffi.new("uint8_t[]", 256)
-    size = _check(lib.shim_seccomp_own_calls(ffi.from_buffer(bpf), len(bpf), own, space, 256), "seccomp")
+    space = ffi.new("uint8_t[]", 1024)
+    size = _check(lib.shim_seccomp_own_calls(ffi.from_buffer(bpf), len(bpf), own, space, 1024), "seccomp")
     return bytes(ffi.buffer(space, size))
 
 
