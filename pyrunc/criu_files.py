@@ -155,6 +155,13 @@ def _is_ours(user: int) -> bool:
     return user in (0, os.geteuid())
 
 
+def _is_writable_by_others(found: os.stat_result) -> bool:
+    """As csrc/trust.c has it. The bits of the group are those of an ACL as well, whoever the group is."""
+    user = os.geteuid()
+    private = user != 0 and found.st_gid == os.getegid() == user
+    return bool(found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not private))
+
+
 def _check_link(path: str) -> None:
     try:
         found = os.lstat(path.rstrip("/") or "/")
@@ -173,9 +180,7 @@ def _check_owner(fd: int, path: str) -> None:
             f"the directory '{path}' belongs to user {found.st_uid}",
             hint="who may write images decides what runs as root: chown it, or give another directory",
         )
-    if found.st_mode & stat.S_IWOTH or (
-        found.st_mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())
-    ):
+    if _is_writable_by_others(found):
         raise StateError(
             f"others may write to the directory '{path}'",
             hint="who may write images decides what runs as root: chmod go-w it, or give another directory",
@@ -211,6 +216,8 @@ def _check_file(found: os.stat_result, name: str, path: str, *, written: bool) -
             raise StateError(
                 f"'{path}' belongs to user {found.st_uid}", hint="images are ours alone: chown it"
             )
+        if _is_writable_by_others(found):
+            raise StateError(f"others may write to '{path}'", hint="images are ours alone: chmod go-w it")
     elif (kind, name) != (stat.S_IFSOCK, _LAZY_SOCKET):
         raise StateError(f"'{path}' is {_KINDS.get(kind, 'a device')} and no file", hint=_NOT_OPENED)
 

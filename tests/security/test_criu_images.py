@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import stat
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,7 @@ import fake_criu
 from criu_scene import Scene, images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.root
 
@@ -124,6 +125,18 @@ def shared_with_a_group(path: str) -> None:
     os.chmod(path, 0o770)
 
 
+def shared_with_group_0(path: str) -> None:
+    """Users may be in root's group."""
+    os.chmod(path, 0o770)
+
+
+def shared_by_an_acl(path: str) -> None:
+    """One user more may write, and the group as little as before. acl(5), linux/posix_acl_xattr.h"""
+    rows = [(1, 7, -1), (2, 7, 4242), (4, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *row) for row in rows)
+    os.setxattr(path, "system.posix_acl_access", acl)
+
+
 def linked(path: str) -> None:
     """A link of somebody else's to a directory of ours."""
     os.rename(path, f"{path}-real")
@@ -135,6 +148,8 @@ OWNERS = [
     (given_away, "belongs to user 4242"),
     (shared, "others may write to the directory"),
     (shared_with_a_group, "others may write to the directory"),
+    (shared_with_group_0, "others may write to the directory"),
+    (shared_by_an_acl, "others may write to the directory"),
     (linked, "is a symbolic link of user 4242"),
 ]
 
@@ -167,6 +182,19 @@ def test_links_of_our_own(running: Scene) -> None:
     os.symlink(f"{running.image}-real", running.image)
     running.saves([("images",), ("answer", "DUMP", 1)], "--leave-running").ok()
     assert "inventory.img" in os.listdir(f"{running.image}-real")
+
+
+def writable(path: str) -> None:
+    """For everybody."""
+    os.chmod(path, 0o666)
+
+
+@pytest.mark.parametrize("change", [writable, shared_by_an_acl])
+def test_an_image_that_others_may_write(saved: Scene, change: Callable[[str], None]) -> None:
+    """In a directory of ours."""
+    change(os.path.join(saved.image, "core-1.img"))
+    saved.comes_back(fake_criu.RESTORED).fails("others may write to '", "core-1.img'")
+    saved.left_nothing()
 
 
 def test_an_image_of_somebody_else(saved: Scene) -> None:
