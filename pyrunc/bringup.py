@@ -5,6 +5,7 @@ Imported by runtime_create, runtime_exec and explain; imports console, host, lau
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from pyrunc.requests import Context, ProcessOptions
     from pyrunc.seccomp_profile import Filter
     from pyrunc.spec_types import Process, Spec
+
+_NS_GET_USERNS = 0xB701
+_NS_GET_PARENT = 0xB702
 
 
 def facts(ctx: Context, spec: Spec) -> HostFacts:
@@ -129,6 +133,40 @@ def own_calls(compiled: Filter | None, process: Process) -> tuple[bytes, int]:
     own = int.from_bytes(os.urandom(8), wire.ORDER) & (2 * sys.maxsize + 1)
     front = kernel.seccomp_own_calls(compiled.bpf, own)
     return front, own if front else 0
+
+
+def pid_namespace_inside(spec: Spec) -> bool:
+    """Whether the pid namespace to join belongs to the user namespace to join, or to one in that. ioctl_nsfs(2).
+
+    Only then privileges over the one are enough to enter the other. Raises KernelError.
+    """
+    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
+    paths = {item["type"]: item["path"] for item in namespaces if item.get("path")}
+    if "user" not in paths or "pid" not in paths:
+        return False
+    from fcntl import ioctl
+
+    fd = -1
+    try:
+        wanted = os.stat(paths["user"])
+        fd = os.open(paths["pid"], os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        request = _NS_GET_USERNS
+        while True:
+            # Not among our own namespaces or below: above all that we can join.
+            above = ioctl(fd, request)
+            os.close(fd)
+            fd, request = above, _NS_GET_PARENT
+            found = os.fstat(fd)
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
+    except OSError as error:
+        # What is missing, or is no namespace, is said by who opens it for init.
+        if error.errno in (errno.EPERM, errno.ENOTTY, errno.ENOENT, errno.ESRCH, errno.EACCES):
+            return False
+        raise KernelError("ioctl", error.errno or 0, paths["pid"]) from error
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 def schedule(the_plan: Plan, pid: int) -> None:

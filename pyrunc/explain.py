@@ -316,6 +316,7 @@ def bundle(ctx: Context, directory: str, config_file: str = "", *, as_json: bool
             seccomp=bringup.compile_seccomp(spec, ""),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,
+            pid_inside=bringup.pid_namespace_inside(spec),
         ),
     )
     if not as_json:

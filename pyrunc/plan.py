@@ -60,7 +60,8 @@ class PlanOptions:
     process.env (LISTEN_FDS). `preserve_fds`: how many descriptors from 3 on the program gets. `init_pid`: for exec, the
     container's init as the runtime sees it. `umask`: where process.user has none. `attached_late`: init is moved into
     its cgroup after it was started; None: as the cgroupfs driver does it. `own_calls`: instructions that let init's own
-    calls pass a filter that is loaded before FORK, and the number by which they know them.
+    calls pass a filter that is loaded before FORK, and the number by which they know them. `pid_inside`: the pid
+    namespace that is joined belongs to the user namespace that is joined, or to one in it.
     """
 
     __slots__ = (
@@ -74,6 +75,7 @@ class PlanOptions:
         "no_new_keyring",
         "no_pivot",
         "own_calls",
+        "pid_inside",
         "preserve_fds",
         "rootfs",
         "seccomp",
@@ -97,9 +99,11 @@ class PlanOptions:
         umask: int = 0o022,
         attached_late: bool | None = None,
         own_calls: tuple[bytes, int] = (b"", 0),
+        pid_inside: bool = False,
     ) -> None:
         self.attached_late = attached_late
         self.own_calls = own_calls
+        self.pid_inside = pid_inside
         self.bundle = bundle
         self.container_id = container_id
         self.rootfs = rootfs
@@ -258,8 +262,9 @@ def _join_pid(job: Job, file: str, path: str) -> None:
     if not job.options.init_pid or job.running:
         why = "only a process in there could see it by itself, and be traced by others in there"
         job.plan.add("PIDNS", job.pid_space, path=path, why=why)
-    # Behind a user namespace of the container it may be too late; but there nobody can trace init.
-    if not job.running and (job.options.init_pid or "user" in job.spaces):
+    # In a user namespace of the container nobody can trace init, but its hooks; yet there it may be too late.
+    too_late = "user" in job.spaces and not job.options.pid_inside
+    if not job.running and (job.options.init_pid or too_late):
         enter_pid_namespace(job)
 
 

@@ -79,6 +79,7 @@ def _plan(
             own_calls=bringup.own_calls(compiled if joins_pid else None, process),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,
+            pid_inside=bringup.pid_namespace_inside(configuration.spec),
         ),
     )
 

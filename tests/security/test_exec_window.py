@@ -335,6 +335,31 @@ def test_create_in_a_shared_pid_namespace(
         assert attacker.findings() == []
 
 
+def test_hooks_of_a_shared_user_namespace(
+    neighbour: NeighbourFactory, container: ContainerFactory, bundle: BundleFactory, kernel: list[str]
+) -> None:
+    """Pods with one user and one process namespace: a createContainer hook has the host's files, and is out of sight."""
+    attacker = neighbour(in_user_namespace)
+    first = attacker.container.pid
+
+    def create() -> None:
+        target = bundle("probe").probe("pause")
+        in_user_namespace(target)
+        linux = target.mapping("linux")
+        del linux["uidMappings"], linux["gidMappings"]
+        for kind in ("pid", "user"):
+            target.namespace(kind, f"/proc/{first}/ns/{kind}")
+        target.mapping("hooks")["createContainer"] = [{"path": "/bin/sleep", "args": ["sleep", "0.1"]}]
+        one = container(target)
+        one.command = [*kernel, *one.command]
+        one.create().ok()
+        one.start()
+        one.clean_up()
+
+    for _ in until_caught(attacker, create, ROUNDS // 4):
+        assert attacker.findings() == []
+
+
 @pytest.mark.parametrize("verb", ["exec", "create"])
 def test_forged_messages(
     neighbour: NeighbourFactory, container: ContainerFactory, bundle: BundleFactory, verb: str

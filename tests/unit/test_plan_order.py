@@ -409,6 +409,22 @@ def test_hooks_and_mounts_are_not_where_others_are() -> None:
     assert ours[0] is theirs[0]
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_hooks_and_a_user_namespace_of_others(inside: bool) -> None:
+    """Where both are the same people's, what they may trace are the hooks: entered late, if it is not too late then."""
+    spec = specs.docker_like()
+    spec["linux"]["namespaces"][3] = {"type": "pid", "path": "/proc/7/ns/pid"}
+    spec["linux"]["namespaces"].append({"type": "user", "path": "/proc/7/ns/user"})
+    spec["hooks"] = {"createContainer": [{"path": "/bin/true"}]}
+    made = specs.create(spec, pid_inside=inside)
+    (joins,) = (
+        place for place in positions(made, "SETNS") if made.ops[place].fields[1] == plan.CLONE_NEWPID
+    )
+    assert (max(positions(made, "HOOK")) < joins) == inside
+    assert (joins < positions(made, "USERNS_ROOT")[0]) == (not inside)
+    assert joins < positions(made, "USER")[0] < positions(made, "FORK")[0]
+
+
 def test_working_directory_is_tried_twice() -> None:
     """As root, as runc does it; then as the user, which may be the only one that can."""
     made = specs.create(specs.docker_like())
