@@ -338,7 +338,7 @@ def test_create_in_a_shared_pid_namespace(
 def test_hooks_of_a_shared_user_namespace(
     neighbour: NeighbourFactory, container: ContainerFactory, bundle: BundleFactory, kernel: list[str]
 ) -> None:
-    """Pods with one user and one process namespace: a createContainer hook has the host's files, and is out of sight."""
+    """Pods with one user and one process namespace: a createContainer hook has the host's files, out of sight."""
     attacker = neighbour(in_user_namespace)
     first = attacker.container.pid
 
