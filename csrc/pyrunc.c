@@ -29,8 +29,8 @@
 #include "trust.h"
 
 #define EXIT_NO_PYTHON 127
-/* As log.py: a fifo may have no reader, or one that does not read; that one has a second. */
-#define LOG_FLAGS (O_WRONLY | O_CREAT | O_APPEND | O_SYNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+/* As log.py: a fifo may have no reader, or one that does not read; that one has a second. Of links Python knows more. */
+#define LOG_FLAGS (O_WRONLY | O_CREAT | O_APPEND | O_SYNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW)
 #define READER_MS 1000
 /* Strings that launched.py can be told: three words with a value each. */
 #define TOLD 6

@@ -65,10 +65,10 @@ class Attempt:
         "abort",
         "devices",
         "directory",
+        "drop_pid_file",
         "hooks_failed",
         "made",
         "manager",
-        "pid_file",
         "rdt",
         "record",
         "spec",
@@ -88,7 +88,7 @@ class Attempt:
         self.devices: Devices | None = None
         self.rdt: Group | None = None
         self.hooks_failed = False
-        self.pid_file = ""
+        self.drop_pid_file: Callable[[], None] | None = None
         # What ends hooks that run: see hooks.py.
         self.stop: hooks.Stop | None = None
         self.written = b""
@@ -261,8 +261,8 @@ class Attempt:
             steps += [self.manager.kill, self.manager.destroy] if self.made else [self.manager.unmake]
         if self.rdt is not None:
             steps.append(self.rdt.undo)
-        if self.pid_file:
-            steps.append(lambda: os.unlink(self.pid_file))
+        if self.drop_pid_file is not None:
+            steps.append(self.drop_pid_file)
         steps += [self.directory.remove, self.directory.close]
         for step in steps:
             try:

@@ -71,17 +71,19 @@ def log_warnings(*sources: list[str]) -> None:
             log.warning(warning)
 
 
-def check_pid_file(path: str) -> None:
+def check_pid_file(path: str, directory: int | None = None) -> None:
     """Whether write_pid_file() may replace what is at `path`: a file, or nothing. "" is no pid file. Raises StateError.
 
-    Not a link either: that would be /dev/stdout, and a device /dev/null. KernelError when nobody can tell.
+    Not a link either: that would be /dev/stdout, and a device /dev/null. `directory` is the one that it is in, if it is
+    open. KernelError when nobody can tell.
     """
     if not path:
         return
     from stat import S_ISREG
 
     try:
-        mode = os.lstat(path).st_mode
+        name = path if directory is None else os.path.basename(path)
+        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return
     except OSError as error:
@@ -92,27 +94,63 @@ def check_pid_file(path: str) -> None:
         )
 
 
-def write_pid_file(path: str, pid: int) -> None:
-    """Digits and nothing else (go-runc's Atoi takes no newline), at once whole. Raises KernelError, StateError."""
-    folder = os.path.dirname(path)
+def _open_folder(path: str) -> int:
+    return os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def write_pid_file(path: str, pid: int) -> Callable[[], None]:
+    """Digits and nothing else (go-runc's Atoi takes no newline), at once whole. Raises KernelError, StateError.
+
+    Returns what removes it again, and nothing else that has its name by then. The directory is looked up once: whoever
+    owns it may exchange it for a link at any moment.
+    """
+    call, name = "open", os.path.basename(path)
     # Others may write there: a name that nobody can have made before, and that no runtime which was killed has left.
-    temporary = os.path.join(folder, f".pyrunc-{os.urandom(8).hex()}")
-    check_pid_file(path)
-    call = "open"
+    temporary = f".pyrunc-{os.urandom(8).hex()}"
+    folder = -1
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        folder = _open_folder(path)
+        check_pid_file(path, folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(temporary, flags, 0o644, dir_fd=folder)
         try:
             call = "write"
             os.write(fd, b"%d" % pid)
             call = "rename"
-            os.rename(temporary, path)
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            written = os.fstat(fd)
         except OSError:
-            os.unlink(temporary)
+            _try_unlink(temporary, folder)
             raise
         finally:
             os.close(fd)
     except OSError as error:
         raise KernelError(call, error.errno or 0, path, hint="the pid file cannot be written") from error
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    return lambda: _drop_pid_file(path, written)
+
+
+def _try_unlink(name: str, folder: int) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except OSError:
+        pass  # whoever owns the directory was faster; the error on the way has the reason
+
+
+def _drop_pid_file(path: str, written: os.stat_result) -> None:
+    """Remove the file that was written, if it is still there. Raises OSError."""
+    folder = _open_folder(path)
+    try:
+        name = os.path.basename(path)
+        try:
+            if os.path.samestat(os.stat(name, dir_fd=folder, follow_symlinks=False), written):
+                os.unlink(name, dir_fd=folder)
+        except FileNotFoundError:
+            pass
+    finally:
+        os.close(folder)
 
 
 def compile_seccomp(spec: Spec, root: str) -> Filter | None:

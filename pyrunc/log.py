@@ -18,6 +18,8 @@ from pyrunc.errors import KernelError, UsageError, strerror
 _LEVELS = {"error": 0, "warning": 1, "debug": 2}
 _STDERR = 2
 _NO_FD = -1
+# errno is a module more.
+_EACCES = 13
 # syslog(3): levels, and the facility LOG_USER.
 _SEVERITIES = {"error": 3, "warning": 4, "debug": 7}
 _LOG_USER = 8
@@ -74,16 +76,28 @@ def setup(path: str = "", form: str = "text", level: str = "error", *, journal: 
     if journal:
         _target.services.append(_journal(""))
     if path:
-        # Not blocking: a fifo may have no reader, or one that does not read.
-        flags = (
-            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_SYNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        )
+        _target.fd = open_file(path, os.O_APPEND | os.O_SYNC, hint="the log file cannot be written")
+
+
+def open_file(path: str, flags: int, *, hint: str) -> int:
+    """Open a file to write to that may be where others can make links, make it if need be. Raises KernelError.
+
+    A link of somebody else's is not followed, as the kernel has it where fs.protected_symlinks is 1 and the directory
+    is sticky. proc_sys_fs(5). And nobody is waited for: a fifo may have no reader, or one that does not read.
+    """
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    try:
         try:
-            _target.fd = os.open(path, flags, 0o644)
-        except OSError as error:
-            raise KernelError(
-                "open", error.errno or 0, path, hint="the log file cannot be written"
-            ) from error
+            return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+        except OSError:
+            if not os.path.islink(path):
+                raise
+            owner = os.lstat(path).st_uid
+        if owner in (0, os.geteuid()):
+            return os.open(path, flags, 0o644)
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, path, hint=hint) from error
+    raise KernelError("open", _EACCES, path, hint=f"it is a symbolic link of user {owner}: {hint}")
 
 
 def error(message: str, hint: str | None = None) -> bool:
@@ -119,7 +133,7 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", now) + zone
 
 
-def _put(fd: int, data: bytes) -> None:
+def put(fd: int, data: bytes) -> None:
     """Write all of it; whoever is to read has a second to make room. Raises OSError."""
     deadline = 0.0
     while data:
@@ -163,7 +177,7 @@ def _journal(name: str) -> Send:
     def tell(level: str, message: str) -> None:
         data = message.encode()
         head = f"PRIORITY={_SEVERITIES[level]}\nSYSLOG_IDENTIFIER={name or 'pyrunc'}\nMESSAGE\n".encode()
-        _put(fd, head + len(data).to_bytes(8, "little") + data + b"\n")
+        put(fd, head + len(data).to_bytes(8, "little") + data + b"\n")
 
     return tell
 
@@ -174,7 +188,7 @@ def _syslog(name: str) -> Send:
     def tell(level: str, message: str) -> None:
         when = time.strftime("%b %e %H:%M:%S", time.localtime())
         line = f"<{_LOG_USER + _SEVERITIES[level]}>{when} {name or 'pyrunc'}[{os.getpid()}]: {message}"
-        _put(fd, line.encode("utf-8", "surrogateescape"))
+        put(fd, line.encode("utf-8", "surrogateescape"))
 
     return tell
 
@@ -208,7 +222,7 @@ def _write(level: str, message: str, hint: str | None, more: dict[str, str] | No
         line += f" hint={jsonfast.dumps(hint)}" if hint else ""
         line += "".join([f" {key}={jsonfast.dumps(value)}" for key, value in (more or {}).items()])
     try:
-        _put(_target.fd, line.encode() + b"\n")
+        put(_target.fd, line.encode() + b"\n")
     except OSError as problem:
         if _target.fd != _STDERR:
             _complain(problem)

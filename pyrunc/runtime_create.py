@@ -190,8 +190,7 @@ def _publish(attempt: Attempt, init: launch.Init, the_plan: plan.Plan, options: 
     if options.pidfd_socket:
         console.send_fd(options.pidfd_socket, init.pidfd, b"standard", "--pidfd-socket")
     if options.pid_file:
-        bringup.write_pid_file(options.pid_file, init.pid)
-        attempt.pid_file = options.pid_file
+        attempt.drop_pid_file = bringup.write_pid_file(options.pid_file, init.pid)
     attempt.publish()
     init.go()
 

@@ -267,15 +267,17 @@ def _serve(
         rdt.attach(found.rdt, init.pid)
     if options.pidfd_socket:
         console.send_fd(options.pidfd_socket, init.pidfd, b"setns", "--pidfd-socket")
-    if options.pid_file:
-        bringup.write_pid_file(options.pid_file, init.pid)
+    drop = bringup.write_pid_file(options.pid_file, init.pid) if options.pid_file else None
     init.go()
     try:
         init.receive()  # the end of file of a successful execve, or its error
         init.check_program()
-    except BaseException:
-        if options.pid_file:
-            os.unlink(options.pid_file)
+    except BaseException as error:
+        try:
+            if drop is not None:
+                drop()
+        except OSError as later:
+            error.add_note(f"while cleaning up: {later}")
         raise
     if attendance is None:
         return 0

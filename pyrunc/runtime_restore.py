@@ -378,8 +378,7 @@ class _Restore:
         record.take_process(pid)
         _note_time_namespace(self.attempt, self.configuration)
         if self.options.pid_file:
-            bringup.write_pid_file(self.options.pid_file, pid)
-            self.attempt.pid_file = self.options.pid_file
+            self.attempt.drop_pid_file = bringup.write_pid_file(self.options.pid_file, pid)
         self.attempt.publish()
 
 

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 
+from pyrunc import log
 from pyrunc.errors import KernelError
 
 TYPE_CHECKING = False
@@ -231,12 +232,7 @@ class Trace:
     def open(self, path: str) -> None:
         """Open the file to write to, before anything is done that it should tell of. Raises KernelError."""
         begin = time.monotonic_ns()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        try:
-            self.fd = os.open(path, flags, 0o644)
-        except OSError as error:
-            hint = "--trace names a file that can be written"
-            raise KernelError("open", error.errno or 0, path, hint=hint) from error
+        self.fd = log.open_file(path, os.O_TRUNC, hint="--trace names a file that can be written")
         self.path = path
         self.add("tracing", begin)
 
@@ -298,10 +294,8 @@ class Trace:
 
         spans = timeline.complete(self)
         if self.fd >= 0:
-            data = memoryview(timeline.chrome(self.verb, spans).encode("utf-8", "surrogateescape"))
             try:
-                while data:
-                    data = data[os.write(self.fd, data) :]
+                log.put(self.fd, timeline.chrome(self.verb, spans).encode("utf-8", "surrogateescape"))
             except OSError as error:
                 raise KernelError("write", error.errno or 0, self.path) from error
         return timeline.chart(spans) if self.timings else ""

@@ -133,3 +133,43 @@ def test_a_reader_that_does_not_read(
     done.fails("container does not exist")
     if reader == "asleep":
         assert done.err.splitlines()[0] == "pyrunc: write the log: resource temporarily unavailable"
+
+
+LINKS = {"nobody": 65534, "root": 0}
+
+
+def linked(scratch: str, owner: str, target: str) -> str:
+    """A link to a file, made by somebody."""
+    path = f"{scratch}/link"
+    os.symlink(target, path)
+    os.lchown(path, LINKS[owner], LINKS[owner])
+    return path
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("option", ["--log", "--trace"])
+@pytest.mark.parametrize("owner", LINKS)
+def test_a_link(scratch: str, owner: str, option: str, door: str) -> None:
+    """In /tmp anybody could lead the log of root's to a file of root's; a link of our own may be /dev/stderr."""
+    precious = f"{scratch}/precious"
+    with open(precious, "w", encoding="ascii") as stream:
+        stream.write("precious\n")
+    path = linked(scratch, owner, precious)
+    # One that C would answer, and one of Python's.
+    for verb in ("kill", "create"):
+        done = support.run(*DOORS[door], "--root", f"{scratch}/root", option, path, verb, "nothing")
+        assert done.status == 1
+        if owner != "root":
+            assert f"open '{path}': permission denied" in done.err
+            assert "it is a symbolic link of user 65534" in done.err
+    with open(precious, encoding="ascii") as stream:
+        text = stream.read()
+    assert (text == "precious\n") == (owner != "root")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_trace_that_nobody_reads(scratch: str, door: str) -> None:
+    """A fifo in its place does not hold the command."""
+    os.mkfifo(f"{scratch}/fifo")
+    words = [*DOORS[door], "--trace", f"{scratch}/fifo", "version"]
+    support.run(*words, timeout=SECONDS).fails(f"open '{scratch}/fifo': no such device or address")

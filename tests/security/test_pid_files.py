@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
+from pyrunc import bringup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,3 +173,87 @@ def test_an_old_one_is_replaced(container: ContainerFactory, bundle: BundleFacto
         assert stream.read().isdigit()
     assert os.stat(f"{shared}/pid").st_uid == 0
     assert os.listdir(shared) == ["pid"]
+
+
+def _exchanged(path: str, scratch: str) -> None:
+    """Its directory leads elsewhere now, to a file of that name."""
+    folder = os.path.dirname(path)
+    os.rename(folder, f"{folder}-old")
+    os.symlink(scratch, folder)
+
+
+def _gone(path: str, _scratch: str) -> None:
+    os.unlink(path)
+
+
+def _another(path: str, scratch: str) -> None:
+    os.unlink(path)
+    os.link(f"{scratch}/pid", path)
+
+
+@pytest.mark.parametrize("change", [_exchanged, _gone, _another])
+def test_what_is_removed_is_what_was_written(
+    scratch: str, shared: str, change: Callable[[str, str], None]
+) -> None:
+    """When the verb fails after all; what others have done meanwhile is no error either."""
+    with open(f"{scratch}/pid", "w", encoding="ascii") as stream:
+        stream.write("precious")
+    path = f"{shared}/pid"
+    drop = bringup.write_pid_file(path, 4711)
+    with open(path, encoding="ascii") as stream:
+        assert stream.read() == "4711"
+    change(path, scratch)
+    drop()
+    with open(f"{scratch}/pid", encoding="ascii") as stream:
+        assert stream.read() == "precious"
+    if change is _exchanged:
+        assert os.path.exists(f"{shared}-old/pid")
+
+
+def test_what_was_written_is_removed(scratch: str) -> None:
+    """Otherwise."""
+    bringup.write_pid_file(f"{scratch}/pid", 4711)()
+    assert os.listdir(scratch) == []
+
+
+@pytest.mark.parametrize("name", ["open", "rename"])
+def test_a_directory_that_is_exchanged(
+    scratch: str, shared: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two calls: all of them are for the directory that was there at first."""
+    with open(f"{scratch}/pid", "w", encoding="ascii") as stream:
+        stream.write("precious")
+    real = getattr(os, name)
+
+    def call_later(*words: object, **more: object) -> object:
+        if os.path.isdir(shared) and not os.path.islink(shared) and (name == "rename" or more):
+            monkeypatch.setattr(os, name, real)
+            _exchanged(f"{shared}/pid", scratch)
+        return real(*words, **more)
+
+    monkeypatch.setattr(os, name, call_later)
+    bringup.write_pid_file(f"{shared}/pid", 4711)
+    with open(f"{shared}-old/pid", encoding="ascii") as stream:
+        assert stream.read() == "4711"
+    assert os.listdir(f"{shared}-old") == ["pid"]
+    with open(f"{scratch}/pid", encoding="ascii") as stream:
+        assert stream.read() == "precious"
+
+
+def test_somebody_removes_the_file_of_a_program_that_is_not_there(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str
+) -> None:
+    """The error is about the program."""
+    one = container(bundle("probe").probe("pause"))
+    one.create().ok()
+    code = (
+        "import os; from pyrunc import bringup, cli; write = bringup.write_pid_file\n"
+        "def lost(path, pid):\n    drop = write(path, pid); os.unlink(path); return drop\n"
+        "bringup.write_pid_file = lost; raise SystemExit(cli.main())"
+    )
+    words = ["--root", one.root, "exec", "--pid-file", f"{scratch}/exec.pid", one.id, "/no-program"]
+    done = support.run(support.PYTHON, "-c", code, *words)
+    assert done.status == 255
+    assert "/no-program" in done.err
+    assert "report" not in done.err
+    assert not os.path.exists(f"{scratch}/exec.pid")
