@@ -102,6 +102,13 @@ int container_kill(const char *root, const char *id, int signal, int flags, stru
 /* Remove what is left of a container, after ending it where that is asked for. flags: FORCE, NEEDS_HANDLED, KEEP. */
 int container_delete(const char *root, const char *id, int flags, struct container_error *error);
 
+/*
+ * The same, but only if the container is still the one of that process; another one of its name counts as none. With
+ * pid 0 whichever there is.
+ */
+int container_delete_own(const char *root, const char *id, int pid, uint64_t start_time, int flags,
+			 struct container_error *error);
+
 /* What the `sum` line says of the lines below it: whoever acts on a damaged line kills or removes the wrong thing. */
 uint64_t container_sum(const char *text, size_t size);
 

@@ -535,7 +535,8 @@ static int remove_broken(struct container *container, int flags, struct containe
 	return CONTAINER_BROKEN;
 }
 
-static int delete_opened(struct container *container, int flags, struct container_error *error)
+static int delete_opened(struct container *container, int pid, uint64_t start_time, int flags,
+			 struct container_error *error)
 {
 	bool force = flags & CONTAINER_FORCE;
 	int result = force ? lock_by_force(container, error) : container_lock(container, LOCK_MS, error);
@@ -543,6 +544,9 @@ static int delete_opened(struct container *container, int flags, struct containe
 	if (result != CONTAINER_OK)
 		return result;
 	result = container_load(container, error);
+	if (pid && (container->pid != pid || container->start_time != start_time))
+		return result == CONTAINER_OK ? container_fail(error, CONTAINER_NOT_FOUND, "container does not exist")
+					      : result;
 	if (force && result == CONTAINER_NOT_FOUND)
 		return container_erase(container, error);
 	if (force && result == CONTAINER_BROKEN)
@@ -556,11 +560,17 @@ static int delete_opened(struct container *container, int flags, struct containe
 
 int container_delete(const char *root, const char *id, int flags, struct container_error *error)
 {
+	return container_delete_own(root, id, 0, 0, flags, error);
+}
+
+int container_delete_own(const char *root, const char *id, int pid, uint64_t start_time, int flags,
+			 struct container_error *error)
+{
 	struct container container;
 	int result = container_open(&container, root, id, error);
 
 	if (result == CONTAINER_OK)
-		result = delete_opened(&container, flags, error);
+		result = delete_opened(&container, pid, start_time, flags, error);
 	container_close(&container);
 	return result == CONTAINER_NOT_FOUND && flags & CONTAINER_FORCE ? CONTAINER_OK : result;
 }

@@ -522,14 +522,23 @@ def container_kill(root: str, container_id: str, signal: int, *, all_processes: 
     _check_container(answer, error)
 
 
-def container_delete(root: str, container_id: str, *, force: bool = False, keep: bool = False) -> None:
+def container_delete(
+    root: str,
+    container_id: str,
+    *,
+    force: bool = False,
+    keep: bool = False,
+    only: tuple[int, int] = (0, 0),
+) -> None:
     """Remove a container that has stopped or waits for start; `force`: any, and none at all is no error.
 
-    `keep` leaves its state directory to the caller. Raises StateError, KernelError.
+    `keep` leaves its state directory to the caller. `only`: the container of that pid and start time, no other one that
+    has its name by now. Raises StateError, KernelError.
     """
     flags = _NEEDS_HANDLED | (_FORCE if force else 0) | (_KEEP if keep else 0)
     error = ffi.new("struct container_error *")
-    _check_container(lib.container_delete(os.fsencode(root), os.fsencode(container_id), flags, error), error)
+    answer = lib.container_delete_own(os.fsencode(root), os.fsencode(container_id), *only, flags, error)
+    _check_container(answer, error)
 
 
 def process_open(pid: int, start_time: int) -> int:

@@ -99,10 +99,12 @@ def _document(found: Container) -> dict[str, object]:
     return dict(document)
 
 
-def _undo_start(ctx: Context, container_id: str, reason: PyruncError) -> None:
+def _undo_start(
+    ctx: Context, container_id: str, reason: PyruncError, found: Container | None = None
+) -> None:
     """Steps 10 to 13 after a hook of `start` failed: stop, destroy, poststop hooks. runtime.md, Lifecycle."""
     try:
-        delete(ctx, container_id, force=True)
+        delete_own(ctx, container_id, (found.init_pid, found.start_time) if found else (0, 0))
     except PyruncError as error:
         reason.add_note(f"while cleaning up: {error}")
 
@@ -158,7 +160,7 @@ def _prestart(ctx: Context, container_id: str, found: Container) -> None:
     try:
         hooks.run("prestart", hooks.of(spec, "prestart"), document, found.bundle)
     except ContainerError as error:
-        _undo_start(ctx, container_id, error)
+        _undo_start(ctx, container_id, error, found)
         raise
 
 
@@ -178,7 +180,7 @@ def _poststart(ctx: Context, container_id: str, found: Container) -> None:
     try:
         hooks.run("poststart", wanted, document, found.bundle)
     except ContainerError as error:
-        _undo_start(ctx, container_id, error)
+        _undo_start(ctx, container_id, error, found)
         raise
 
 
@@ -240,7 +242,7 @@ def _remove_unit(unit: str, force: bool) -> None:
         log.warning(f"the unit may be left: {error}")
 
 
-def _delete_in_parts(ctx: Context, container_id: str, force: bool) -> None:
+def _delete_in_parts(ctx: Context, container_id: str, force: bool, only: tuple[int, int]) -> None:
     """Delete a container in a systemd unit or a group of resctrl; the state goes last: a failure can be tried again."""
     from pyrunc import state
 
@@ -248,7 +250,9 @@ def _delete_in_parts(ctx: Context, container_id: str, force: bool) -> None:
     directory = state.look(ctx.root, container_id)
     try:
         found = load(ctx, container_id)
-        kernel.container_delete(ctx.root, container_id, force=force, keep=True)
+        if only[0] and (found.init_pid, found.start_time) != only:
+            return
+        kernel.container_delete(ctx.root, container_id, force=force, keep=True, only=only)
         if not directory.lock():
             return  # somebody else was quicker
         if found.unit:
@@ -264,6 +268,18 @@ def _delete_in_parts(ctx: Context, container_id: str, force: bool) -> None:
 
 def delete(ctx: Context, container_id: str, force: bool = False) -> None:
     """Remove what create made, then run the poststop hooks; their failures are warnings. runtime.md, Delete."""
+    _delete(ctx, container_id, force, (0, 0))
+
+
+def delete_own(ctx: Context, container_id: str, only: tuple[int, int]) -> None:
+    """`delete` by force of the container whose process has that pid and start time.
+
+    For who made it, or found it, a while ago: the name may by now be that of another one.
+    """
+    _delete(ctx, container_id, True, only)
+
+
+def _delete(ctx: Context, container_id: str, force: bool, only: tuple[int, int]) -> None:
     found, ours = None, None
     try:
         found = load(ctx, container_id)
@@ -273,10 +289,12 @@ def delete(ctx: Context, container_id: str, force: bool = False) -> None:
             raise
         # container_delete words what is wrong, or, with force, removes what is left. Where there is a record but no
         # configuration, create was killed between the two: no hook has run, but a unit may be there.
+    if found is not None and only[0] and (found.init_pid, found.start_time) != only:
+        return
     if found is not None and (found.unit or found.rdt):
-        _delete_in_parts(ctx, container_id, force)
+        _delete_in_parts(ctx, container_id, force, only)
     else:
-        kernel.container_delete(ctx.root, container_id, force=force)
+        kernel.container_delete(ctx.root, container_id, force=force, only=only)
     if found is None or ours is None:
         return
     from pyrunc import hooks, log

@@ -292,21 +292,22 @@ def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> in
         attendance = console.Attendance()
         console.adopt_orphans(not options.no_subreaper)
     try:
-        init, _ = _bring_up(ctx, container_id, bundle, options, attendance, options.detach)
+        init, record = _bring_up(ctx, container_id, bundle, options, attendance, options.detach)
+        made = record.pid, record.start_time
         try:
             if attendance is None:
                 runtime.start(ctx, container_id)
                 return 0
             status = _attend(ctx, container_id, init, attendance)
         except BaseException as error:
-            runtime.delete(ctx, container_id, force=True)
+            runtime.delete_own(ctx, container_id, made)
             if isinstance(error, PyruncError):
                 init.check_words()
             raise
         finally:
             init.close()
         if not options.keep:
-            runtime.delete(ctx, container_id, force=True)
+            runtime.delete_own(ctx, container_id, made)
         return status
     finally:
         if attendance is not None:

@@ -405,16 +405,17 @@ def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOption
         with criu_process.Interrupts() as interrupts:
             one = _Restore(configuration, facts, options, answer, interrupts)
             processes = one.bring_back(ctx, container_id)
+            made = one.attempt.record.pid, one.attempt.record.start_time
         try:
             if attendance is None:
                 return 0
             status = attendance.wait(processes.pid, processes.pidfd)
         except BaseException:
-            runtime.delete(ctx, container_id, force=True)
+            runtime.delete_own(ctx, container_id, made)
             raise
         finally:
             processes.close()
-        runtime.delete(ctx, container_id, force=True)
+        runtime.delete_own(ctx, container_id, made)
         return status
     finally:
         if attendance is not None:

@@ -105,6 +105,24 @@ def test_a_signal_while_it_comes_up(
         assert process.wait(timeout=10) == 44
 
 
+# --- Whose end it is ---------------------------------------------------------------------------------------------------
+
+
+def test_another_container_of_the_same_name_stays(
+    container: ContainerFactory, bundle: BundleFactory
+) -> None:
+    """run removes the one it made: what somebody else made when that was gone is none of its business."""
+    one = container(bundle("probe").probe("pause"))
+    with attached(run_words(one)) as (process, output):
+        terminals.read_until(output, "ready\n")
+        process.send_signal(signal.SIGSTOP)
+        one.delete("--force").ok()
+        one.up().expect("ready")
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=10) == 128 + signal.SIGKILL
+    assert one.status() == "running"
+
+
 # --- Streams ----------------------------------------------------------------------------------------------------------
 
 
