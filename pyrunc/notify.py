@@ -63,11 +63,20 @@ def _bind(sock: _socket.socket, directory: str) -> None:
         try:
             # By descriptor: the path itself may be longer than the 107 bytes of a socket address.
             sock.bind(f"/proc/self/fd/{fd}/{NAME}")
-            os.chmod(NAME, 0o777, dir_fd=fd)  # noqa: S103 - see prepare
+            _open_to_all(NAME, fd)
         finally:
             os.close(fd)
     except OSError as error:
         raise KernelError("bind", error.errno or 0, f"{path}/{NAME}") from error
+
+
+def _open_to_all(name: str, directory: int) -> None:
+    """Let any user of the container send. No link is followed: a container that may mount can write here."""
+    made = os.open(name, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        os.chmod(f"/proc/self/fd/{made}", 0o777)  # noqa: S103 - see prepare
+    finally:
+        os.close(made)
 
 
 def _connect(sock: _socket.socket, address: str) -> None:

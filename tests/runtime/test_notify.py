@@ -12,6 +12,8 @@ import pytest
 
 import support
 from namespaces import mapped
+from pyrunc import notify
+from pyrunc.errors import KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -254,3 +256,29 @@ def test_a_long_root(container: ContainerFactory, bundle: BundleFactory, manager
         manager.receive()
         os.close(manager.barrier())
         assert process.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize("call", ["open", "chmod"])
+def test_a_link_in_place_of_the_socket(
+    manager: Manager, scratch: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put there between two calls by a container that may mount: no file of the host becomes everybody's."""
+    precious, place = f"{scratch}/precious", f"{scratch}/{notify.DIRECTORY}"
+    os.mkdir(place)
+    with open(precious, "w", encoding="ascii"):
+        os.chmod(precious, 0o600)
+    real = getattr(os, call)
+
+    def call_later(path: str, *words: object, **more: object) -> object:
+        if call == "chmod" or path == notify.NAME:
+            os.unlink(f"{place}/{notify.NAME}")
+            os.symlink(precious, f"{place}/{notify.NAME}")
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(os, call, call_later)
+    try:
+        with notify.Proxy(scratch, manager.address, 1):
+            pass
+    except KernelError as error:
+        assert error.syscall == "bind"
+    assert os.stat(precious).st_mode & 0o777 == 0o600
