@@ -81,29 +81,62 @@ static bool same_place(const struct fd_facts *one, const struct fd_facts *other)
 	return one->mount == other->mount && one->inode == other->inode;
 }
 
-/* For the whole namespace, wherever our own root is: that need not even be a mount point. */
-static void propagate_all(struct init *in, uint32_t propagation)
+/* Whether lines of mountinfo, which has what is below our root, begin with this number. */
+static bool is_below_root(struct init *in, uint64_t mount)
 {
-	int directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	struct fd_facts ours, its;
-	int root = open_slash(in, &ours), top;
+	char text[INIT_PATH_MAX], digits[24];
+	const char *wanted = number_text(digits, mount);
+	int fd = openat(in->proc_fd, "self/mountinfo", O_RDONLY | O_CLOEXEC);
+	size_t size = strlen(wanted), at = 0; /* in the line; past its number when it is another */
+	bool found = false;
+	ssize_t n;
 
-	go_to_namespace_root(in);
-	top = open_slash(in, &its);
-	if (mount_propagation(in, top, propagation, "/") < 0)
-		fail_noted(in);
-	in->chrooted = !same_place(&ours, &its);
-	if (in->chrooted) {
-		/* what lies below a mount over "/" is none of its submounts */
-		if (ours.mount_root && mount_propagation(in, root, propagation, "/") < 0)
-			fail_noted(in);
-		change_root(in, root);
+	if (fd < 0)
+		fail(in, STEP_OPENAT, errno, "mountinfo");
+	while (!found && (n = read(fd, text, sizeof(text))) > 0) {
+		for (ssize_t i = 0; i < n && !found; i++) {
+			found = at == size && text[i] == ' ';
+			if (text[i] == '\n')
+				at = 0;
+			else if (at <= size)
+				at = at < size && text[i] == wanted[at] ? at + 1 : size + 1;
+		}
 	}
-	/* hooks start where the runtime was; one that is out of reach now is not worth a failure */
-	if (directory >= 0 && fchdir(directory) == 0)
-		close(directory);
-	close(top);
-	close(root);
+	close(fd);
+	return found;
+}
+
+/* What lies on top of the root of the namespace. */
+static void unmount_top(struct init *in)
+{
+	/* or the unmount would reach the host */
+	if (syscall(SYS_mount, NULL, "/", NULL, (unsigned long)(MS_SLAVE | MS_REC), NULL) < 0)
+		fail(in, STEP_MOUNT, errno, "/");
+	if (syscall(SYS_umount2, "/", INIT_MNT_DETACH) < 0)
+		fail(in, STEP_UMOUNT2, errno, "/");
+	go_to_namespace_root(in);
+}
+
+/*
+ * Who had its root before something was mounted over "/" has a tree that nobody reaches from the namespace's: neither
+ * what sets the propagation of all mounts nor a step up, which leads to what lies on top. That goes, here only.
+ */
+static void uncover(struct init *in, int root, const struct fd_facts *ours, uint64_t top)
+{
+	if (is_below_root(in, ours->mount))
+		return;
+	change_root(in, root);
+	/* elsewhere in such a tree: of the mounts between nobody can say that an unmount stays here */
+	if (!ours->mount_root || !is_below_root(in, top))
+		fail(in, STEP_ROOT_OUTSIDE, 0, "/");
+	if (mount_propagation(in, root, MS_SLAVE | MS_REC, "/") < 0)
+		fail_noted(in);
+	go_to_namespace_root(in);
+	for (int i = 0; !is_below_root(in, ours->mount); i++) {
+		if (i == STACKED_MAX)
+			fail(in, STEP_ROOT_OUTSIDE, 0, "/");
+		unmount_top(in);
+	}
 }
 
 /*
@@ -113,9 +146,11 @@ static void propagate_all(struct init *in, uint32_t propagation)
 static void make_parent_private(struct init *in, int rootfs, const char *path)
 {
 	int at = fcntl(rootfs, F_DUPFD_CLOEXEC, 3);
+	struct fd_facts first, facts;
 
+	if (fd_facts(rootfs, &first) < 0)
+		fail(in, STEP_FSTAT, errno, path);
 	for (int depth = 0; depth < INIT_PATH_MAX / 2; depth++) {
-		struct fd_facts facts;
 		int up;
 
 		if (at < 0 || fd_facts(at, &facts) < 0)
@@ -126,9 +161,41 @@ static void make_parent_private(struct init *in, int rootfs, const char *path)
 		close_quietly(at);
 		at = up;
 	}
+	/* another one lies over its root */
+	if (facts.mount != first.mount)
+		fail(in, STEP_MOUNT_SETATTR, EINVAL, path);
 	if (mount_propagation(in, at, MS_PRIVATE, path) < 0)
 		fail_noted(in);
 	close(at);
+}
+
+/* For the whole namespace, wherever our own root is: that need not even be a mount point. */
+static void propagate_all(struct init *in, uint32_t propagation, int rootfs, const char *path)
+{
+	int directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct fd_facts ours, its;
+	int root = open_slash(in, &ours), top;
+
+	go_to_namespace_root(in);
+	top = open_slash(in, &its);
+	if (!same_place(&ours, &its)) {
+		close(top);
+		uncover(in, root, &ours, its.mount);
+		top = open_slash(in, &its);
+	}
+	if (mount_propagation(in, top, propagation, "/") < 0)
+		fail_noted(in);
+	/* with all mounts made slave or private the parent already is */
+	if ((propagation & MS_REC) == 0 || (propagation & (MS_SLAVE | MS_PRIVATE)) == 0)
+		make_parent_private(in, rootfs, path);
+	in->chrooted = !same_place(&ours, &its);
+	if (in->chrooted)
+		change_root(in, root);
+	/* hooks start where the runtime was; one that is out of reach now is not worth a failure */
+	if (directory >= 0 && fchdir(directory) == 0)
+		close(directory);
+	close(top);
+	close(root);
 }
 
 /* A file that reads as empty, for masks: checked to be the null device and cloned while the host's /dev is in reach. */
@@ -165,11 +232,7 @@ void op_rootfs(struct init *in, struct cursor *fields)
 	in->root_fd = rootfs;
 	if (stay)
 		return;
-	if (propagation != 0)
-		propagate_all(in, propagation);
-	/* with all mounts made slave or private the parent already is */
-	if (in->chrooted || (propagation & MS_REC) == 0 || (propagation & (MS_SLAVE | MS_PRIVATE)) == 0)
-		make_parent_private(in, rootfs, path);
+	propagate_all(in, propagation, rootfs, path);
 	/* pivot_root wants a mount point */
 	tree = tree_clone(rootfs, "", AT_EMPTY_PATH | AT_RECURSIVE);
 	if (tree < 0)
@@ -200,15 +263,11 @@ static bool at_root(struct init *in)
 /* What was the root lies on top of the new one, with all that was mounted over it. */
 static void unmount_old_roots(struct init *in)
 {
+	go_to_namespace_root(in);
 	for (int i = 0; i < STACKED_MAX; i++) {
-		go_to_namespace_root(in);
 		if (at_root(in))
 			return;
-		/* or the unmount would reach the host */
-		if (syscall(SYS_mount, NULL, "/", NULL, (unsigned long)(MS_SLAVE | MS_REC), NULL) < 0)
-			fail(in, STEP_MOUNT, errno, "/");
-		if (syscall(SYS_umount2, "/", INIT_MNT_DETACH) < 0)
-			fail(in, STEP_UMOUNT2, errno, "/");
+		unmount_top(in);
 	}
 	fail(in, STEP_ROOT_OUTSIDE, 0, in->rootfs_path);
 }

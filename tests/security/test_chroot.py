@@ -28,8 +28,8 @@ pytestmark = pytest.mark.root
 _BEGIN = "set -e; mount --make-rprivate /; mkdir -p $0; "
 _PLAIN = (
     "mount -t tmpfs none $0; mkdir $0/root; touch $0/root/.of-the-chroot; cd /; for name in *; do"
-    " if [ -L $name ]; then cp -P $name $0/root; elif [ -d $name ]; then"
-    " mkdir $0/root/$name; mount --rbind $name $0/root/$name; fi; done; "
+    ' if [ -L "$name" ]; then cp -P "$name" $0/root; elif [ -d "$name" ]; then'
+    ' mkdir "$0/root/$name"; mount --rbind "$name" "$0/root/$name"; fi; done; '
 )
 SCRIPTS = {
     "none": _BEGIN + 'exec "$@"',
@@ -133,7 +133,7 @@ def test_hooks_run_in_the_callers_root(
         assert stream.read() == "/\n"
 
 
-@pytest.mark.parametrize("kind", ["none", "mounted", "plain"])
+@pytest.mark.parametrize("kind", ["none", "mounted", "plain", "over"])
 @pytest.mark.parametrize("propagation", ["", "shared", "rshared"])
 @PIVOTS
 def test_no_mount_gets_out(
@@ -157,6 +157,33 @@ def test_no_mount_gets_out(
         target.mapping("linux")["rootfsPropagation"] = propagation
     result = container(target, command=command(kind, scratch, script)).run(*options)
     assert result.ok().out == "mount 0\n"
+
+
+@pytest.mark.parametrize("propagation", ["", "shared"])
+@PIVOTS
+def test_bundle_in_the_mount_of_the_chroot(
+    container: ContainerFactory, breakout: Bundle, scratch: str, propagation: str, options: list[str]
+) -> None:
+    """As in `chroot /srv/debian`: the root of the mount that holds the rootfs is above the chroot."""
+    with_capabilities(breakout, "CAP_SYS_ADMIN")
+    if propagation:
+        breakout.mapping("linux")["rootfsPropagation"] = propagation
+    script = f'{_BEGIN}{_PLAIN}cp -a {breakout.path} $0/root/own; exec chroot $0/root "$@"'
+    one = container(breakout, command=command("plain", scratch, script))
+    found = ways(one.run("--bundle", "/own", *options))
+    assert (found["chroot"], found["setns"]) == ("inside", "inside")
+
+
+@PIVOTS
+def test_below_what_was_mounted_over(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str, options: list[str]
+) -> None:
+    """A chroot of before "/" was mounted over: nothing reaches the mounts between; refused, and nothing changes."""
+    look = "cut -d' ' -f1-6 /proc/self/mountinfo"
+    script = f"{_BEGIN}{_PLAIN}mount --make-rshared /; mount --bind / /; {look} >$0.before; "
+    script += f'chroot $0/root "$@" || status=$?; {look} | cmp - $0.before; exit $status'
+    result = container(bundle("probe").probe("ids"), command=command("plain", scratch, script)).run(*options)
+    result.fails("$.root.path: the container's root would not be the root of its mount namespace")
 
 
 def test_without_the_capability(container: ContainerFactory, bundle: BundleFactory, scratch: str) -> None:
