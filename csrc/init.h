@@ -70,6 +70,8 @@
 
 #define INIT_PATH_MAX 4096
 #define INIT_NAME_MAX 256
+/* system calls that say EINTR are made so often */
+#define INTERRUPTED_MAX 64
 
 enum init_exit { INIT_EXIT_FAILED = 1, INIT_EXIT_USAGE = 2 };
 
@@ -170,6 +172,7 @@ _Noreturn void fail(struct init *in, enum plan_step step, int error, const char 
 void warn(struct init *in, enum plan_step step, int error, int64_t value, const char *text);
 void sync_send(struct init *in, enum sync_code code, int64_t value, int fd);
 void sync_wait(struct init *in);
+bool interrupted(unsigned int *times);
 void keep_words(struct init *in);
 _Noreturn void leave(int status);
 const char *number_text(char buffer[24], uint64_t value);

@@ -47,11 +47,12 @@ static int set_facts(int fd, const struct stat *st)
 
 static int send_all(int from, int to)
 {
+	unsigned int times = 0;
 	ssize_t n;
 
 	do {
 		n = sendfile(to, from, NULL, CHUNK);
-	} while (n > 0 || (n < 0 && errno == EINTR));
+	} while (n > 0 || (n < 0 && interrupted(&times)));
 	return n < 0 ? -1 : 0;
 }
 

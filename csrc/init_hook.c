@@ -20,6 +20,8 @@
 #define PIPE_SIZE 65536
 #define HOOK_UMASK 022
 #define EXEC_FAILED 127
+/* how long a killed hook may take to end */
+#define KILLED_MS 1000
 
 struct hook {
 	const char *path;
@@ -47,9 +49,9 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static void make_pipe(struct init *in, int ends[2])
+static void make_pipe(struct init *in, int ends[2], int flags)
 {
-	if (pipe2(ends, O_CLOEXEC) < 0)
+	if (pipe2(ends, O_CLOEXEC | flags) < 0)
 		fail(in, STEP_HOOK, errno, "pipe2");
 }
 
@@ -79,9 +81,10 @@ static void start_hook(struct init *in, struct hook *hook)
 {
 	int input[2], output[2], failure[2];
 
-	make_pipe(in, input);
-	make_pipe(in, output);
-	make_pipe(in, failure);
+	make_pipe(in, input, 0);
+	make_pipe(in, output, 0);
+	/* read when the hook has ended: what it has not said by then it never will, whoever keeps an end open */
+	make_pipe(in, failure, O_NONBLOCK);
 	hook->pid = fork();
 	if (hook->pid < 0)
 		fail(in, STEP_CLONE, errno, hook->path);
@@ -152,7 +155,7 @@ static void feed(struct hook *hook)
 	if (n > 0)
 		hook->written += (size_t)n;
 	/* a hook need not read its stdin: EPIPE is fine */
-	if (n < 0 && errno != EAGAIN && errno != EINTR)
+	if (n < 0 && errno != EAGAIN)
 		close_end(&hook->to);
 	while (hook->to >= 0 && hook->written == hook->input[hook->part].size) {
 		hook->written = 0;
@@ -180,13 +183,32 @@ static void collect(struct hook *hook)
 		memcpy(hook->output + hook->output_size, chunk + (size_t)n - fresh, fresh);
 		hook->output_size += fresh;
 	}
-	if (n == 0)
+	if (n == 0 || (n < 0 && errno != EAGAIN))
 		close_end(&hook->from);
 }
 
-/* Until it exits (its children may keep the pipes open for ever). False when the time is over. */
-static bool attend(struct hook *hook)
+/* Whether it has ended by now, or does so soon. */
+static bool has_ended(const struct hook *hook)
 {
+	struct pollfd end = {.fd = hook->pidfd, .events = POLLIN};
+
+	return poll(&end, 1, KILLED_MS) == 1;
+}
+
+/* A filter that is loaded by now may forbid that, or say that it has been done. */
+static void end_hook(const struct hook *hook)
+{
+	kill(-hook->pid, SIGKILL);
+	kill(hook->pid, SIGKILL);
+	if (has_ended(hook))
+		waitpid(hook->pid, NULL, WNOHANG);
+}
+
+/* Until it exits (its children may keep the pipes open for ever). False when the time is over. */
+static bool attend(struct init *in, struct hook *hook)
+{
+	unsigned int times = 0;
+
 	for (;;) {
 		struct pollfd fds[3] = {
 			{.fd = hook->pidfd, .events = POLLIN},
@@ -197,8 +219,12 @@ static bool attend(struct hook *hook)
 
 		if (hook->deadline >= 0 && left <= 0)
 			return false;
-		if (poll(fds, 3, left > INT32_MAX ? INT32_MAX : (int)left) < 0 && errno != EINTR)
-			return false;
+		if (poll(fds, 3, left > INT32_MAX ? INT32_MAX : (int)left) < 0 && !interrupted(&times)) {
+			int error = errno;
+
+			end_hook(hook);
+			fail(in, STEP_HOOK, error, "poll");
+		}
 		if (fds[2].revents != 0)
 			feed(hook);
 		if (fds[1].revents != 0)
@@ -208,12 +234,18 @@ static bool attend(struct hook *hook)
 	}
 }
 
-static int reap(pid_t pid)
+/* Of a hook that has ended: without its status nobody knows whether it failed. */
+static int reap(struct init *in, pid_t pid)
 {
+	unsigned int times = 0;
 	int status = 0;
+	pid_t found;
 
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+	do {
+		found = waitpid(pid, &status, 0);
+	} while (found < 0 && interrupted(&times));
+	if (found != pid)
+		fail(in, STEP_HOOK, found < 0 ? errno : ECHILD, "wait4");
 	return status;
 }
 
@@ -234,13 +266,12 @@ static void report(struct init *in, struct hook *hook, enum plan_step step, int6
 
 static void finish_hook(struct init *in, struct hook *hook, bool in_time)
 {
-	int error = 0, status;
+	int error = 0, status = 0;
 
-	if (!in_time) {
-		kill(-hook->pid, SIGKILL);
-		kill(hook->pid, SIGKILL);
-	}
-	status = reap(hook->pid);
+	if (in_time)
+		status = reap(in, hook->pid);
+	else
+		end_hook(hook);
 	if (hook->from >= 0)
 		collect(hook);
 	if (!in_time)
@@ -273,7 +304,7 @@ void op_hook(struct init *in, struct cursor *fields)
 	sigaction(SIGPIPE, &ignore, &old);
 	if (input.size == 0)
 		close_end(&hook.to);
-	in_time = attend(&hook);
+	in_time = attend(in, &hook);
 	finish_hook(in, &hook, in_time);
 	sigaction(SIGPIPE, &old, NULL);
 	in->why_flags = 0;

@@ -227,7 +227,8 @@ void op_start_wait(struct init *in, struct cursor *fields)
 	in->sync_fd = in->report_fd = -1;
 	plan_drop_behind(in, fields->end);
 	fifo = openat(in->proc_fd, name, O_WRONLY | O_CLOEXEC);
-	if (fifo < 0) {
+	/* a filter may answer with success: then it is the number of a standard stream */
+	if (fifo <= STDERR_FILENO) {
 		/* run has not gone, and reads this */
 		note(in, STEP_OPENAT, "exec.fifo");
 		keep_words(in);

@@ -119,7 +119,9 @@ void op_fork(struct init *in, struct cursor *fields)
 		fail(in, STEP_PLAN, 0, "FORK has one pipe");
 	if (report >= 0) {
 		proc_leave(in);
-		close(in->sync_fd);
+		/* a filter may forbid it, or say that it has been done */
+		if (close(in->sync_fd) < 0 || fcntl(in->sync_fd, F_GETFD) >= 0)
+			fail(in, STEP_CLOSE_RANGE, EPERM, "the runtime's socket");
 		in->report_fd = report;
 		in->sync_fd = answers;
 	}

@@ -67,13 +67,23 @@ int note_fs(struct init *in, enum plan_step step, int fs_fd, const char *text)
 	return -1;
 }
 
+/*
+ * Whether to make a call again. No signal has a handler in here: what says EINTR again and again is a filter, which is
+ * asked no more then.
+ */
+bool interrupted(unsigned int *times)
+{
+	return errno == EINTR && ++*times < INTERRUPTED_MAX;
+}
+
 static int write_message(const struct init *in, const struct sync_message *message)
 {
+	unsigned int times = 0;
 	ssize_t n;
 
 	do {
 		n = write(in->report_fd, message, sizeof(*message));
-	} while (n < 0 && errno == EINTR);
+	} while (n < 0 && interrupted(&times));
 	return n == (ssize_t)sizeof(*message) ? 0 : -1;
 }
 
@@ -85,6 +95,7 @@ static int send_message(struct init *in, const struct sync_message *message, int
 		char bytes[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
+	unsigned int times = 0;
 	ssize_t n;
 
 	/* a filter that is loaded by now may not let us call anything that programs need less than write(2) */
@@ -99,7 +110,7 @@ static int send_message(struct init *in, const struct sync_message *message, int
 	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&header)), &fd, sizeof(int));
 	do {
 		n = sendmsg(in->report_fd, &header, MSG_NOSIGNAL);
-	} while (n < 0 && errno == EINTR);
+	} while (n < 0 && interrupted(&times));
 	return n == (ssize_t)sizeof(*message) ? 0 : -1;
 }
 
@@ -165,12 +176,13 @@ void sync_send(struct init *in, enum sync_code code, int64_t value, int fd)
 
 void sync_wait(struct init *in)
 {
+	unsigned int times = 0;
 	uint32_t answer = 0;
 	ssize_t n;
 
 	do {
 		n = read(in->sync_fd, &answer, sizeof(answer));
-	} while (n < 0 && errno == EINTR);
+	} while (n < 0 && interrupted(&times));
 	if (n == 0) {
 		added_undo(in);
 		leave(INIT_EXIT_FAILED);

@@ -97,7 +97,9 @@ def _hook_failure(op: wire.Op, message: wire.Message) -> str:
     if message.step == "hook_timeout":
         return hook_timeout(name, place, path, int(timeout) / 1000, message.text)  # type: ignore[arg-type]
     if message.errno:
-        what = message.step if message.step != "hook" else "execve"
+        # What init had to do for the hook is named; the hook's own path stands for what becomes of its process.
+        other = message.text if message.text != path else "execve"
+        what = message.step if message.step != "hook" else other
         return f"{name} hook #{place} '{path}': {what}: {strerror(message.errno)}"
     return hook(name, place, path, message.value, message.text)
 

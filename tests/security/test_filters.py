@@ -212,3 +212,83 @@ def test_a_hook_that_cannot_exit(container: ContainerFactory, bundle: BundleFact
     signal = 4 if action == "ERRNO" else 31
     words = f"startContainer hook #0 '/bin/garbage': killed by signal {signal}"
     one.pyrunc("start", one.id, timeout=SECONDS).fails(words)
+
+
+# --- Answers that are none --------------------------------------------------------------------------------------------
+# errnoRet is any number: EINTR asks to try again, 0 says that it has been done.
+
+INTERRUPTED, DONE = 4, 0
+ANSWERS = pytest.mark.parametrize("answer", [INTERRUPTED, DONE], ids=["EINTR", "done"])
+
+
+def answered(what: Bundle, answer: int, *calls: str) -> Bundle:
+    """The bundle with a filter that init has to live with."""
+    forbid(what, "ERRNO", *calls, no_new_privileges=False)
+    rule = what.mapping("linux", "seccomp")["syscalls"][0]  # type: ignore[index]
+    rule["errnoRet"] = answer  # type: ignore[index,call-overload]
+    return what
+
+
+@pytest.mark.parametrize("call", ["read", "write"])
+@ANSWERS
+def test_init_tries_again_for_a_while(
+    container: ContainerFactory, bundle: BundleFactory, call: str, answer: int
+) -> None:
+    """And then it ends and has said why."""
+    one = container(answered(bundle("probe").probe("ids"), answer, call))
+    result = one.run(timeout=SECONDS)
+    assert result.status == 1, result
+    assert result.err != "", result
+    assert not os.path.lexists(os.path.join(one.root, one.id))
+
+
+def test_words_of_a_failed_execve(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """The same when all that is left to do is to tell."""
+    target = forbid(garbage(bundle("probe")), "ERRNO", "write")
+    target.mapping("linux", "seccomp")["syscalls"][0]["errnoRet"] = INTERRUPTED  # type: ignore[index,call-overload]
+    container(target).run(timeout=SECONDS).fails(FORMAT)
+
+
+@pytest.mark.parametrize("answer", [1, INTERRUPTED, DONE], ids=["EPERM", "EINTR", "done"])
+def test_a_hook_whose_status_is_unknown(
+    container: ContainerFactory, bundle: BundleFactory, answer: int
+) -> None:
+    """One that fails is none that succeeded."""
+    one = container(hooked(answered(bundle("probe").probe("ids"), answer, "wait4"), "exit 3"))
+    one.create().ok()
+    one.pyrunc("start", one.id, timeout=SECONDS).fails("startContainer hook #0 '/bin/sh': wait4: ")
+    assert not os.path.lexists(os.path.join(one.root, one.id))
+
+
+@pytest.mark.parametrize("answer", [1, DONE], ids=["EPERM", "done"])
+def test_a_hook_that_cannot_be_killed(
+    container: ContainerFactory, bundle: BundleFactory, answer: int
+) -> None:
+    """Its time is over all the same; the end of init takes it along."""
+    target = answered(bundle("probe").probe("ids"), answer, "kill")
+    hook: support.Json = {"path": "/bin/sleep", "args": ["sleep", "600"], "timeout": 1}
+    target.mapping("hooks")["startContainer"] = [hook]
+    one = container(target)
+    one.create().ok()
+    one.pyrunc("start", one.id, timeout=SECONDS).fails("hook ran past specified timeout of 1.0s")
+
+
+@pytest.mark.parametrize("answer", [1, INTERRUPTED], ids=["EPERM", "EINTR"])
+def test_a_hook_that_cannot_be_waited_for(
+    container: ContainerFactory, bundle: BundleFactory, answer: int
+) -> None:
+    """No timeout: it is said what was tried."""
+    one = container(hooked(answered(bundle("probe").probe("ids"), answer, "poll"), "exec sleep 600"))
+    one.create().ok()
+    one.pyrunc("start", one.id, timeout=SECONDS).fails("startContainer hook #0 '/bin/sh': poll: ")
+
+
+@pytest.mark.parametrize("answer", [1, DONE], ids=["EPERM", "done"])
+def test_no_close(container: ContainerFactory, bundle: BundleFactory, answer: int) -> None:
+    """Hooks end when they have ended; exec takes nobody into the container who still has the runtime's socket."""
+    target = hooked(answered(bundle("probe"), answer, "close"), "exit 0").args("/bin/sleep", "600")
+    one = container(target)
+    one.create().ok()
+    one.pyrunc("start", one.id, timeout=SECONDS).ok()
+    result = one.pyrunc("exec", one.id, "/bin/true", timeout=SECONDS)
+    result.fails("close_range 'the runtime's socket': operation not permitted", status=255)
