@@ -105,7 +105,7 @@ def test_a_signal_while_it_comes_up(
         assert process.wait(timeout=10) == 44
 
 
-# --- Whose end it is ---------------------------------------------------------------------------------------------------
+# --- Whose end it is --------------------------------------------------------------------------------------------------
 
 
 def test_another_container_of_the_same_name_stays(
