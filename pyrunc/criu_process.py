@@ -15,7 +15,7 @@ import select
 import time
 
 from pyrunc import kernel
-from pyrunc.errors import CriuError, KernelError
+from pyrunc.errors import CriuError, KernelError, PyruncError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,7 +190,18 @@ def _nothing() -> None:
 
 
 def _environment() -> list[bytes]:
-    return [b"%s=%s" % item for item in os.environb.items() if item[0] in _VARIABLES]
+    found = {name: value for name, value in os.environb.items() if name in _VARIABLES}
+    if not _is_ours(found.get(b"HOME", b"/")):
+        found.pop(b"HOME", None)
+    return [b"%s=%s" % item for item in found.items()]
+
+
+def _is_ours(home: bytes) -> bool:
+    """Whether nobody else could write a configuration of CRIU there, which names programs. sudo may keep HOME."""
+    try:
+        return home.startswith(b"/") and kernel.check_root(os.fsdecode(home))
+    except PyruncError:
+        return False
 
 
 class Process:

@@ -128,22 +128,39 @@ def fake_criu(scratch: str) -> str:
     return scratch
 
 
-@pytest.mark.root
-def test_criu_gets_no_orders_either(fake_criu: str, trap: Trap) -> None:
-    """It runs as root for us: PATH and HOME are all it gets of the caller's."""
+def asked_criu(fake_criu: str, **environment: str) -> dict[str, str]:
+    """The environment that it got."""
     # Answers nothing, and so ends before its first answer.
     code = (
         "from pyrunc import criu, criu_process\n"
         "with criu_process.Interrupts() as interrupts: criu.Server(interrupts).ask({'type': 1}, seconds=10)"
     )
-    given = {
-        "PATH": f"{fake_criu}:/usr/bin:/bin", "HOME": "/root", "CRIU_LIBS_DIR": fake_criu, "GCONV_PATH": fake_criu,
-        "TMPDIR": fake_criu, "LD_LIBRARY_PATH": fake_criu,
-    }  # fmt: skip
+    given = {"PATH": f"{fake_criu}:/usr/bin:/bin", **environment}
     support.run(support.PYTHON, "-c", code, env=given).fails("criu failed")
     with open(f"{fake_criu}/seen", encoding="utf-8") as stream:
         seen = dict(line.rstrip("\n").split("=", 1) for line in stream)
-    assert {name for name in seen if name not in ("PWD", "_", "PYRUNC_CRIU", "SHLVL")} == {"PATH", "HOME"}
+    return {name: seen[name] for name in seen if name not in ("PWD", "_", "PYRUNC_CRIU", "SHLVL")}
+
+
+@pytest.mark.root
+def test_criu_gets_no_orders_either(fake_criu: str, trap: Trap) -> None:
+    """It runs as root for us: PATH and HOME are all it gets of the caller's."""
+    others = dict.fromkeys(("CRIU_LIBS_DIR", "GCONV_PATH", "TMPDIR", "LD_LIBRARY_PATH"), fake_criu)
+    assert asked_criu(fake_criu, HOME="/root", **others).keys() == {"PATH", "HOME"}
+
+
+@pytest.mark.root
+def test_criu_has_no_home_of_others(fake_criu: str, scratch: str) -> None:
+    """sudo -E keeps it, and CRIU runs what ~/.criu/default.conf names."""
+    homes = {name: f"{scratch}/{name}" for name in ("theirs", "shared", "ours")}
+    for home in homes.values():
+        os.mkdir(home)
+    os.chown(homes["theirs"], 4242, 4242)
+    os.chmod(homes["shared"], 0o777)
+    os.mkdir(f"{homes['theirs']}/below")
+    for home in (homes["theirs"], homes["shared"], f"{homes['theirs']}/below", "relative", "", "/nowhere"):
+        assert asked_criu(fake_criu, HOME=home).keys() == {"PATH"}, home
+    assert asked_criu(fake_criu, HOME=homes["ours"])["HOME"] == homes["ours"]
 
 
 # --- The time zone, which the log shows ---
