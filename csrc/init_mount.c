@@ -194,6 +194,46 @@ static size_t add_data(char *data, size_t used, const char *param)
 	return used;
 }
 
+/* Whether the root of a mount lies on `target`: its own path may lead elsewhere by now. */
+static bool lies_on(int fd, int target)
+{
+	int one = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int other = openat(target, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct fd_facts its, below, up, there;
+	bool yes = one >= 0 && other >= 0 && fd_facts(fd, &its) == 0 && fd_facts(target, &below) == 0 &&
+		   fd_facts(one, &up) == 0 && fd_facts(other, &there) == 0;
+
+	close(one);
+	close(other);
+	return yes && its.mount_root && its.mount != below.mount && up.mount == there.mount && up.inode == there.inode;
+}
+
+/*
+ * The mount on `target`, by the name that this has in its directory: what leads there may have been exchanged, and undoing
+ * must not reach another mount. -1 with errno.
+ */
+static int open_on(struct init *in, int target, const char *path)
+{
+	char link[40] = "self/fd/", digits[24], text[INIT_PATH_MAX];
+	ssize_t size =
+		readlinkat(in->proc_fd, strcat(link, number_text(digits, (uint64_t)target)), text, sizeof(text) - 1);
+	const char *name;
+	int up, fd;
+
+	if (size < 0)
+		return -1;
+	text[size] = '\0';
+	name = strrchr(text, '/');
+	if (name == NULL || name[1] == '\0')
+		return path_open(in, path, O_PATH | O_DIRECTORY, 0);
+	up = openat(target, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (up < 0)
+		return -1;
+	fd = openat(up, name + 1, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	close_quietly(up);
+	return fd;
+}
+
 /*
  * Long parameters (an overlay's lowerdir) fit mount(2) only. "." after fchdir is as good as a descriptor: no name is
  * looked up. Returns the new mount's root, which is what the target now resolves to.
@@ -217,9 +257,14 @@ static int mount_classic(struct init *in, const struct new_mount *m, int target)
 		return note(in, STEP_CHDIR, m->target);
 	if (syscall(SYS_mount, m->source, ".", m->type, classic_flags(m->attributes), data) < 0)
 		note(in, STEP_MOUNT, m->target);
-	else if ((fd = path_open(in, m->target, O_PATH | O_DIRECTORY, 0)) < 0)
+	else if ((fd = open_on(in, target, m->target)) < 0)
 		note(in, STEP_OPENAT2, m->target);
-	else if (in->adding && added_mount(in, fd, m->target) < 0)
+	else if (!lies_on(fd, target)) {
+		errno = ESTALE;
+		note(in, STEP_OPENAT2, m->target);
+		close_quietly(fd);
+		fd = -1;
+	} else if (in->adding && added_mount(in, fd, m->target) < 0)
 		fd = -1;
 	if (fchdir(back) < 0)
 		fail(in, STEP_CHDIR, errno, ".");
