@@ -355,3 +355,24 @@ def test_targets_that_are_linked_anew(
             remove(folder, "node")
     finally:
         os.close(folder)
+
+
+def test_what_is_undone_by_mount(
+    container: ContainerFactory, bundle: BundleFactory, tmp_path: pathlib.Path
+) -> None:
+    """Parameters too long for fsconfig(2): what mount(2) made is what goes when the next mount fails, nothing else."""
+    target = hostile(bundle("probe"), tmp_path, "swap", "/a", "/link").mount("/c/x", "tmpfs", "tmpfs")
+    lower = [f"/low/{'y' * 60}{number}" for number in range(6)]
+    for path in ("/a/x", "/c/x", *lower):
+        os.makedirs(target.rootfs + path)
+    os.symlink("c", os.path.join(target.rootfs, "link"))
+    one = container(target).up()
+    overlay = {"destination": "/a/x", "type": "overlay", "options": [f"lowerdir={':'.join(lower)}"]}
+    failing = {"destination": "/q", "type": "no-such-type"}
+    for _ in rounds.loop(40):
+        result = one.pyrunc("mounts", "add", one.id, "-", stdin=json.dumps([overlay, failing]))
+        assert result.status == 1, result
+        with open(f"/proc/{one.pid}/mountinfo", encoding="utf-8") as stream:
+            found = stream.read()
+        assert " overlay " not in found
+        assert found.count("/x rw") == 1
