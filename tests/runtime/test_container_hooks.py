@@ -216,19 +216,20 @@ def test_hooks_may_ask_for_the_state(container: ContainerFactory, bundle: Bundle
 def test_a_failed_hook_ends_no_other_container(container: ContainerFactory, bundle: BundleFactory) -> None:
     """While its hook ran, the container was replaced by another one of its name."""
     what = bundle("probe").probe("pause")
-    one = container(what)
     entered, left = os.path.join(what.path, "entered"), os.path.join(what.path, "left")
     for fifo in (entered, left):
         os.mkfifo(fifo)
     what.spec["ociVersion"] = "1.3.0"
     script = f"echo >{entered}; read x <{left}; exit 6"
     what.spec["hooks"] = {"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    one = container(what)
     one.create().ok()
     with subprocess.Popen([*one.command, "start", one.id], stderr=subprocess.PIPE) as verb:
         with open(entered, encoding="ascii") as stream:
             stream.read()
         one.delete("--force").ok()
         del what.spec["hooks"]
+        what.write()
         one.up().expect("ready")
         with open(left, "w", encoding="ascii") as stream:
             stream.write("\n")
