@@ -173,7 +173,11 @@ static int never_ran(int status, struct container_error *error)
 	else
 		container_fail(error, CONTAINER_BAD_STATE,
 			       "the program could not be started: init ended and could not say why");
-	container_hint(error, "the container's seccomp filter may forbid what init has to do; pyrunc run may say more");
+	/* No filter ends anybody so: somebody else did, kill or delete among them. */
+	if ((status & 0x7f) != SIGKILL)
+		container_hint(
+			error,
+			"the container's seccomp filter may forbid what init has to do; pyrunc run may say more");
 	return CONTAINER_BAD_STATE;
 }
 

@@ -30,7 +30,13 @@ NOT_RUNNING = "container not running"
 # What a verb may answer, whoever else is at it.
 ANSWERS = {
     "create": [EXISTS],
-    "start": [MISSING, STOPPED, ALREADY, "cannot start a container in the creating state"],
+    "start": [
+        MISSING,
+        STOPPED,
+        ALREADY,
+        "cannot start a container in the creating state",
+        "the program could not be started: init was killed by signal 9",
+    ],
     "state": [MISSING],
     "kill": [MISSING, NOT_RUNNING, "container not running: it is being created"],
     "delete": [MISSING, r"cannot delete container [^ ]+ that is not stopped: (running|paused|creating)"],
