@@ -126,7 +126,7 @@ exec sleep 86400
 
 @pytest.fixture
 def glass(scratch: str) -> Iterator[list[str]]:
-    """Put before a command: only `scratch` can be written."""
+    """Put before a command: only `scratch` can be written. Its directory is the root as it is seen in there."""
     holder = subprocess.Popen(
         ["unshare", "-m", "--propagation", "private", "sh", "-c", _GLASS, "sh", scratch],
         stdout=subprocess.PIPE,
@@ -135,7 +135,7 @@ def glass(scratch: str) -> Iterator[list[str]]:
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n"
-        yield [support.needs_program("nsenter"), "-t", str(holder.pid), "-m", "--wd=/", support.PYRUNC]
+        yield [support.needs_program("nsenter"), "-t", str(holder.pid), "-m", support.PYRUNC]
     finally:
         holder.kill()
         holder.wait()
