@@ -312,7 +312,8 @@ def bundle(ctx: Context, directory: str, config_file: str = "", *, as_json: bool
         plan.PlanOptions(
             bundle=configuration.bundle,
             container_id=container_id,
-            rootfs=os.path.realpath(os.path.join(configuration.bundle, spec["root"]["path"])),
+            # Without the links: nothing is opened here.
+            rootfs=os.path.abspath(os.path.join(configuration.bundle, spec["root"]["path"])),
             seccomp=bringup.compile_seccomp(spec, ""),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,

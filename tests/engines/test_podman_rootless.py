@@ -100,6 +100,7 @@ def test_read_only(client: RootlessPodman, seen: Seen) -> None:
     "run.mounts",
     "the cgroups are those of the caller, and read-only; a device that is bound is not bound once more",
 )
+@facts.COVERS
 def test_privileged(client: RootlessPodman, seen: Seen) -> None:
     """`run --privileged` by an ordinary user: all that a program sees of its container."""
     facts.note(seen, client.run(*facts.COMMAND, options=("--rm", "--privileged")))
