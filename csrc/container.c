@@ -7,13 +7,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "container_impl.h"
@@ -26,99 +24,6 @@ static const char pid_line[] = "  \"pid\": 0,";
 static const char status_line[] = "  \"status\": \"stopped\",";
 
 const struct container container_none = {.root_fd = -1, .fd = -1};
-
-int64_t container_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-void container_sleep_us(long microseconds)
-{
-	struct timespec pause = {.tv_sec = microseconds / 1000000, .tv_nsec = microseconds % 1000000 * 1000};
-
-	nanosleep(&pause, NULL);
-}
-
-static const struct {
-	int error;
-	const char *text;
-} errno_texts[] = {
-	{EPERM, "operation not permitted"},
-	{ENOENT, "no such file or directory"},
-	{ESRCH, "no such process"},
-	{EINTR, "interrupted system call"},
-	{EIO, "input/output error"},
-	{ENXIO, "no such device or address"},
-	{EBADF, "bad file descriptor"},
-	{EAGAIN, "resource temporarily unavailable"},
-	{ENOMEM, "cannot allocate memory"},
-	{EACCES, "permission denied"},
-	{EBUSY, "device or resource busy"},
-	{EEXIST, "file exists"},
-	{EXDEV, "invalid cross-device link"},
-	{ENODEV, "no such device"},
-	{ENOTDIR, "not a directory"},
-	{EISDIR, "is a directory"},
-	{EINVAL, "invalid argument"},
-	{ENFILE, "too many open files in system"},
-	{EMFILE, "too many open files"},
-	{ENOSPC, "no space left on device"},
-	{EROFS, "read-only file system"},
-	{EPIPE, "broken pipe"},
-	{ENAMETOOLONG, "file name too long"},
-	{ENOSYS, "function not implemented"},
-	{ENOTEMPTY, "directory not empty"},
-	{ELOOP, "too many levels of symbolic links"},
-	{EOPNOTSUPP, "operation not supported"},
-	{ETIMEDOUT, "connection timed out"},
-};
-
-const char *container_errno_text(int error)
-{
-	for (size_t i = 0; i < sizeof(errno_texts) / sizeof(errno_texts[0]); i++)
-		if (errno_texts[i].error == error)
-			return errno_texts[i].text;
-	return NULL;
-}
-
-int container_fail(struct container_error *error, int result, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(error->text, sizeof(error->text), format, arguments);
-	va_end(arguments);
-	error->hint[0] = '\0';
-	return result;
-}
-
-void container_hint(struct container_error *error, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(error->hint, sizeof(error->hint), format, arguments);
-	va_end(arguments);
-}
-
-int container_fail_call(struct container_error *error, const char *call, const char *arg)
-{
-	int number = errno;
-	const char *words = container_errno_text(number);
-
-	error->error = number;
-	error->text[0] = '\0';
-	error->hint[0] = '\0';
-	snprintf(error->call, sizeof(error->call), "%s", call);
-	/* A cut argument would be a wrong one: then Python words it. */
-	bool cut = snprintf(error->arg, sizeof(error->arg), "%s", arg) >= (int)sizeof(error->arg);
-	if (words && !cut)
-		snprintf(error->text, sizeof(error->text), "%s '%s': %s", call, arg, words);
-	return CONTAINER_KERNEL;
-}
 
 int container_fail_here(const struct container *container, const char *call, struct container_error *error)
 {

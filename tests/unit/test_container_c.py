@@ -291,6 +291,7 @@ def test_hostile_content_under_sanitizers(root: Root, tmp_path: Path) -> None:
         for name in (
             "container",
             "container_cgroup",
+            "container_error",
             "container_freezer",
             "container_status",
             "container_verbs",
