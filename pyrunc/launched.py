@@ -151,7 +151,7 @@ def _run() -> int:
     if told[:1] == ["--snapshot"]:
         from pyrunc import snapshot
 
-        argv, told = snapshot.keep(int(told[1]), hot, f"{package}/hot.bin")
+        argv, told = snapshot.keep(int(told[1]), hot, f"{package}/hot.bin", take_environment)
     return _answer(argv, told)
 
 

@@ -10,11 +10,13 @@ import gc
 import os
 import sys
 
-from pyrunc import kernel, launched
+from pyrunc import kernel
 from pyrunc.errors import KernelError, PyruncError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyrunc.spec_types import Spec
 
 # Everything that a verb may load of ours and is ours alone to pay for, and what only some configurations need. Not what
@@ -67,7 +69,9 @@ def _watched(hot: object, file: str) -> list[str]:
     return sorted(files.union(directories, sys.path), key=os.path.split)
 
 
-def keep(fd: int, hot: object, file: str) -> tuple[list[str], list[str]]:
+def keep(
+    fd: int, hot: object, file: str, take_environment: Callable[[dict[bytes, bytes]], None]
+) -> tuple[list[str], list[str]]:
     """Write the snapshot to `fd` and end this process. `hot` is a finder of modules, all of them in `file`.
 
     Returns in the processes that come out of it: (argv without the program, what launched is told).
@@ -93,7 +97,7 @@ def keep(fd: int, hot: object, file: str) -> tuple[list[str], list[str]]:
         os._exit(0)
     sys.dont_write_bytecode = False
     argv, environment, told = arrival
-    launched.take_environment(environment)
+    take_environment(environment)
     if told[:1] == ["--try"]:
         os._exit(not _try())
     return argv[1:], told
