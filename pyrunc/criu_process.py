@@ -3,7 +3,7 @@
 CRIU is a large program that holds a container still while it works. It may be killed, stop, or hang on a file of an
 image, and what it forked may outlive it and hold our socket. So a wait ends with the process and not with the socket,
 one that does nothing any more is not waited for, and who wants us to end can say so at any time. May be imported by
-criu and the runtime's checkpoint and restore. Imports errors and kernel.
+criu and the runtime's checkpoint and restore. Imports ending, errors and kernel.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import select
 import time
 
-from pyrunc import kernel
+from pyrunc import ending, kernel
 from pyrunc.errors import CriuError, KernelError, PyruncError
 
 TYPE_CHECKING = False
@@ -216,7 +216,6 @@ class Process:
         "_spent",
         "pid",
         "pidfd",
-        "status",
         "thaw",
         "written",
     )
@@ -235,7 +234,6 @@ class Process:
     ) -> None:
         self._interrupts = interrupts
         self._mark = b"%s=%s" % (_MARK, os.urandom(16).hex().encode())
-        self.status: int | None = None
         # What lets it go on when its own cgroup is frozen: on v1 SIGKILL waits for that.
         self.thaw: Callable[[], None] = _nothing
         # How much is in its files: what it splices there no counter of its own has.
@@ -319,14 +317,11 @@ class Process:
         """
         self.thaw()
         orderly = self._ends_itself(seconds)
-        if not orderly and not self._killed():
-            os.close(self.pidfd)
-            return f"criu, process {self.pid}, does not end, not even by SIGKILL"
-        try:
-            _, self.status = os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            self.status = 0  # SIGCHLD is ignored: the kernel collected it
+        gone = orderly or self._killed()
+        gone = gone and ending.collect(self.pid, self.pidfd, _KILLED_SECONDS) is not None
         os.close(self.pidfd)
+        if not gone:
+            return f"criu, process {self.pid}, does not end, not even by SIGKILL"
         if succeeded or (orderly and answered):
             return None
         return self._end_orphans()
@@ -472,15 +467,13 @@ def run(
             words, _environment(), path=path, stdio=(asked, said, said), keep=keep, new_session=True
         )
         try:
-            if not _ready(pidfd, seconds):
+            status = ending.collect(pid, pidfd, seconds)
+            if status is None:
                 try:
                     os.killpg(pid, _SIGKILL)
                 except ProcessLookupError:
                     pass  # it ended at the very last moment
-            try:
-                _, status = os.waitpid(pid, 0)
-            except ChildProcessError:
-                status = 0
+                status = ending.end(pid, pidfd)
         finally:
             os.close(pidfd)
         return status, os.pread(said, _OUTPUT, 0).decode("utf-8", "replace")
