@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from pyrunc import cgroups, hooks, kernel, log, state
-from pyrunc.errors import ConfigError, ContainerError, KernelError, PyruncError, StateError
+from pyrunc.errors import ConfigError, ContainerError, PyruncError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 
 def rootfs_path(configuration: Config) -> str:
     """root.path made absolute. Raises ConfigError or StateError when it is no directory (config.md, Root)."""
-    root = configuration.spec["root"]["path"]
-    try:
-        rootfs = os.path.realpath(os.path.join(configuration.bundle, root))
-    except OSError as error:
-        # A link of /proc that we may not read.
-        raise KernelError("readlink", error.errno or 0, root, path="$.root.path") from error
+    rootfs = configuration.rootfs()
     if not os.path.isdir(rootfs):
         raise StateError(
             f"the rootfs path '{rootfs}' does not exist or is no directory",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from pyrunc import jsonfast
-from pyrunc.errors import ConfigError, KernelError, absolute
+from pyrunc.errors import ConfigError, KernelError, absolute, strerror
 from pyrunc.schema import check
 
 TYPE_CHECKING = False
@@ -32,6 +32,15 @@ class Config:
         self.spec = spec
         self.text = text
         self.bundle = bundle
+
+    def rootfs(self) -> str:
+        """root.path, absolute and without links. Raises ConfigError for one that cannot be read, as of /proc."""
+        root = self.spec["root"]["path"]
+        try:
+            return os.path.realpath(os.path.join(self.bundle, root))
+        except OSError as error:
+            words = f"readlink '{root}': {strerror(error.errno or 0)}"
+            raise ConfigError(words, path="$.root.path") from error
 
 
 def _open(path: str) -> int:

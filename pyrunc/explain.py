@@ -312,8 +312,7 @@ def bundle(ctx: Context, directory: str, config_file: str = "", *, as_json: bool
         plan.PlanOptions(
             bundle=configuration.bundle,
             container_id=container_id,
-            # Without the links: nothing is opened here.
-            rootfs=os.path.abspath(os.path.join(configuration.bundle, spec["root"]["path"])),
+            rootfs=configuration.rootfs(),
             seccomp=bringup.compile_seccomp(spec, ""),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,

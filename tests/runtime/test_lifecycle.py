@@ -385,3 +385,21 @@ def test_explain_needs_no_root_and_changes_nothing(
     mine = container(what).pyrunc("explain", "--bundle", what.path).ok().out
     assert mine.count("\n") == text.count("\n")
     assert support.mounts_below(what.path) == []
+
+
+def test_explain_names_the_root_itself(
+    container: ContainerFactory, bundle: BundleFactory, rootless: User
+) -> None:
+    """As create takes it, without links; one that cannot be read is an error of the configuration's in words."""
+    what = bundle("probe").probe("ids")
+    os.symlink("rootfs", os.path.join(what.path, "link"))
+    what.spec["root"] = {"path": "link"}
+    what.write()
+    told = container(what).pyrunc("explain", "--bundle", what.path).ok().out
+    assert what.rootfs in told
+    assert f"{what.path}/link" not in told
+    what.spec["root"] = {"path": "/proc/1/cwd"}
+    what.write()
+    os.chmod(what.path, 0o755)
+    words = [*rootless.prefix, rootless.pyrunc, "explain", "--bundle", what.path]
+    support.run(*words).fails("$.root.path: readlink '/proc/1/cwd': permission denied")
