@@ -165,12 +165,6 @@ def _stat(pid: int) -> list[bytes]:
     return data[data.rfind(b")") + 2 :].split()
 
 
-def _started(pid: int) -> int:
-    """When a process was started, 0 when it is gone."""
-    fields = _stat(pid)
-    return int(fields[19]) if fields else 0
-
-
 def _children(pid: str, thread: str) -> list[int]:
     return [int(child) for child in _read_proc(f"{pid}/task/{thread}/children").split()]
 
@@ -301,9 +295,9 @@ class Process:
 
     def _tree(self) -> list[int]:
         """It, what it has made a child of ours, and the descendants of these that have not lost their parents."""
-        began = _started(self.pid)
+        began = kernel.process_start_time(self.pid)
         ours = [child for thread in os.listdir("/proc/self/task") for child in _children("self", thread)]
-        found = [pid for pid in ours if _started(pid) >= began]
+        found = [pid for pid in ours if kernel.process_start_time(pid) >= began]
         for pid in found:
             found += [child for child in _children(str(pid), str(pid)) if child not in found]
         return found
@@ -422,7 +416,7 @@ class Process:
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return "it is no child of ours"
-        if pid == self.pid or _started(pid) < _started(self.pid):
+        if pid == self.pid or kernel.process_start_time(pid) < kernel.process_start_time(self.pid):
             return "it was there before"
         if not _all_below(_cgroups(pid), _cgroups(self.pid)):
             return "it is not in the container's cgroup"
