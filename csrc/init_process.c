@@ -335,10 +335,13 @@ void op_seccomp(struct init *in, struct cursor *fields)
 	long result;
 
 	in->own_call = take_u64(fields);
+	/* one that is not sent would stay open in a child that others can see */
+	if (listener != ((flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) != 0))
+		fail(in, STEP_PLAN, 0, "SECCOMP's flags and its listener differ");
 	result = load_filter(filter, flags);
 	if (result < 0)
 		fail(in, STEP_SECCOMP, errno, "");
-	if (result > 0 && (flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) == 0)
+	if (result > 0 && !listener)
 		fail(in, STEP_SECCOMP, ESRCH, ""); /* TSYNC names a thread that could not follow */
 	if (!listener)
 		return;

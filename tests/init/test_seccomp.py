@@ -53,6 +53,14 @@ def test_seccomp_listener(machine: Machine, rootfs: Path) -> None:
         assert running.wait().ok().split() == ["0", "1", "2", "3"]
 
 
+@pytest.mark.parametrize(("flags", "listener"), [(8, 0), (0, 1)])
+def test_a_listener_that_is_not_sent(machine: Machine, flags: int, listener: int) -> None:
+    """It would stay open where others see init; without the flag something else would be sent."""
+    allow = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
+    refused = machine.run([op("SECCOMP", allow, flags, listener, 0), op("DONE")]).failed()
+    assert (refused.step, refused.text) == ("plan", "SECCOMP's flags and its listener differ")
+
+
 def test_working_directory_behind_a_filter(machine: Machine, rootfs: Path) -> None:
     """CHDIR_FILTERED: what was verified before the filter is not verified again, what was not still is."""
     first = op("CHDIR", "/tmp", wire.CHDIR_TRY)
