@@ -183,6 +183,7 @@ class Attendance:
         if self.terminal and self.terminal.move(ready):
             # What a program meets that writes to such a pipe itself; its terminal is hung up as well.
             _send(pidfd, _SIGPIPE)
+            self.terminal.hang_up()
         return pidfd in ready
 
     def _hand_on_the_rest(self, also: Readiness | None) -> None:

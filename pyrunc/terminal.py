@@ -258,17 +258,21 @@ class Terminal:
         return True
 
     def move(self, ready: Mapping[int, int]) -> bool:
-        """Take and give what is `ready`. True when our reader turned out to be gone: a pipe that is closed."""
+        """Take and give what is `ready`. True when our reader turned out to be gone: a pipe that is closed.
+
+        The caller tells the program, and then calls `hang_up`. The other way around the program could meet EIO first.
+        """
         if self.master < 0:
             return False
         if not self.ended and not self.from_program and (self.hung or self.master in ready):
             self._read_program()
-        gone = self._write_reader()
+        if self._write_reader():
+            return True
         if self.input and not self.to_program and self.input.fd in ready:
             self._read_input(self.input)
         if self.to_program and self.master >= 0:
             self._write_program()
-        return gone
+        return False
 
     def _read_program(self) -> bool:
         """Whether there was something."""
@@ -282,13 +286,16 @@ class Terminal:
         return bool(self.from_program)
 
     def _write_reader(self) -> bool:
+        """True when the reader has closed the pipe; `hang_up` is left to the caller."""
         if not self.from_program:
             return False
         try:
             taken = self.output.write(self.from_program)
         except OSError as error:
-            self._hang_up()
-            return error.errno == errno.EPIPE
+            if error.errno == errno.EPIPE:
+                return True
+            self.hang_up()
+            return False
         self.written += taken
         self.from_program = self.from_program[taken:]
         return False
@@ -315,7 +322,7 @@ class Terminal:
         except OSError:
             self.hung = True
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
         """Nobody takes the output any more: the program gets SIGHUP and EIO, as on a terminal that is gone."""
         os.close(self.master)
         self.master = -1
@@ -331,7 +338,8 @@ class Terminal:
             if self.left <= 0 or not self._read_program():
                 return not self.output.finish()
             self.left -= len(self.from_program)
-            self._write_reader()
+            if self._write_reader():
+                self.hang_up()
         return bool(self.from_program)
 
     def close(self) -> None:

@@ -330,11 +330,13 @@ def test_a_socket_for_our_output(attached: AttachedFactory, verb: str) -> None:
 @pytest.mark.parametrize(("verb", "status"), [("run", 7), ("exec", 128 + 13)])
 def test_a_reader_that_goes(attached: AttachedFactory, verb: str, status: int) -> None:
     """The program gets SIGPIPE, which the init of a pid namespace ignores, and its terminal is hung up."""
-    run = attached(verb, "trap '' HUP; read x; while echo y; do :; done; exit 7")
+    run = attached(verb, "trap '' HUP; echo ready; read x; while echo y; do :; done; exit 7")
     read, write = os.pipe()
     process = run.begin(stdin=subprocess.PIPE, stdout=write)
-    os.close(read)
     os.close(write)
+    # The echo of the newline is output as well, and hangs up a shell that has not set its trap yet.
+    terminals.read_until(read, "ready\r\n")
+    os.close(read)
     assert process.stdin is not None
     process.stdin.write(b"\n")
     process.stdin.close()
