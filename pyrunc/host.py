@@ -66,7 +66,6 @@ class HostFacts:
         "selinux",
         "setgroups_denied",
         "strict",
-        "umask",
         "unified_mount",
     )
 
@@ -83,7 +82,6 @@ class HostFacts:
         own_cgroups: dict[str, str] | None = None,
         bounding_caps: int = (1 << 41) - 1,
         last_cap: int = 40,
-        umask: int = 0o022,
         namespaces: frozenset[str] = frozenset(NAMESPACE_FILES),
         apparmor: bool = False,
         selinux: bool = False,
@@ -104,7 +102,6 @@ class HostFacts:
         self.own_cgroups = own_cgroups or {}
         self.bounding_caps = bounding_caps
         self.last_cap = last_cap
-        self.umask = umask
         self.namespaces = namespaces
         self.apparmor = apparmor
         self.selinux = selinux
@@ -308,7 +305,6 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None, resctrl: str 
         own_cgroups={name: path for names, path in own.items() for name in names.split(",")},
         bounding_caps=int(_status_field(status, "CapBnd") or "0", 16),
         last_cap=last_cap,
-        umask=int(_status_field(status, "Umask") or "22", 8),
         namespaces=namespaces,
         apparmor=read_file("/sys/module/apparmor/parameters/enabled").startswith("Y"),
         resctrl=mount_point,

@@ -571,15 +571,3 @@ def container_sum(text: bytes) -> str:
 def strict() -> bool:
     """Whether the letter of the specification goes before the habits of engines: csrc/container.h says where."""
     return bool(lib.container_strict())
-
-
-def signal_number(text: str) -> int:
-    """The launcher's idea of a signal's name or number, -1 when it has none: signals.py must agree."""
-    number: int = lib.container_signal_number(os.fsencode(text))
-    return number
-
-
-def errno_text(number: int) -> str | None:
-    """The launcher's words for an errno, None when it leaves that to Python: errors.strerror must agree."""
-    words = lib.container_errno_text(number)
-    return ffi.string(words).decode() if words else None

@@ -475,14 +475,6 @@ def _rootless(text: str) -> bool | None:
     return _BOOLS[text]
 
 
-def log_file(target: str) -> str:
-    """The file that --log names, "" for none: `journald:ID` and `syslog:ID` are services."""
-    kind, colon, rest = target.partition(":")
-    if colon and kind in ("journald", "syslog"):
-        return ""
-    return rest if colon and kind == "file" else target
-
-
 def context(parsed: Parsed) -> Context:
     """The global options as the runtime wants them. Raises UsageError for values that are none."""
     explicit = "root" in parsed.given
@@ -497,13 +489,10 @@ def context(parsed: Parsed) -> Context:
         raise UsageError(
             f'invalid value "{manager}" for flag -cgroup-manager', hint="give cgroupfs, systemd or disabled"
         )
-    log = log_file(parsed.text("log"))
     return Context(
         root,
         root_explicit=explicit,
         systemd_cgroup=parsed.switch("systemd-cgroup"),
         cgroup_manager=manager,
         rootless=_rootless(parsed.text("rootless")),
-        debug=parsed.switch("debug"),
-        log=absolute(log) if log else "",
     )

@@ -58,7 +58,7 @@ class PlanOptions:
     `bundle` and `rootfs` are absolute. `hook_states`: hook kind -> bytes for the hooks' stdin. `seccomp`: the compiled
     filter or None. `cgroup_paths`: (controller, absolute directory) of this container. `extra_env`: added to
     process.env (LISTEN_FDS). `preserve_fds`: how many descriptors from 3 on the program gets. `init_pid`: for exec, the
-    container's init as the runtime sees it. `umask`: where process.user has none. `attached_late`: init is moved into
+    container's init as the runtime sees it. `attached_late`: init is moved into
     its cgroup after it was started; None: as the cgroupfs driver does it. `own_calls`: instructions that let init's own
     calls pass a filter that is loaded before FORK, and the number by which they know them. `pid_inside`: the pid
     namespace that is joined belongs to the user namespace that is joined, or to one in it.
@@ -79,7 +79,6 @@ class PlanOptions:
         "preserve_fds",
         "rootfs",
         "seccomp",
-        "umask",
     )
 
     def __init__(
@@ -96,7 +95,6 @@ class PlanOptions:
         seccomp: CompiledFilter | None = None,
         cgroup_paths: Sequence[tuple[str, str]] = (),
         init_pid: int = 0,
-        umask: int = 0o022,
         attached_late: bool | None = None,
         own_calls: tuple[bytes, int] = (b"", 0),
         pid_inside: bool = False,
@@ -115,7 +113,6 @@ class PlanOptions:
         self.seccomp = seccomp
         self.cgroup_paths = cgroup_paths
         self.init_pid = init_pid
-        self.umask = umask
 
 
 class Plan:

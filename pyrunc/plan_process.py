@@ -37,6 +37,7 @@ RLIMITS: dict[str, int] = {
     "RLIMIT_SIGPENDING": 11,
     "RLIMIT_STACK": 3,
 }
+_UMASK = 0o022  # where process.user has none
 PERSONALITIES: dict[str, int] = {"LINUX": 0, "LINUX32": 8}
 SCHEDULER_POLICIES: dict[str, int] = {
     "SCHED_OTHER": 0,
@@ -305,7 +306,7 @@ def _directory(job: Job, process: Process) -> None:
     add("CHDIR", process["cwd"], CHDIR_TRY, path=f"{at}.cwd", why=why)
     umask = (process.get("user") or {}).get("umask")
     why = "engines expect 0022 where none is given; not earlier, init makes files with exact modes"
-    add("UMASK", job.options.umask if umask is None else umask, path=f"{at}.user.umask", why=why)
+    add("UMASK", _UMASK if umask is None else umask, path=f"{at}.user.umask", why=why)
 
 
 def _seccomp(job: Job, why: str, *, before_fork: bool) -> None:

@@ -25,14 +25,12 @@ class Context:
     """What holds for every operation: the global options.
 
     `root` is absolute; `root_explicit` tells that the caller chose it. `cgroup_manager` is "cgroupfs", "systemd" or
-    "disabled" and agrees with `systemd_cgroup`. `rootless` is None for "find out". `log` is the path of the log file,
-    "" for stderr, already set up in `log.py`. `resctrl` is where that file system is mounted, "" for "find out".
+    "disabled" and agrees with `systemd_cgroup`. `rootless` is None for "find out". `resctrl` is where that file system
+    is mounted, "" for "find out".
     """
 
     __slots__ = (
         "cgroup_manager",
-        "debug",
-        "log",
         "resctrl",
         "root",
         "root_explicit",
@@ -48,8 +46,6 @@ class Context:
         systemd_cgroup: bool = False,
         cgroup_manager: str = "cgroupfs",
         rootless: bool | None = None,
-        debug: bool = False,
-        log: str = "",
         resctrl: str = "",
     ) -> None:
         self.root = root
@@ -57,8 +53,6 @@ class Context:
         self.systemd_cgroup = systemd_cgroup or cgroup_manager == "systemd"
         self.cgroup_manager = "systemd" if self.systemd_cgroup else cgroup_manager
         self.rootless = rootless
-        self.debug = debug
-        self.log = log
         self.resctrl = resctrl
 
 

@@ -13,13 +13,12 @@ import errno
 import os
 
 from pyrunc.cgroups import device_rules, files, resources, v1, v2
-from pyrunc.errors import BusError, ConfigError, KernelError, StateError, check_shortage
+from pyrunc.errors import BusError, ConfigError, KernelError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pyrunc.cgroups.files import Stat
     from pyrunc.host import HostFacts
 
     # Takes the reason, and adds notes to it.
@@ -367,23 +366,6 @@ class Manager:
 
         return kernel.cgroup_frozen(self.paths)
 
-    def freeze(self) -> None:
-        """Stop every process, and wait until all have stopped. Raises StateError, ContainerError, KernelError."""
-        from pyrunc import kernel
-
-        kernel.cgroup_freeze(self._freezable())
-
-    def thaw(self) -> None:
-        """Let them go on. Raises StateError, ContainerError, KernelError."""
-        from pyrunc import kernel
-
-        kernel.cgroup_thaw(self._freezable())
-
-    def _freezable(self) -> list[tuple[str, str]]:
-        if self.directory("freezer") is None and self.directory(v1.UNIFIED) is None:
-            raise StateError("cannot toggle freezer: cgroups not configured for container")
-        return self.paths
-
     def pids(self) -> list[int]:
         """Every process of the container, those in cgroups below included. Raises KernelError."""
         for controller in ("devices", "pids", "freezer", "memory"):
@@ -391,29 +373,6 @@ class Manager:
             if where is not None:
                 return files.tree_pids(where)
         return files.tree_pids(self.paths[0][1]) if self.paths else []
-
-    def stats(self) -> dict[str, Stat]:
-        """Every readable number: file name -> number or table (files.parse_stat). Units are the kernel's."""
-        found: dict[str, Stat] = {}
-        for path in self._hierarchies():
-            try:
-                names = sorted(os.listdir(path))
-            except OSError as error:
-                check_shortage("open", error, path)
-                continue
-            for name in names:
-                try:
-                    stat = files.parse_stat(files.read(f"{path}/{name}"))
-                except OSError as error:
-                    check_shortage("open", error, f"{path}/{name}")
-                    continue  # a directory, a file for writing only, or one that this moment has no answer
-                if (
-                    stat is not None
-                    and stat != {}
-                    and not name.startswith(("cgroup.procs", "cgroup.threads", "tasks"))
-                ):
-                    found.setdefault(name, stat)
-        return found
 
     def kill(self) -> None:
         """SIGKILL every process, all cgroups below included. Raises KernelError."""

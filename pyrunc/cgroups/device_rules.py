@@ -195,7 +195,7 @@ def v1_lines(wanted: Policy) -> list[tuple[str, str, str]]:
 # BPF: operation codes (class | source | operation) of the few instructions in use.
 _LOAD_WORD = 0x61  # BPF_LDX | BPF_MEM | BPF_W
 _AND, _SHIFT_RIGHT, _MOVE, _MOVE_REGISTER = 0x54, 0x74, 0xB4, 0xBC  # 32 bit: BPF_ALU
-_JUMP_EQUAL, _JUMP_UNEQUAL, _JUMP_ANY_BIT = 0x16, 0x56, 0x46  # 32 bit: BPF_JMP32
+_JUMP_EQUAL, _JUMP_UNEQUAL = 0x16, 0x56  # 32 bit: BPF_JMP32
 _EXIT = 0x95
 _R0, _CONTEXT, _TYPE, _WANTED, _MAJOR, _MINOR = 0, 1, 2, 3, 4, 5
 _ORDER = sys.byteorder

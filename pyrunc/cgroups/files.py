@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 
     from pyrunc.cgroups.resources import Write
 
-    Number = int | float
-    Stat = Number | dict[str, Number]
 
 CGROUPS_PATH = "$.linux.cgroupsPath"
-UNLIMITED = (1 << 64) - 1
 # New cgroups may be made as fast as they are found.
 _WALK_SECONDS = 30
 
@@ -280,43 +277,6 @@ def oom_kills(directories: Sequence[tuple[str, str]]) -> int:
                 if line.startswith("oom_kill "):
                     return int(line.removeprefix("oom_kill "))
     return 0
-
-
-def _as_number(text: str) -> Number | None:
-    if text == "max":
-        return UNLIMITED
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def parse_stat(text: str) -> Stat | None:
-    """A number for a file that holds one ("max" = 2^64-1), else "words in front" -> number; None for other texts.
-
-    "8:0 Read 5" gives {"8:0 Read": 5}, "8:0 rbytes=5 wbytes=6" gives {"8:0 rbytes": 5, "8:0 wbytes": 6}.
-    """
-    lines = text.strip().split("\n")
-    if len(lines) == 1 and " " not in lines[0]:
-        return _as_number(lines[0])
-    table: dict[str, Number] = {}
-    for line in lines:
-        words = line.split()
-        if any("=" in word for word in words):
-            for word in words[1:]:
-                key, _, value = word.partition("=")
-                number = _as_number(value)
-                if number is not None:
-                    table[f"{words[0]} {key}"] = number
-        elif len(words) > 1:
-            number = _as_number(words[-1])
-            if number is not None:
-                table[" ".join(words[:-1])] = number
-    return table
 
 
 def absent(path: str) -> list[str]:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 RESOURCES = "$.linux.resources"
 _UNSET_SWAPPINESS = (1 << 64) - 1
-_DEFAULT_PERIOD = 100_000
 
 
 class Write:

@@ -18,7 +18,6 @@ BOTH = (
     "in_use",
     "frozen_parent",
     "freezer",
-    "no_freezer",
     "devices",
     "race",
     "rootless",

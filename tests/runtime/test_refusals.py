@@ -10,7 +10,7 @@ import pytest
 
 import limits
 import support
-from pyrunc import cgroups
+from pyrunc import kernel
 
 if TYPE_CHECKING:
     from containers import Bundle, BundleFactory, ContainerFactory
@@ -207,13 +207,13 @@ def test_below_a_frozen_cgroup(container: ContainerFactory, bundle: BundleFactor
     known = support.children()
     freezers = {"", "freezer"} if limits.version(view) == 1 else {""}
     for controller in freezers & set(support.cgroup_of(owner.pid)):
-        frozen = cgroups.from_paths([(controller, limits.directory(owner.pid, controller))])
-        frozen.freeze()
+        frozen = [(controller, limits.directory(owner.pid, controller))]
+        kernel.cgroup_freeze(frozen)
         try:
             one.create().fails("$.linux.cgroupsPath: container's cgroup unexpectedly frozen")
             assert support.children() == known
             assert not support.find_cgroups(f"{owner.id}/between")
             assert not os.path.lexists(os.path.join(one.root, one.id))
         finally:
-            frozen.thaw()
+            kernel.cgroup_thaw(frozen)
     one.create().ok()

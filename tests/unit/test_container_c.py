@@ -5,7 +5,6 @@ The state directories are written here, the processes and cgroups are real.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -23,8 +22,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc import kernel, signals, state
-from pyrunc.errors import KernelError, PyruncError, StateError, UsageError, strerror
+from pyrunc import kernel, state
+from pyrunc.errors import KernelError, PyruncError, StateError
 from state_dirs import DEAD, unsigned
 
 if TYPE_CHECKING:
@@ -546,53 +545,3 @@ def test_create_and_delete_of_one_id_race(root: Root) -> None:
     assert answers <= {"container does not exist", "container with given ID already exists"}
     kernel.container_delete(root.path, "c1", force=True)
     assert os.listdir(root.path) == []
-
-
-# --- Tables that exist twice ------------------------------------------------------------------------------------------
-
-
-def _signal(text: str) -> int:
-    try:
-        return signals.number(text)
-    except UsageError:
-        return -1
-
-
-@pytest.mark.parametrize("prefix", ["", "SIG", "sig", "SIGSIG", "-"])
-def test_signals_are_the_same_for_both_doors(prefix: str) -> None:
-    """The C table and signals.py agree on good and on bad names."""
-    names = [str(number) for number in range(-2, 70)] + [
-        "007",
-        "1_0",
-        "\u0661",
-        " 9",
-        "9 ",
-        "+9",
-        "9" * 30,
-        "",
-        "X",
-    ]
-    names += [name.removeprefix("SIG") for name in dir(signal) if name.startswith("SIG")]
-    names += ["kill", "Kill", "kIlL", "UNUSED", "EMT", "rtmin", "RTMIN+0", "RTMIN+1", "RTMIN+15", "RTMIN+30"]
-    names += [
-        "RTMIN+31",
-        "RTMIN-1",
-        "RTMAX",
-        "RTMAX-1",
-        "RTMAX-30",
-        "RTMAX-31",
-        "RTMAX+1",
-        "RTMIN+",
-        "RTMIN+001",
-    ]
-    names += ["RTMIN+1 ", "RTMIN1", "_DFL", "_IGN", "TERM\n", "BLOCK"]
-    wrong = {name: (kernel.signal_number(prefix + name), _signal(prefix + name)) for name in names}
-    assert {name: pair for name, pair in wrong.items() if pair[0] != pair[1]} == {}
-
-
-def test_errno_texts_are_the_same_for_both_doors() -> None:
-    """musl words some of them differently from glibc, which Python uses."""
-    known = {number: kernel.errno_text(number) for number in errno.errorcode}
-    assert {number: text for number, text in known.items() if text not in (None, strerror(number))} == {}
-    assert known[errno.EBUSY] == "device or resource busy"
-    assert kernel.errno_text(0) is None
