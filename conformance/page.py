@@ -17,7 +17,7 @@ _HEAD = """# Results of the OCI runtime-tools suite
 Written by `./dev conformance`, never by hand. The suite is {module} {version}, run in a
 view of the host with nothing but cgroup v1 controllers: it knows no other. A program passes when it ends with status 0,
 makes at least one assertion, and none fails; the numbers are its assertions. `pyrunc strict` is pyrunc with
-`PYRUNC_STRICT=1`: the letter of the specification before the habits of engines (csrc/container.h says where).
+`PYRUNC_STRICT=1`: the letter of the specification before the habits of engines (csrc/container/container.h says where).
 
 """
 

@@ -114,7 +114,7 @@ struct plan_record {
 	X(33, SETSID, "")                                                                                              \
 	X(34, NO_NEW_PRIVS, "")                                                                                        \
 	/* struct sock_filter[], seccomp(2) flags, 1 = send the listener with SYNC_SECCOMP, the sixth argument by which        \
-	 * the filter knows the calls of init behind it (csrc/seccomp_own.c) */                                                \
+	 * the filter knows the calls of init behind it (shim/seccomp_own.c) */                                                \
 	X(35, SECCOMP, "buuq")                                                                                         \
 	/* capabilities to keep in the bounding set */                                                                         \
 	X(36, CAPS_BOUNDING, "q")                                                                                      \

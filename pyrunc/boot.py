@@ -1,4 +1,4 @@
-"""Where the `pyrunc` command (csrc/pyrunc.c) enters Python: `python3 -I -S .../pyrunc/boot.py [WORD VALUE]... -- ARGV`.
+"""Where the `pyrunc` command (csrc/command/) enters Python: `python3 -I -S .../pyrunc/boot.py [WORD VALUE]... -- ARGV`.
 
 Run as a file, imported by nobody. Python compiles such a file anew each time, so that the work is in launched.py.
 """

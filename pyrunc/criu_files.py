@@ -156,7 +156,7 @@ def _is_ours(user: int) -> bool:
 
 
 def _is_writable_by_others(found: os.stat_result) -> bool:
-    """As csrc/trust.c has it. The bits of the group are those of an ACL as well, whoever the group is."""
+    """As csrc/container/trust.c has it. The bits of the group are those of an ACL as well, whoever the group is."""
     user = os.geteuid()
     private = user != 0 and found.st_gid == os.getegid() == user
     return bool(found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not private))

@@ -44,7 +44,7 @@ class HostFacts:
     /proc/self/cgroup; `rlimits` maps a resource number to (soft, hard); `bounding_caps` is a bit set; a
     rootless process may not go below `oom_score_adj`. `resctrl` is where that is mounted ("": nowhere, or not asked
     for), `resctrl_info` what its directory `info` lists; `strict` is the switch PYRUNC_STRICT
-    (csrc/container.h).
+    (csrc/container/container.h).
     """
 
     __slots__ = (

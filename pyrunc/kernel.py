@@ -51,7 +51,7 @@ def _check(answer: int, syscall: str, arg: str | None = None) -> int:
 
 
 def snapshot(fd: int, watched: Sequence[str]) -> tuple[list[str], dict[bytes, bytes], list[str]] | None:
-    """Write the memory of this process to `fd`: see csrc/snapshot.h. `watched` are the paths it also depends on.
+    """Write the memory of this process to `fd`: csrc/command/snapshot.h. `watched` are the paths it also depends on.
 
     None in this process; in each that comes out of the snapshot (its argv, its environment, what boot.py is told).
     """
@@ -250,7 +250,7 @@ def set_subreaper(on: bool) -> None:
         raise KernelError("prctl", error.errno or 0, "PR_SET_CHILD_SUBREAPER") from error
 
 
-# --- seccomp: libseccomp behind csrc/seccomp_filter.c -----------------------------------------------------------------
+# --- seccomp: libseccomp behind csrc/shim/seccomp_filter.c ------------------------------------------------------------
 
 _SECCOMP_SPACE = 1 << 18  # bytes for the programs of all architectures; the kernel takes 32 kB in the end
 
@@ -258,7 +258,7 @@ _SECCOMP_SPACE = 1 << 18  # bytes for the programs of all architectures; the ker
 def seccomp_compile(
     description: bytes,
 ) -> tuple[int, tuple[int, int, int, int], list[tuple[int, int, bytes]]]:
-    """libseccomp's programs for a description (csrc/seccomp_filter.h): (answer, where, parts).
+    """libseccomp's programs for a description (csrc/shim/seccomp_filter.h): (answer, where, parts).
 
     `answer` is negative (-errno) on failure, then `where` is (step, arch, rule, name); a part is (SCMP_ARCH_* token,
     largest system call number named, struct sock_filter[]). The caller knows the names, so it words the error.
@@ -334,7 +334,7 @@ def bpf_device_count(cgroup: int) -> int:
     return _check(lib.bpf_device_count(cgroup), "bpf", "BPF_PROG_QUERY")
 
 
-# --- Service managers: libsystemd's sd-bus behind csrc/sdbus.c --------------------------------------------------------
+# --- Service managers: libsystemd's sd-bus behind csrc/shim/sdbus.c ---------------------------------------------------
 
 
 def _check_bus(answer: int, what: str, seconds: float) -> None:
@@ -377,7 +377,7 @@ class Bus:
     ) -> str:
         """Ask systemd, or the bus itself; the first value of the answer when it is a text, else "".
 
-        `body` is described in csrc/sdbus.h. With 0 seconds nobody waits for an answer.
+        `body` is described in csrc/shim/sdbus.h. With 0 seconds nobody waits for an answer.
         """
         request = ffi.new("struct shim_bus_call *")
         texts = [ffi.new("char[]", text.encode()) for text in (path, interface, member)]
@@ -406,7 +406,7 @@ class Bus:
         return ffi.string(result).decode("utf-8", "replace")  # type: ignore[no-any-return]
 
 
-# enum container_result, enum container_flag of csrc/container.h
+# enum container_result, enum container_flag of csrc/container/container.h
 _CONTAINER_OK, _CONTAINER_NOT_FOUND, _CONTAINER_KERNEL, _CONTAINER_START_FAILED = 0, 1, 4, 6
 _FORCE, _ALL, _NEEDS_HANDLED, _KEEP = 1, 2, 4, 8
 # The largest state file that its readers take.
@@ -422,7 +422,7 @@ def _c_strings(texts: Sequence[str]) -> tuple[object, object]:
 
 
 def _check_container(answer: int, error: object) -> None:
-    """Raise what a function of csrc/container.h answered with, in its words."""
+    """Raise what a function of csrc/container/container.h answered with, in its words."""
     if answer == _CONTAINER_OK:
         return
     text = ffi.string(error.text).decode("utf-8", "replace")  # type: ignore[attr-defined]
@@ -569,5 +569,5 @@ def container_sum(text: bytes) -> str:
 
 
 def strict() -> bool:
-    """Whether the letter of the specification goes before the habits of engines: csrc/container.h says where."""
+    """Whether the letter of the specification goes before the habits of engines. csrc/container/container.h."""
     return bool(lib.container_strict())

@@ -1,4 +1,4 @@
-"""The command line as the `pyrunc` command (csrc/pyrunc.c) calls it: boot.py's [WORD VALUE]... -- ARGV.
+"""The command line as the `pyrunc` command (csrc/command/) calls it: boot.py's [WORD VALUE]... -- ARGV.
 
 Imported by boot only; behaves as `python3 -m pyrunc`, only sooner: no site, no teardown. The words before `--` are
 between the launcher and this file: `--primed PID`, a child to collect; `--start-failure HEX`, the struct sync_message
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from pyrunc.requests import Context
 
 _WALL = 0x40000000
-# Before the name of each variable of the caller's: csrc/environment.h.
+# Before the name of each variable of the caller's: csrc/command/environment.h.
 _MARK = b"-"
 
 
 class _HotModules:
-    """The modules of create and exec out of one file, which csrc/hot.py wrote when the package was built."""
+    """The modules of create and exec out of one file, which tools/hot_modules.py wrote when the package was built."""
 
     __slots__ = ("always", "directory", "sometimes")
 
@@ -129,7 +129,7 @@ def _answer_start_failure(record: bytes) -> None:
 
 
 def take_environment(given: dict[bytes, bytes]) -> None:
-    """Make `given` the environment that Python knows of; libc keeps the clean one (csrc/environment.h)."""
+    """Make `given` the environment that Python knows of; libc keeps the clean one (csrc/command/environment.h)."""
     known = [posix.environ]
     if "os" in sys.modules:
         known.append(sys.modules["os"].environ._data)

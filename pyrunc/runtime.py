@@ -1,6 +1,6 @@
 """The operations of the runtime: what a verb of the command line or a Python program calls.
 
-state, start, kill and delete are csrc/container.c's, reached here through the shim and by the `pyrunc` command without
+state, start, kill and delete are csrc/container/'s, reached here through the shim and by the `pyrunc` command without
 Python; here hooks are added. create, run and exec are loaded when called. All functions raise PyruncError.
 """
 

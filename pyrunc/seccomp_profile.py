@@ -121,7 +121,7 @@ class Filter:
 
 
 class Profile:
-    """A checked `linux.seccomp`: `description` is what csrc/seccomp_filter.h specifies, `soften` asks for ENOSYS."""
+    """A checked `linux.seccomp`: `description` is of csrc/shim/seccomp_filter.h, `soften` asks for ENOSYS."""
 
     __slots__ = ("arch_names", "description", "flags", "notify", "soften", "source")
 
@@ -189,7 +189,7 @@ def check(seccomp: Mapping[str, Json]) -> Profile:
 
 
 def _architectures(listed: Sequence[Json]) -> list[str]:
-    """libseccomp's names, without repetition. csrc/seccomp_filter.c adds the native one, which the library knows."""
+    """libseccomp's names, without repetition. csrc/shim/seccomp_filter.c adds the native one."""
     names: list[str] = []
     for index, item in enumerate(listed):
         if item not in ARCHITECTURES:

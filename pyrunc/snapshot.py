@@ -1,6 +1,7 @@
 """Makes a snapshot of this Python for the `pyrunc` command, and goes on where a process came out of one.
 
-csrc/snapshot.h says what that is. Imported by launched only; imports what the verbs need, for that is the point of it.
+csrc/command/snapshot.h says what that is. Imported by launched only; imports what the verbs need, for that is the
+point of it.
 """
 
 from __future__ import annotations

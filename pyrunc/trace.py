@@ -2,8 +2,8 @@
 
 Imported by cli and launched only when asked for, so that nobody else pays: what is measured knows nothing of it. The
 functions named in SEAMS are replaced, as their modules are loaded, by ones that look at the clock before and after;
-imports are timed by a finder of our own; init writes when each op began into memory that it shares with us (init.c,
-stamp). Times are CLOCK_MONOTONIC in ns. timeline.py turns them into JSON or a chart.
+imports are timed by a finder of our own; init writes when each op began into memory that it shares with us (stamp() of
+csrc/init/main.c). Times are CLOCK_MONOTONIC in ns. timeline.py turns them into JSON or a chart.
 """
 
 from __future__ import annotations

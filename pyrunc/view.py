@@ -1,4 +1,4 @@
-"""One look at a container: what csrc/container.c found, as an object.
+"""One look at a container: what csrc/container/ found, as an object.
 
 Made by kernel; may be imported by every module for its type. Imports nothing.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class Container:
-    """One look at a container, csrc/container.h has the meaning of each field.
+    """One look at a container, csrc/container/container.h has the meaning of each field.
 
     `status` is creating, created, running, paused or stopped, `pid` 0 when stopped, `init_pid` what it was before,
     `cgroups` (controllers, directory) pairs, `unit` what systemd knows the container by ("" when not at all), `rdt`

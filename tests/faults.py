@@ -68,5 +68,7 @@ def program(name: str, folder: Path) -> str:
     if os.path.exists(ready) and os.stat(ready).st_mtime >= os.stat(source).st_mtime:
         return ready
     built = str(folder / name)
-    subprocess.run(["cc", *_FLAGS, source, "-o", built], check=True)
+    subprocess.run(
+        ["cc", *_FLAGS, "-I", os.path.join(support.PROJECT, "csrc"), source, "-o", built], check=True
+    )
     return built

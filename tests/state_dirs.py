@@ -1,4 +1,4 @@
-"""State directories that a test writes itself, with real processes and cgroups: what csrc/container*.c finds."""
+"""State directories that a test writes itself, with real processes and cgroups: what csrc/container/ finds."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_readme_maps_the_tree() -> None:
         found = re.search(r"^## The rooms$(.*?)^## ", stream.read(), flags=re.DOTALL | re.MULTILINE)
     assert found
     named = set(re.findall(r"[\w./]*\w(?:\.py|\.c|\.h|/)(?![\w/])", found.group(1)))
-    tracked = support.run(*GIT, "ls-files", "pyrunc", "csrc").ok().out.splitlines()
+    tracked = support.run(*GIT, "ls-files", "pyrunc", "csrc", "tools").ok().out.splitlines()
     there = {
         os.path.basename(name) for name in tracked if not name.startswith(("csrc/testing/", "csrc/fuzz/"))
     }

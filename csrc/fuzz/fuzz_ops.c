@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "../plan.h"
+#include "plan.h"
 #include "kernel.h"
 
 #define SYNC_FD 200

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../seccomp_filter.h"
+#include "shim/seccomp_filter.h"
 
 #define PROGRAM_BYTES (64u << 10)
 

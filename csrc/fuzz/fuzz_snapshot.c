@@ -6,8 +6,9 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "../snapshot.h"
+#include "command/snapshot.h"
 #include "kernel.h"
+#include "shared/snapshot_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

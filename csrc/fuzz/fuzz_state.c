@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../container_impl.h"
+#include "container/impl.h"
 
 #define STATE_BYTES 65536
 

@@ -29,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../plan.h"
+#include "plan.h"
 
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434

@@ -1,4 +1,4 @@
-"""PURE: D-Bus values: parsed from GVariant's text form, described for csrc/sdbus.c.
+"""PURE: D-Bus values: parsed from GVariant's text form, described for csrc/shim/sdbus.c.
 
 May be imported by the cgroups package. Imports errors only.
 Source: GLib "GVariant Text Format", D-Bus Specification "Type System".
@@ -262,7 +262,7 @@ def _basic(kind: str, value: object) -> bytes:
 
 
 def describe(signature: str, value: object) -> bytes:
-    """One value as csrc/sdbus.c reads it. The value fits the signature, as parse() makes sure and tables know."""
+    """One value as csrc/shim/sdbus.c reads it. The value fits the signature, as parse() makes sure and tables know."""
     kind = signature[0]
     if kind in _BASIC:
         return _basic(kind, value)

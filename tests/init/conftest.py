@@ -43,12 +43,14 @@ APPLETS = [
 
 def _build(to: Path, *, sanitized: bool) -> Path:
     program = to / ("init.san" if sanitized else "init")
-    sources = sorted(str(path) for path in CSRC.glob("init*.c"))
+    sources = sorted(str(path) for path in (CSRC / "init").glob("*.c"))
     musl = shutil.which("musl-gcc")
     compiler = "cc" if sanitized or musl is None else musl
     flags = SANITIZE if sanitized else MUSL if musl else ["-Os", "-static"]
     version = f'-DPYRUNC_VERSION="{__version__}"'
-    subprocess.run([compiler, *WARNINGS, version, *flags, *sources, "-o", str(program)], check=True)
+    subprocess.run(
+        [compiler, *WARNINGS, version, f"-I{CSRC}", *flags, *sources, "-o", str(program)], check=True
+    )
     return program
 
 

@@ -1,6 +1,6 @@
-"""csrc/hot_calls.txt names the functions that a common create, exec and run call; csrc/hot.py lays them together.
+"""tools/hot_calls.txt names the functions that a common create, exec and run call.
 
-PYRUNC_UPDATE_GOLDENS=1 writes it anew.
+tools/hot_modules.py lays them together. PYRUNC_UPDATE_GOLDENS=1 writes it anew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 
-LIST = os.path.join(support.PROJECT, "csrc/hot_calls.txt")
+LIST = os.path.join(support.PROJECT, "tools/hot_calls.txt")
 # Behaves as `python -m pyrunc`; at the end it adds what was called to the file that its first argument names.
 RECORDER = """
 import os, sys

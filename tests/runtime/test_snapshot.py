@@ -25,7 +25,7 @@ pytestmark = pytest.mark.root
 
 DEFAULT_ROOT = "/run/pyrunc"
 COLD = 99
-# Of csrc/snapshot.h: magic, then the boot id.
+# Of csrc/shared/snapshot_file.h: magic, then the boot id.
 BOOT_ID_AT = 32
 BOOT_ID_SIZE = 36
 

@@ -1,4 +1,4 @@
-"""PYRUNC_STRICT=1: the letter of the specification before the habits of engines. csrc/container.h lists where."""
+"""PYRUNC_STRICT=1: the letter of the specification before the habits of engines. container/container.h says where."""
 
 from __future__ import annotations
 

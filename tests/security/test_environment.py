@@ -1,4 +1,7 @@
-"""The caller's environment has root's Python load and read nothing; it is handed over as data (csrc/environment.h)."""
+"""The caller's environment has root's Python load and read nothing; it is handed over as data.
+
+See csrc/command/environment.h.
+"""
 
 from __future__ import annotations
 

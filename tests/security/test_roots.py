@@ -1,6 +1,7 @@
 """Roots of other people: a state that somebody else could have written names pids to kill and hooks to run.
 
-csrc/trust.c is the rule. A victim and a hook stand for what root would do; each verb, through both doors, must refuse.
+csrc/container/trust.c is the rule. A victim and a hook stand for what root would do; each verb, through both doors,
+must refuse.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "container.h"
+#include "container/container.h"
 
 static int look(const char *root, const char *id, struct container_error *error)
 {

@@ -1,4 +1,4 @@
-"""csrc/container*.c through the shim: what it does to the cgroups of a container, on v1 and v2.
+"""csrc/container/ through the shim: what it does to the cgroups of a container, on v1 and v2.
 
 The state directories are written here, the processes and cgroups are real.
 """

@@ -147,7 +147,7 @@ def test_flags(flags: list[str] | None, notify: bool, expected: int) -> None:
 
 
 def test_description() -> None:
-    """The bytes are what csrc/seccomp_filter.h specifies."""
+    """The bytes are what csrc/shim/seccomp_filter.h specifies."""
     arg = {"index": 2, "value": 2**63, "valueTwo": 7, "op": "SCMP_CMP_MASKED_EQ"}
     made = seccomp_profile.check(
         {

@@ -64,7 +64,7 @@ def test_other_text_is_refused(text: str) -> None:
 
 
 def test_values_are_described() -> None:
-    """csrc/sdbus.h has the form: containers in parentheses, basic values in the size of their type."""
+    """csrc/shim/sdbus.h has the form: containers in parentheses, basic values in the size of their type."""
     assert variants.body(("s", "a"), ("b", True), ("u", 5)) == b"sa\0" + b"b" + struct.pack(
         "=i", 1
     ) + b"u" + struct.pack("=I", 5)

@@ -10,7 +10,7 @@
 /* No name begins with it that any library looks for. launched.py takes it off. */
 #define ENVIRONMENT_MARK '-'
 
-/* What C acts on: of the caller's, TZ if it is plain (libc), PYRUNC_STRICT (container.h). Ends with NULL; lives as long as the process. */
+/* What C acts on: of the caller's, TZ if it is plain (libc), PYRUNC_STRICT (container/container.h). Ends with NULL; lives as long as the process. */
 char **environment_clean(void);
 
 /* The clean one, and every variable of the caller's with the mark before its name. NULL: no memory. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The `pyrunc` command. `state`, `start`, `kill` and `delete` are answered here, from container.c, when nothing needs
+ * The `pyrunc` command. `state`, `start`, `kill` and `delete` are answered here, from container/, when nothing needs
  * Python; everything else becomes `python3 -I -S <package>/boot.py ARGUMENT...`. What is not plainly right, be it an
  * option or an errno without words, goes to Python as well: here is only accepted, there it is explained.
  * Both doors answer alike to the byte (pyrunc/options.py, cli.py and log.py are the originals); a test compares them.
@@ -23,10 +23,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "container.h"
+#include "container/container.h"
+#include "container/trust.h"
 #include "environment.h"
 #include "snapshot.h"
-#include "trust.h"
 
 #define EXIT_NO_PYTHON 127
 /* As log.py: a fifo may have no reader, or one that does not read; that one has a second. Of links Python knows more. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What container*.c share and nobody else sees. */
+/* What the files of this folder share and nobody else sees. */
 #ifndef PYRUNC_CONTAINER_IMPL_H
 #define PYRUNC_CONTAINER_IMPL_H
 

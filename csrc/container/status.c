@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "container_impl.h"
+#include "impl.h"
 
 #define NANOSECONDS 1000000000L
 

@@ -1,4 +1,4 @@
-"""Write the C source of the cffi module: `build.py HEADER... OUTPUT`.
+"""Write the C source of the cffi module: `cffi_source.py HEADER... OUTPUT`.
 
 The declarations come from the headers themselves, so that there is one place for each. API mode and Py_LIMITED_API
 (cffi's default for an abi3 module) make one binary for all Python versions.
@@ -29,7 +29,9 @@ def main(headers: list[str], output: str) -> None:
     for header in headers:
         with open(header, encoding="utf-8") as stream:
             builder.cdef(declarations(stream.read()))
-    includes = "".join(f'#include "{os.path.basename(header)}"\n' for header in headers)
+    # By folder and name, as all includes of another folder.
+    names = ("/".join(header.split(os.sep)[-2:]) for header in headers)
+    includes = "".join(f'#include "{name}"\n' for name in names)
     builder.set_source("pyrunc._shim", includes, py_limited_api=True)
     builder.emit_c_code(output)
 

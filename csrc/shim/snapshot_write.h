@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The side of a snapshot (snapshot.h) that the shim has: csrc/build.py hands the declarations to cffi. */
+/* The side of a snapshot (command/snapshot.h) that the shim has: tools/cffi_source.py hands the declarations to cffi. */
 #ifndef PYRUNC_SNAPSHOT_WRITE_H
 #define PYRUNC_SNAPSHOT_WRITE_H
 
@@ -10,7 +10,7 @@ struct snapshot_arrival {
 	int argc;
 	char **argv;  /* "pyrunc", then its words */
 	char **envp;  /* the caller's, as data */
-	char **clean; /* what C is to act on: environment.h */
+	char **clean; /* what C is to act on: command/environment.h */
 	char **told;  /* [WORD VALUE]..., as boot.py takes them */
 	int told_count;
 };

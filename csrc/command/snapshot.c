@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "snapshot.h"
-#include "trust.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +17,9 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "container/trust.h"
+#include "shared/snapshot_file.h"
 
 #if defined(__x86_64__)
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "container_impl.h"
+#include "impl.h"
 
 #define THAW_MS 2000
 

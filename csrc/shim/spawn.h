@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * System calls that Python lacks, one function each, no policy. Every function answers >= 0 or -errno.
- * csrc/build.py hands the declarations below to cffi: keep them free of macros.
+ * tools/cffi_source.py hands the declarations below to cffi: keep them free of macros.
  */
-#ifndef PYRUNC_SHIM_H
-#define PYRUNC_SHIM_H
+#ifndef PYRUNC_SPAWN_H
+#define PYRUNC_SPAWN_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* start, kill and delete, on top of container.c and container_cgroup.c. The contract is in container.h. */
+/* start, kill and delete, on top of the other files here. The contract is in container.h. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "container_impl.h"
+#include "impl.h"
 #include "plan.h"
 
 /* From init's go to its program, without hooks; how often to see whether somebody has frozen it meanwhile. */

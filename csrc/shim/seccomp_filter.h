@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Not named seccomp.h: that is the header of libseccomp, and -Icsrc would hide it.
+ * Not named seccomp.h: that is the header of libseccomp.
  *
  * libseccomp for the parent: a description of a profile in, finished BPF out. The library is opened on first use, so
- * the shim loads without it. csrc/build.py hands the declarations below to cffi: keep them free of macros.
+ * the shim loads without it. tools/cffi_source.py hands the declarations below to cffi: keep them free of macros.
  *
  * A description, all numbers uint32 in the machine's byte order unless said otherwise, strings with their NUL:
  *
@@ -66,7 +66,7 @@ int shim_seccomp_has_action(uint32_t action);
 
 /*
  * The instructions to put before a filter that does not let init's own calls behind it pass: bytes, 0 when it does, or
- * -ENOSPC. They know these calls by `own` in the sixth argument. csrc/seccomp_own.c.
+ * -ENOSPC. They know these calls by `own` in the sixth argument. seccomp_own.c.
  */
 int shim_seccomp_own_calls(const uint8_t *filter, size_t size, uint64_t own, uint8_t *front, size_t capacity);
 

@@ -147,7 +147,7 @@ struct list {
 
 typedef void op_function(struct init *in, struct cursor *fields);
 
-/* init_plan.c: the plan's bytes, every read checked */
+/* plan.c: the plan's bytes, every read checked */
 void plan_load(struct init *in, int plan_fd);
 void plan_close_others(struct init *in);
 bool plan_next(struct init *in, const uint8_t **at, uint32_t *op, struct cursor *fields);
@@ -164,7 +164,7 @@ struct list take_list(struct cursor *c);
 struct numbers take_numbers(struct cursor *c);
 void *arena_take(struct init *in, size_t size);
 
-/* init_sync.c: messages to the parent */
+/* sync.c: messages to the parent */
 int note(struct init *in, enum plan_step step, const char *text);
 int note_fs(struct init *in, enum plan_step step, int fs_fd, const char *text);
 _Noreturn void fail_noted(struct init *in);
@@ -177,7 +177,7 @@ void keep_words(struct init *in);
 _Noreturn void leave(int status);
 const char *number_text(char buffer[24], uint64_t value);
 
-/* init_path.c: paths inside the rootfs */
+/* path.c: paths inside the rootfs */
 enum path_kind { PATH_DIRECTORY, PATH_FILE };
 int path_root(struct init *in);
 int path_open(struct init *in, const char *path, int flags, uint64_t resolve);
@@ -186,7 +186,7 @@ int path_parent(struct init *in, const char *path, char name[INIT_NAME_MAX]);
 void close_quietly(int fd);
 int open_beneath(int dir, const char *path, int flags, uint64_t resolve);
 
-/* init_mount.c */
+/* op_mount.c */
 int tree_clone(int dir, const char *path, unsigned int flags);
 int tree_attach(struct init *in, int tree, int target, const char *name);
 int mount_attributes(struct init *in, int fd, uint64_t set, uint64_t clear, bool recursive, const char *text);
@@ -194,17 +194,17 @@ int mount_propagation(struct init *in, int fd, uint32_t flags, const char *text)
 int filesystem(struct init *in, const char *type, const char *source, const struct list *params, uint64_t attributes);
 int fs_apply(struct init *in, int fs, const char *param);
 
-/* init_copy.c */
+/* copy_up.c */
 int copy_up(struct init *in, int from, int to, const char *text);
 
-/* init_added.c: what `mounts add` has done so far, so that it can be undone */
+/* op_change.c: what `mounts add` has done so far, so that it can be undone */
 int added_mount(struct init *in, int tree, const char *name);
 int added_target(struct init *in, int dir, const char *name);
 void added_rdonly_later(struct init *in);
 void added_undo(struct init *in);
 int kept_tree(struct init *in, uint32_t number);
 
-/* init_proc.c */
+/* op_proc.c */
 bool is_proc(int fd);
 void proc_open_host(struct init *in);
 void proc_forget(struct init *in);
@@ -216,18 +216,18 @@ void proc_drop_hosts(struct init *in);
 int proc_chmod(struct init *in, int fd, uint32_t mode);
 int proc_enter_fds(struct init *in);
 
-/* init_process.c */
+/* op_process.c */
 long load_filter(struct blob filter, uint32_t flags);
 
-/* init_pidns.c */
+/* op_pidns.c */
 int pidns_context(struct init *in);
 void pidns_check(struct init *in, int mount);
 
-/* init_dev.c */
+/* op_dev.c */
 int device_clone(struct init *in, int dir, const char *path, unsigned int flags);
 int make_symlink(struct init *in, const char *text, const char *path, bool same);
 
-/* init_rootfs.c */
+/* op_rootfs.c */
 struct fd_facts {
 	uint64_t mount;
 	uint64_t inode;

@@ -1,4 +1,4 @@
-"""Gather the modules of a hot verb into one file that boot.py reads at a stroke: `hot.py PACKAGE_DIR OUTPUT`.
+"""Gather the modules of a hot verb into one file that boot.py reads at a stroke: `hot_modules.py PACKAGE_DIR OUTPUT`.
 
 Finding, opening and unmarshalling forty small files costs a start as much as what they do. Here their code lies in one
 marshalled dictionary, without docstrings, annotations and line tables, which a run without `--debug` never looks at.
@@ -8,7 +8,7 @@ The file says for which Python it is; boot.py ignores it under any other and imp
 
 The first dictionary is what every create and exec loads, the second what only some do, each marshalled as (called,
 code). `called` is the code of functions that a common create, exec or run calls: read first, it lies together. Python
-writes reference counts into what it uses, and of a snapshot each page that is written to is copied (snapshot.h).
+writes reference counts into what it uses, and of a snapshot each page that is written to is copied: snapshot.h.
 """
 
 from __future__ import annotations

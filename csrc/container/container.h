@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a verb needs from the state directory `<root>/<id>/`: read it, is it alive, start, kill, delete. One
- * implementation behind two doors: the `pyrunc` command (pyrunc.c) and, through the cffi module, the Python API.
+ * implementation behind two doors: the `pyrunc` command (command/) and, through the cffi module, the Python API.
  * Nothing here prints; every function answers an enum container_result and words a failure in *error. All waits end.
- * csrc/build.py hands the declarations below to cffi: keep them free of macros and attributes.
+ * tools/cffi_source.py hands the declarations below to cffi: keep them free of macros and attributes.
  *
  * The directory (mode 0700) holds `config.json`, `exec.fifo` while the program waits for start, and `state`, or
  * `state.creating` until the container is created. The lock is flock(2) on the directory itself: whoever gets it
@@ -17,7 +17,7 @@
  *     starttime 56789      field 22 of /proc/PID/stat, as the initial time namespace sees it; the two together name a
  *                          process for good
  *     pidnsid 4026531836   inode of that creator's pid namespace; may be missing. What is not found elsewhere is not gone
- *     needs poststop,...   why a verb needs Python; may be empty. See container_verbs.c for which word concerns which
+ *     needs poststop,...   why a verb needs Python; may be empty. See verbs.c for which word concerns which
  *     pidns private        or shared: SIGKILL of init does not end the others, so the whole cgroup is killed
  *     keyring new          or caller: what exec does with the session keyring; only Python asks
  *     cgroup memory:/...   repeated; the controller is empty for cgroup v2

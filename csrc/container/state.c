@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "container_impl.h"
+#include "impl.h"
 #include "trust.h"
 
 #define NAME_LIMIT 255

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Device programs of cgroup v2, through bpf(2) alone. Every function answers >= 0 or -errno.
- * csrc/build.py hands the declarations below to cffi: keep them free of macros.
+ * tools/cffi_source.py hands the declarations below to cffi: keep them free of macros.
  */
 #ifndef PYRUNC_BPF_H
 #define PYRUNC_BPF_H

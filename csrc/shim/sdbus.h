@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Talking to a service manager: libsystemd's sd-bus, opened on first use, so the shim is built and loads without it.
- * Every function ends within the time it is given. csrc/build.py hands the declarations below to cffi: keep them free
+ * Every function ends within the time it is given. tools/cffi_source.py hands the declarations below to cffi: keep them free
  * of macros.
  *
  * The body of a call is a description, numbers in the machine's byte order, strings with their NUL:

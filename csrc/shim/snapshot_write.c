@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
-#include "snapshot.h"
+#include "snapshot_write.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "shared/snapshot_file.h"
 
 #if defined(__x86_64__)
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Detached mounts, made by the runtime with its own privileges and handed to init as descriptors. Like shim.h: one
+ * Detached mounts, made by the runtime with its own privileges and handed to init as descriptors. Like spawn.h: one
  * function per step, no policy, >= 0 or -errno.
  */
-#ifndef PYRUNC_TREES_H
-#define PYRUNC_TREES_H
+#ifndef PYRUNC_DETACHED_MOUNTS_H
+#define PYRUNC_DETACHED_MOUNTS_H
 
 #include <stddef.h>
 #include <stdint.h>

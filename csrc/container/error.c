@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Errors in words, and the clock: what all files of container.h use, and what uses none of them. */
+/* Errors in words, and the clock: what all files of this folder use, and what uses none of them. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
 
-#include "container_impl.h"
+#include "impl.h"
 
 int64_t container_now_ms(void)
 {

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "container_impl.h"
+#include "impl.h"
 
 #define LINKS_MAX 40
 /* What fs.overflowuid is unless somebody changed it; then our root is refused in a user namespace, in words. */
