@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The contract between Python and C: what a plan looks like, what init may be asked to do, and what it says back.
- * pyrunc/wire.py mirrors this file; tests/unit/test_wire.py compares the two, number by number.
+ * pyrunc/plan/wire.py mirrors this file; tests/unit/test_wire.py compares the two, number by number.
  *
  * A plan is one read-only mapping: a struct plan_header followed by op_count records. All numbers are in the byte
  * order of the machine, nothing is aligned beyond 8 bytes at the start of a record, and init reads every field through

@@ -1,5 +1,5 @@
 """`python3 -m pyrunc`: the command line."""
 
-from pyrunc.cli import main
+from pyrunc.cli.main import main
 
 raise SystemExit(main())

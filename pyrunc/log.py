@@ -210,7 +210,8 @@ def _write(level: str, message: str, hint: str | None, more: dict[str, str] | No
     _tell(level, message, hint)
     if _target.fd == _NO_FD:
         return
-    from pyrunc import jsonfast, printable
+    from pyrunc import printable
+    from pyrunc.json_text import document as jsonfast
 
     # Not JSON's escapes alone: an engine reads the line and shows the message to somebody.
     message, hint = printable.line(message), printable.line(hint) if hint else None

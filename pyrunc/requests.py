@@ -2,7 +2,7 @@
 
 May be imported by every module (also by users of the Python API); imports nothing. Every attribute has the default
 of the command line, so `CreateOptions()` is `pyrunc create ID` without options. Attributes are named as the options
-are, with "_" for "-": that is how commands.py fills them.
+are, with "_" for "-": that is how cli/verbs.py fills them.
 """
 
 from __future__ import annotations

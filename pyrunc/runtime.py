@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from pyrunc import failures, jsonfast, kernel, wire
 from pyrunc.errors import (
     SHORTAGES,
     BusError,
@@ -18,12 +17,17 @@ from pyrunc.errors import (
     StateError,
     UsageError,
 )
+from pyrunc.json_text import document as jsonfast
+from pyrunc.kernel import process as kernel
+from pyrunc.launch import failures
+from pyrunc.plan import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pyrunc.config import Config
+    from pyrunc.config.load import Config
+    from pyrunc.kernel.view import Container
     from pyrunc.requests import (
         CheckpointOptions,
         Context,
@@ -32,8 +36,7 @@ if TYPE_CHECKING:
         RestoreOptions,
         RunOptions,
     )
-    from pyrunc.spec_types import Mount, Resources
-    from pyrunc.view import Container
+    from pyrunc.spec.shapes import Mount, Resources
 
 
 # The minor version of the specification that first says so; an older configuration means what it was written for.
@@ -47,42 +50,43 @@ def load(ctx: Context, container_id: str) -> Container:
 
 def configuration(ctx: Context, container_id: str) -> Config:
     """The private copy of the configuration that create made: later edits of the bundle do not matter."""
-    from pyrunc import config, state
+    from pyrunc.config import load as config
+    from pyrunc.container import directory as state
 
     return config.load(f"{ctx.root}/{state.check_id(container_id)}", opener=state.open_ours)
 
 
 def create(ctx: Context, container_id: str, bundle: str, options: CreateOptions) -> None:
     """Make the container; its program waits for `start`. runtime.md, Create."""
-    from pyrunc import runtime_create
+    from pyrunc.verbs import create as runtime_create
 
     runtime_create.create(ctx, container_id, bundle, options)
 
 
 def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> int:
     """create and start; unless detached wait for the program, delete, and return its exit status (128 + signal)."""
-    from pyrunc import runtime_create
+    from pyrunc.verbs import create as runtime_create
 
     return runtime_create.run(ctx, container_id, bundle, options)
 
 
 def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
     """Run one more process in a container that runs. Its exit status (128 + signal), 0 at once when detached."""
-    from pyrunc import runtime_exec
+    from pyrunc.verbs import exec as runtime_exec
 
     return runtime_exec.exec_(ctx, container_id, options)
 
 
 def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> None:
     """Save a running container as CRIU's image files and, unless it is to be left running, destroy it."""
-    from pyrunc import runtime_checkpoint
+    from pyrunc.verbs import checkpoint as runtime_checkpoint
 
     runtime_checkpoint.checkpoint(ctx, container_id, options)
 
 
 def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOptions) -> int:
     """Bring a saved container back, running; its exit status (128 + signal), 0 at once when detached."""
-    from pyrunc import runtime_restore
+    from pyrunc.verbs import restore as runtime_restore
 
     return runtime_restore.restore(ctx, container_id, bundle, options)
 
@@ -122,7 +126,7 @@ def start(ctx: Context, container_id: str) -> None:
     if "notify" not in found.needs or found.status != "created":
         let_run(ctx, container_id, found)
         return
-    from pyrunc import notify
+    from pyrunc.host import notify
 
     if not (address := notify.wanted()):
         let_run(ctx, container_id, found)
@@ -152,8 +156,8 @@ def let_run(ctx: Context, container_id: str, found: Container) -> None:
 
 def _prestart(ctx: Context, container_id: str, found: Container) -> None:
     """config.md of version 1.0, Prestart: after `start` is called, before the program is executed."""
-    from pyrunc import hooks
-    from pyrunc.state import hook_state
+    from pyrunc.container.directory import hook_state
+    from pyrunc.launch import hooks
 
     spec = configuration(ctx, container_id).spec
     document = hook_state(_document(found), "created", found.pid)
@@ -166,8 +170,9 @@ def _prestart(ctx: Context, container_id: str, found: Container) -> None:
 
 def _poststart(ctx: Context, container_id: str, found: Container) -> None:
     """runtime.md, step 9: a failure ends the container; up to version 1.2 it MUST be a warning and nothing else."""
-    from pyrunc import hooks, log
-    from pyrunc.state import hook_state
+    from pyrunc import log
+    from pyrunc.container.directory import hook_state
+    from pyrunc.launch import hooks
 
     spec = configuration(ctx, container_id).spec
     wanted = hooks.of(spec, "poststart")
@@ -231,7 +236,7 @@ def kill(ctx: Context, container_id: str, signal: int, all: bool = False) -> Non
 
 def _remove_unit(unit: str, force: bool) -> None:
     from pyrunc import log
-    from pyrunc.cgroups import systemd
+    from pyrunc.cgroups.systemd import driver as systemd
 
     try:
         systemd.remove(unit)
@@ -244,7 +249,7 @@ def _remove_unit(unit: str, force: bool) -> None:
 
 def _delete_in_parts(ctx: Context, container_id: str, force: bool, only: tuple[int, int]) -> None:
     """Delete a container in a systemd unit or a group of resctrl; the state goes last: a failure can be tried again."""
-    from pyrunc import state
+    from pyrunc.container import directory as state
 
     # Held open from here on: it shows whether this very container is still the one of that name.
     directory = state.look(ctx.root, container_id)
@@ -258,7 +263,7 @@ def _delete_in_parts(ctx: Context, container_id: str, force: bool, only: tuple[i
         if found.unit:
             _remove_unit(found.unit, force)
         if found.rdt:
-            from pyrunc import rdt
+            from pyrunc.host import resctrl as rdt
 
             rdt.remove(found.rdt)
         directory.remove()
@@ -297,8 +302,9 @@ def _delete(ctx: Context, container_id: str, force: bool, only: tuple[int, int])
         kernel.container_delete(ctx.root, container_id, force=force, only=only)
     if found is None or ours is None:
         return
-    from pyrunc import hooks, log
-    from pyrunc.state import hook_state
+    from pyrunc import log
+    from pyrunc.container.directory import hook_state
+    from pyrunc.launch import hooks
 
     document = hook_state(_document(found), "stopped", 0)
     wanted = hooks.of(ours.spec, "poststop")
@@ -311,14 +317,14 @@ def wait(ctx: Context, container_id: str) -> int:
 
     Raises StateError for a container that does not exist, or whose status the kernel does not tell any more.
     """
-    from pyrunc import runtime_wait
+    from pyrunc.verbs import wait as runtime_wait
 
     return runtime_wait.wait(ctx, container_id)
 
 
 def list_(ctx: Context) -> tuple[list[dict[str, object]], list[str]]:
     """The state documents of all containers below the root, by id, `owner` filled in; and why others are missing."""
-    from pyrunc.state import is_id
+    from pyrunc.container.directory import is_id
 
     documents: list[dict[str, object]] = []
     problems: list[str] = []
@@ -340,7 +346,7 @@ def matching(ctx: Context, pattern: str) -> list[str]:
     """The ids of the containers below the root in which the regular expression is found. Raises UsageError."""
     import re
 
-    from pyrunc.state import is_id
+    from pyrunc.container.directory import is_id
 
     try:
         expression = re.compile(pattern)
@@ -367,7 +373,7 @@ def ps(ctx: Context, container_id: str) -> list[int]:
         return []
     if not found.cgroups:
         return [found.pid]
-    from pyrunc import cgroups
+    from pyrunc.cgroups import manager as cgroups
 
     return sorted(cgroups.from_paths(found.cgroups).pids())
 
@@ -392,7 +398,7 @@ def update(
 
     Not named, or 0 where that is no limit: left as it is; -1: lifted. JSON paths in errors begin at `resources`.
     """
-    from pyrunc import runtime_update
+    from pyrunc.verbs import update as runtime_update
 
     runtime_update.update(
         ctx, container_id, resources, l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema
@@ -401,14 +407,14 @@ def update(
 
 def add_mounts(ctx: Context, container_id: str, mounts: Sequence[Mount]) -> None:
     """Mount these, all or none, in a container that has not stopped. JSON paths in errors begin at `mounts`."""
-    from pyrunc import runtime_mounts
+    from pyrunc.verbs import mounts as runtime_mounts
 
     runtime_mounts.add(ctx, container_id, mounts)
 
 
 def remove_mounts(ctx: Context, container_id: str, destinations: Sequence[str]) -> None:
     """Unmount what is at these destinations, the last first. Raises ConfigError unless each is a mount that may go."""
-    from pyrunc import runtime_mounts
+    from pyrunc.verbs import mounts as runtime_mounts
 
     runtime_mounts.remove(ctx, container_id, destinations)
 
@@ -432,7 +438,7 @@ def resume(ctx: Context, container_id: str) -> None:
 
 def stats(ctx: Context, container_id: str) -> dict[str, object]:
     """What a container uses now: the `data` of runc's stats event, times in ns. Raises StateError unless it runs."""
-    from pyrunc import runtime_events
+    from pyrunc.verbs import events as runtime_events
 
     return runtime_events.once(ctx, container_id)
 
@@ -441,6 +447,6 @@ def events(
     ctx: Context, container_id: str, interval: float = 5.0, reader: int = -1
 ) -> Iterator[dict[str, object]]:
     """Stats every `interval` seconds, and when memory ran out, until the container ends: runtime_events.follow."""
-    from pyrunc import runtime_events
+    from pyrunc.verbs import events as runtime_events
 
     return runtime_events.follow(ctx, container_id, interval, reader)

@@ -18,12 +18,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
-from pyrunc import criu_rpc
+from pyrunc.criu import rpc as criu_rpc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyrunc.criu_rpc import Message
+    from pyrunc.criu.rpc import Message
 
 Act: TypeAlias = "Sequence[object]"
 # What an honest CRIU does.

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import plan_specs as specs
-from pyrunc import wire
-from pyrunc.dialogue import Dialogue, OutOfTurnError, turns
 from pyrunc.errors import ContainerError
+from pyrunc.launch.dialogue import Dialogue, OutOfTurnError, turns
+from pyrunc.plan import wire
 
 if TYPE_CHECKING:
     import random

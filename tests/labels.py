@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import support
-from pyrunc import host
+from pyrunc.host import gather as host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

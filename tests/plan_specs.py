@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from pyrunc import plan
-from pyrunc.host import HostFacts
+from pyrunc.host.gather import HostFacts
+from pyrunc.plan import planner as plan
 
 if TYPE_CHECKING:
-    from pyrunc.spec_types import Mount, Namespace, Process, Spec
-    from pyrunc.wire import Field, Op
+    from pyrunc.plan.wire import Field, Op
+    from pyrunc.spec.shapes import Mount, Namespace, Process, Spec
 
 V1_HOST = HostFacts(
     cgroup_mode="v1",

@@ -6,7 +6,8 @@ import os
 import subprocess
 
 import support
-from pyrunc import kernel, state
+from pyrunc.container import directory as state
+from pyrunc.kernel import process as kernel
 
 DEAD = 2**22 + 1  # above any pid_max
 
@@ -73,7 +74,7 @@ def mount_of(kind: str, option: str) -> str | None:
 
 
 class Cgroup:
-    """A cgroup of the test's own: `entry` as kernel.py wants it, `path`, and a parent that the test made, too."""
+    """A cgroup of the test's own: `entry` as kernel/ wants it, `path`, and a parent that the test made, too."""
 
     def __init__(self, mount: str, controller: str, name: str) -> None:
         self.v1 = bool(controller)

@@ -7,7 +7,8 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from pyrunc import mounts, options
+from pyrunc.cli import options
+from pyrunc.spec import mount_options as mounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,12 +2,12 @@
 /*
  * The caller's environment is data. In Python and in the libraries it loads, variables would be orders: LD_PRELOAD,
  * GCONV_PATH with a LC_ALL, LOCPATH, OPENSSL_CONF and others name files to load. So Python starts with a clean
- * environment, and is handed the caller's beside it (launched.py makes os.environ of it).
+ * environment, and is handed the caller's beside it (startup/entry.py makes os.environ of it).
  */
 #ifndef PYRUNC_ENVIRONMENT_H
 #define PYRUNC_ENVIRONMENT_H
 
-/* No name begins with it that any library looks for. launched.py takes it off. */
+/* No name begins with it that any library looks for. startup/entry.py takes it off. */
 #define ENVIRONMENT_MARK '-'
 
 /* What C acts on: of the caller's, TZ if it is plain (libc), PYRUNC_STRICT (container/container.h). Ends with NULL; lives as long as the process. */

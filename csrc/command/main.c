@@ -3,7 +3,7 @@
  * The `pyrunc` command. `state`, `start`, `kill` and `delete` are answered here, from container/, when nothing needs
  * Python; everything else becomes `python3 -I -S <package>/boot.py ARGUMENT...`. What is not plainly right, be it an
  * option or an errno without words, goes to Python as well: here is only accepted, there it is explained.
- * Both doors answer alike to the byte (pyrunc/options.py, cli.py and log.py are the originals); a test compares them.
+ * Both doors answer alike to the byte (pyrunc/cli/ and log.py are the originals); a test compares them.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -32,7 +32,7 @@
 /* As log.py: a fifo may have no reader, or one that does not read; that one has a second. Of links Python knows more. */
 #define LOG_FLAGS (O_WRONLY | O_CREAT | O_APPEND | O_SYNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW)
 #define READER_MS 1000
-/* Strings that launched.py can be told: three words with a value each. */
+/* Strings that startup/entry.py can be told: three words with a value each. */
 #define TOLD 6
 /* Who may not write three of them will not write the fourth. */
 #define PRIME_TRIES 3
@@ -46,7 +46,7 @@ struct call {
 	bool json;
 	int log_fd;
 	int verb;        /* index in argv */
-	long long began; /* for trace.py: CLOCK_MONOTONIC in ns, 0 when nobody asked */
+	long long began; /* for timing/trace.py: CLOCK_MONOTONIC in ns, 0 when nobody asked */
 };
 
 /* What init said, on its way to Python's words. */
@@ -340,7 +340,7 @@ static bool find_root(struct call *call)
 
 /* --- Python --- */
 
-/* [WORD VALUE]... for launched.py; returns how many strings that are. */
+/* [WORD VALUE]... for startup/entry.py; returns how many strings that are. */
 static int tell(const struct call *call, int primed, char *told[TOLD])
 {
 	static char pid[16], clocks[64];

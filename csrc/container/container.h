@@ -23,7 +23,7 @@
  *     cgroup memory:/...   repeated; the controller is empty for cgroup v2
  *     cgmade /...          repeated: every directory that create made, parents first
  *     unit system NAME     or user: the systemd unit it is in, and whose manager has it; only Python asks
- *     rdt group:/...       repeated: its places in resctrl, see rdt.py; only Python asks
+ *     rdt group:/...       repeated: its places in resctrl, see host/resctrl.py; only Python asks
  * Unknown keys are skipped: a change that an older reader must not miss raises the version.
  * Two lines of the document stand for what only the reader knows: `  "pid": 0,` and `  "status": "stopped",`.
  */

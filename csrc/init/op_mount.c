@@ -304,8 +304,8 @@ static int nofollow_target(struct init *in, const char *path, enum path_kind kin
 }
 
 /*
- * CVE-2019-16884: rules.py goes by the target's name, but a link of the image may lead any name into /proc. What the
- * kernel says there must be what programs read.
+ * CVE-2019-16884: config/rules/ goes by the target's name, but a link of the image may lead any name into /proc. What
+ * the kernel says there must be what programs read.
  */
 static void refuse_in_proc(struct init *in, int target, const char *path)
 {

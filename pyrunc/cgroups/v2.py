@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrunc.cgroups.resources import Write
-    from pyrunc.host import HostFacts
+    from pyrunc.host.gather import HostFacts
 
 _DELEGATE_FILE = "/sys/kernel/cgroup/delegate"
 # cgroup_namespaces(7), for kernels that do not list them
@@ -114,7 +114,7 @@ def attach_devices(target: str, program: bytes, path: str) -> None:
 
     `path` is the JSON path of the rules. Raises KernelError.
     """
-    from pyrunc import kernel
+    from pyrunc.kernel import process as kernel
 
     fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -16,7 +16,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyrunc import wire
+from pyrunc.plan import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -27,7 +27,7 @@ from init.machine import (
     op,
     shell,
 )
-from pyrunc import wire
+from pyrunc.plan import wire
 
 if TYPE_CHECKING:
     from pathlib import Path

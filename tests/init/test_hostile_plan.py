@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from init.machine import NEWIPC, NEWNET, NEWNS, NEWPID, NEWUTS, mount_bind, mount_new, op
-from pyrunc import wire
+from pyrunc.plan import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from init.machine import NEWNS, NEWPID, PATIENCE, in_rootfs, op, shell
-from pyrunc import wire
+from pyrunc.plan import wire
 
 if TYPE_CHECKING:
     from pathlib import Path

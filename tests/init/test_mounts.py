@@ -29,7 +29,7 @@ from init.machine import (
     open_tree,
     shell,
 )
-from pyrunc import wire
+from pyrunc.plan import wire
 
 if TYPE_CHECKING:
     from pathlib import Path

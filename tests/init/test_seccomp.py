@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from init.machine import Machine, box, in_rootfs, op, shell
-from pyrunc import wire
+from pyrunc.plan import wire
 
 if TYPE_CHECKING:
     from pathlib import Path

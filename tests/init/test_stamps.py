@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from init.machine import NEWNS, op
-from pyrunc import wire
+from pyrunc.plan import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

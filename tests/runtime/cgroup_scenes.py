@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import pytest
 
-from pyrunc import cgroups, host, kernel
-from pyrunc.cgroups import Manager, device_rules, files
+from pyrunc.cgroups import device_rules, files
+from pyrunc.cgroups import manager as cgroups
+from pyrunc.cgroups.manager import Manager
 from pyrunc.errors import ConfigError, KernelError, PyruncError, StateError
+from pyrunc.host import gather as host
+from pyrunc.kernel import process as kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc import options
+from pyrunc.cli import options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -320,7 +320,8 @@ def test_a_virtual_environment_may_use_the_systems_packages(scratch: str, shared
         with open(os.path.join(scratch, "pyvenv.cfg"), "w", encoding="ascii") as stream:
             stream.write(f"home = /usr/bin\ninclude-system-site-packages = {shared}\n")
     code = (
-        f"import sys; sys.path.append({os.path.dirname(support.PACKAGE)!r}); from pyrunc import launched;"
+        f"import sys; sys.path.append({os.path.dirname(support.PACKAGE)!r})\n"
+        "from pyrunc.startup import entry as launched\n"
         f"before = len(sys.path); sys.meta_path.append(launched._LateFinder({site_packages!r}))\n"
         "try:\n    import there_is_no_such_module\nexcept ImportError:\n    print(len(sys.path) > before)"
     )

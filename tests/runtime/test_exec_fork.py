@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc import launch
+from pyrunc.launch import init as launch
 
 if TYPE_CHECKING:
     from containers import Bundle, BundleFactory, Container, ContainerFactory

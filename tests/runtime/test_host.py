@@ -11,7 +11,7 @@ import support
 pytestmark = pytest.mark.root
 
 LOOK = """
-from pyrunc import host
+from pyrunc.host import gather as host
 own = list(host._own_cgroups())
 found = host._cgroup_directories(own)
 print("none" if found is None else "same" if found == host._cgroup_mounts() else "other")

@@ -24,7 +24,8 @@ LIST = os.path.join(support.PROJECT, "tools/hot_calls.txt")
 # Behaves as `python -m pyrunc`; at the end it adds what was called to the file that its first argument names.
 RECORDER = """
 import os, sys
-from pyrunc import __file__ as package, cli
+from pyrunc import __file__ as package
+from pyrunc.cli import main as cli
 
 called = set()
 below = os.path.dirname(os.path.dirname(package)) + "/"

@@ -9,7 +9,7 @@ import pytest
 
 import mountinfo
 import support
-from pyrunc import mounts
+from pyrunc.spec import mount_options as mounts
 
 if TYPE_CHECKING:
     from containers import BundleFactory, ContainerFactory

@@ -12,8 +12,8 @@ import pytest
 
 import support
 from namespaces import mapped
-from pyrunc import notify
 from pyrunc.errors import KernelError
+from pyrunc.host import notify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,7 +26,8 @@ MB = "MB:0=20;1=70"
 # The command line with another answer to the one question of where resctrl is mounted.
 ELSEWHERE = """
 import sys
-from pyrunc import cli, requests
+from pyrunc.cli import main as cli
+from pyrunc import requests
 requests.Context.__init__.__kwdefaults__["resctrl"] = sys.argv.pop(1)
 raise SystemExit(cli.main())
 """

@@ -10,7 +10,7 @@ import pytest
 
 import limits
 import support
-from pyrunc import kernel
+from pyrunc.kernel import process as kernel
 
 if TYPE_CHECKING:
     from containers import Bundle, BundleFactory, ContainerFactory

@@ -217,7 +217,7 @@ def test_it_is_not_used_when(warm: Installation, damage: str) -> None:
             with open(os.path.join(os.path.dirname(warm.package), "json.py"), "w", encoding="ascii"):
                 pass
         case "entry changed":
-            os.utime(os.path.join(warm.package, "launched.py"))
+            os.utime(os.path.join(warm.package, "startup/entry.py"))
     # `list` never makes one.
     assert support.run(warm.command, "--root", warm.root, "list", env={}).status == COLD
 
@@ -225,7 +225,7 @@ def test_it_is_not_used_when(warm: Installation, damage: str) -> None:
 HELD = """
 import sys
 sys.path.append(PACKAGES)
-from pyrunc import snapshot
+from pyrunc.startup import snapshot
 for name in snapshot.MODULES:
     __import__(name)
 snapshot._practise()
@@ -337,7 +337,7 @@ print(json.dumps({
 
 def test_the_process_is_the_callers(fresh: Installation, scratch: str) -> None:
     """What the kernel and Python know of the process is the same, whichever way it started."""
-    with open(os.path.join(fresh.package, "features.py"), "w", encoding="ascii") as stream:
+    with open(os.path.join(fresh.package, "reports/features.py"), "w", encoding="ascii") as stream:
         stream.write(f"def render():\n    exec({LOOK!r}, dict())\n    return ''\n")
     fresh.answers()
     script = f'umask 027; cd {scratch}; trap "" USR1; exec "$@" 7</dev/null'

@@ -13,7 +13,7 @@ import fake_systemd
 import faults
 import limits
 import support
-from pyrunc import state
+from pyrunc.container import directory as state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

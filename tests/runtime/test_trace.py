@@ -123,7 +123,7 @@ def test_a_whole_life(container: ContainerFactory, bundle: BundleFactory, scratc
     events = check(path, "create", early | phases | ops, init=1)
     # The command's Python has loaded them already, when it comes out of a snapshot.
     imports = [str(event["name"]) for event in events if event["cat"] == "import"]
-    assert "import pyrunc.runtime_create" in imports or door == "pyrunc"
+    assert "import pyrunc.verbs.create" in imports or door == "pyrunc"
     mount = next(event for event in events if str(event["name"]).startswith("MOUNT_NEW /proc"))
     assert mount["args"] == {"path": "$.mounts[0]"}
     assert one.status() == "created"
@@ -268,6 +268,6 @@ def test_nobody_pays_who_does_not_ask(container: ContainerFactory, bundle: Bundl
     boot = os.path.join(support.PACKAGE, "boot.py")
     python = [os.path.realpath(support.PYTHON), "-I", "-S", "-X", "importtime", boot, "--"]
     done = container(bundle("probe", "/bin/probe", "exit", "0"), command=python).run().ok()
-    assert "pyrunc.runtime_create" in done.err
-    assert "pyrunc.trace" not in done.err
-    assert "pyrunc.timeline" not in done.err
+    assert "pyrunc.verbs.create" in done.err
+    assert "pyrunc.timing.trace" not in done.err
+    assert "pyrunc.timing.timeline" not in done.err

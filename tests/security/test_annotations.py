@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc.cgroups import unit
+from pyrunc.cgroups.systemd import unit
 from pyrunc.errors import ConfigError
 
 if TYPE_CHECKING:

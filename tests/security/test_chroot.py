@@ -197,7 +197,7 @@ def test_without_the_capability(container: ContainerFactory, bundle: BundleFacto
 
 _SPAWN = """
 import os, sys
-from pyrunc import kernel
+from pyrunc.kernel import process as kernel
 source, target, program, marker = sys.argv[1:]
 argv = [b"breakout", os.fsencode(marker)]
 pid, _ = kernel.spawn(argv, [], path=program, bound=(source, target))

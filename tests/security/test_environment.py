@@ -110,7 +110,7 @@ def test_python_knows_it_all_the_same(scratch: str) -> None:
 import sys
 sys.path.append({package!r})
 sys.argv = ["boot", "--", "x"]
-from pyrunc import launched
+from pyrunc.startup import entry as launched
 launched._answer = lambda argv, told: print(*sorted(__import__("os").environ.items()), sep="\\n") or 0
 launched.main()
 """
@@ -135,7 +135,7 @@ def asked_criu(fake_criu: str, **environment: str) -> dict[str, str]:
     """The environment that it got."""
     # Answers nothing, and so ends before its first answer.
     code = (
-        "from pyrunc import criu, criu_process\n"
+        "from pyrunc.criu import server as criu, process as criu_process\n"
         "with criu_process.Interrupts() as interrupts: criu.Server(interrupts).ask({'type': 1}, seconds=10)"
     )
     given = {"PATH": f"{fake_criu}:/usr/bin:/bin", **environment}

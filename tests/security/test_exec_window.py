@@ -22,7 +22,10 @@ import hostile_init as hostile
 import rounds
 import support
 import terminals
-from pyrunc import capabilities, host, plan, wire
+from pyrunc.host import gather as host
+from pyrunc.plan import planner as plan
+from pyrunc.plan import wire
+from pyrunc.spec import capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from containers import Bundle, BundleFactory, Container, ContainerFactory
-    from pyrunc.spec_types import Spec
+    from pyrunc.spec.shapes import Spec
     from support import Json
 
     class NeighbourFactory(Protocol):

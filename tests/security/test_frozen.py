@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc import ending, kernel
+from pyrunc.kernel import process as kernel
+from pyrunc.launch import ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,15 +19,18 @@ import rounds
 import support
 from machines import patience
 from mutations import Json, Source, dumps
-from pyrunc import explain, options, requests, wire
+from pyrunc import requests
+from pyrunc.cli import options
 from pyrunc.errors import ConfigError, PyruncError
+from pyrunc.plan import wire
+from pyrunc.reports import explain
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator, Sequence
 
     from containers import Bundle, BundleFactory, Container, ContainerFactory
-    from pyrunc.plan import Plan
+    from pyrunc.plan.planner import Plan
 
 pytestmark = pytest.mark.root
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc import bringup
+from pyrunc.launch import conversation as bringup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,7 +247,8 @@ def test_somebody_removes_the_file_of_a_program_that_is_not_there(
     one = container(bundle("probe").probe("pause"))
     one.create().ok()
     code = (
-        "import os; from pyrunc import bringup, cli; write = bringup.write_pid_file\n"
+        "import os; from pyrunc.launch import conversation as bringup; from pyrunc.cli import main as cli\n"
+        "write = bringup.write_pid_file\n"
         "def lost(path, pid):\n    drop = write(path, pid); os.unlink(path); return drop\n"
         "bringup.write_pid_file = lost; raise SystemExit(cli.main())"
     )

@@ -16,7 +16,10 @@ import pytest
 
 import rounds
 import support
-from pyrunc import cli, commands, errors, jsonfast, log, printable
+from pyrunc import errors, log, printable
+from pyrunc.cli import main as cli
+from pyrunc.cli import verbs as commands
+from pyrunc.json_text import document as jsonfast
 
 if TYPE_CHECKING:
     from containers import BundleFactory, Container, ContainerFactory

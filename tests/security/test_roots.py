@@ -17,7 +17,7 @@ import pytest
 import containers
 import state_dirs
 import support
-from pyrunc import state
+from pyrunc.container import directory as state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ import pytest
 
 import rounds
 import support
-from pyrunc import kernel
+from pyrunc.kernel import process as kernel
 
 if TYPE_CHECKING:
     import random

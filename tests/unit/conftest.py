@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc import kernel
+from pyrunc.kernel import process as kernel
 from state_dirs import Cgroup, Root, mount_of
 
 if TYPE_CHECKING:

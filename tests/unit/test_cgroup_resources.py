@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import pyrunc.cgroups as package
+import pyrunc.cgroups.manager as package
 from pyrunc.cgroups.resources import Write, io_weight, plan_writes, weight_from_shares
 from pyrunc.errors import ConfigError, StateError
-from pyrunc.host import HostFacts
+from pyrunc.host.gather import HostFacts
 
 if TYPE_CHECKING:
     from pathlib import Path

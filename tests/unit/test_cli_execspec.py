@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc import execspec
+from pyrunc.config import exec_process as execspec
 from pyrunc.errors import UsageError
 from pyrunc.requests import ExecOptions
 
 if TYPE_CHECKING:
-    from pyrunc.spec_types import Process
+    from pyrunc.spec.shapes import Process
 
 CAPS = ["CAP_CHOWN"]
 PROCESS: Process = {

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pyrunc
-from pyrunc import cli, log, options, usage
+from pyrunc import log
+from pyrunc.cli import help as usage
+from pyrunc.cli import main as cli
+from pyrunc.cli import options
 from pyrunc.errors import ConfigError, KernelError, StateError
 
 if TYPE_CHECKING:
@@ -559,7 +562,7 @@ def test_create_makes_the_default_root(runtime: _FakeRuntime, monkeypatch: pytes
     """Only the verbs that need one do."""
     made: list[str] = []
     monkeypatch.setattr(options, "default_root", lambda: "/x/pyrunc")
-    monkeypatch.setattr("pyrunc.commands.make_default_root", made.append)
+    monkeypatch.setattr("pyrunc.cli.verbs.make_default_root", made.append)
     for verb in ("state", "delete", "start"):
         cli.main([verb, "c1"])
     assert made == []

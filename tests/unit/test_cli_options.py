@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc import options
+from pyrunc.cli import options
 from pyrunc.errors import KernelError, UsageError
 
 if TYPE_CHECKING:
@@ -350,7 +350,7 @@ def test_parsing_imports_nothing_else() -> None:
     """A good argv pays for errors, options, requests, and log: nothing of the standard library but os."""
     program = (
         "import sys, os, time; before = set(sys.modules)\n"
-        "from pyrunc import cli, log, options\n"
+        "from pyrunc.cli import main as cli, options; from pyrunc import log\n"
         f"parsed = options.Parsed(); words = {ENGINES[0][0].split()!r}\n"
         "at = options.parse_globals(words, parsed)\n"
         "options.parse_command(words[at], words[at + 1:]); options.context(parsed)\n"
@@ -368,8 +368,9 @@ def test_parsing_imports_nothing_else() -> None:
         "__future__",
         "pyrunc",
         "pyrunc.cli",
+        "pyrunc.cli.main",
         "pyrunc.errors",
         "pyrunc.log",
-        "pyrunc.options",
+        "pyrunc.cli.options",
         "pyrunc.requests",
     }

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc import __version__, cli, features, mounts, render, specgen
+from pyrunc import __version__
+from pyrunc.cli import main as cli
+from pyrunc.cli import output as render
+from pyrunc.reports import features
+from pyrunc.reports import spec as specgen
+from pyrunc.spec import mount_options as mounts
 
 if TYPE_CHECKING:
     import pathlib

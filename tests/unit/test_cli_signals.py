@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from pyrunc import signals
+from pyrunc.cli import signals
 from pyrunc.errors import UsageError
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc import cli, completion, options
+from pyrunc.cli import completion, options
+from pyrunc.cli import main as cli
 
 if TYPE_CHECKING:
     import pathlib

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 
 import support
-from pyrunc import config, jsonfast, rules, spec_types
+from pyrunc.config import load as config
+from pyrunc.config.rules import document as rules
+from pyrunc.config.schema import check, explain, generate, patterns
 from pyrunc.errors import ConfigError, KernelError
-from pyrunc.schema import check, explain, generate, patterns
+from pyrunc.json_text import document as jsonfast
+from pyrunc.spec import shapes as spec_types
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -269,7 +272,7 @@ def test_each_pattern_agrees_with_its_expression() -> None:
 
 def test_the_generated_validator_is_up_to_date() -> None:
     with open(generate.OUTPUT, encoding="utf-8") as file:
-        assert file.read() == generate.generate(), "run python3 -m pyrunc.schema.generate"
+        assert file.read() == generate.generate(), "run python3 -m pyrunc.config.schema.generate"
 
 
 def test_the_generator_refuses_what_it_does_not_know(tmp_path: Path) -> None:
@@ -366,7 +369,8 @@ def test_a_good_configuration_loads_nothing_that_explains() -> None:
     bundle = os.path.join(CORPUS, "good")
     code = (
         f"import sys; sys.path.insert(0, {support.PROJECT!r}); import os; before = set(sys.modules)\n"
-        f"from pyrunc import config, rules; rules.check(config.load({bundle!r}, 'everything.json').spec)\n"
+        "from pyrunc.config import load as config; from pyrunc.config.rules import document as rules\n"
+        f"rules.check(config.load({bundle!r}, 'everything.json').spec)\n"
         "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run(
@@ -377,13 +381,17 @@ def test_a_good_configuration_loads_nothing_that_explains() -> None:
         "_json",
         "pyrunc",
         "pyrunc.config",
+        "pyrunc.config.load",
+        "pyrunc.config.rules",
+        "pyrunc.config.rules.document",
+        "pyrunc.config.rules.linux",
+        "pyrunc.config.rules.mounts",
+        "pyrunc.config.schema",
+        "pyrunc.config.schema.check",
         "pyrunc.errors",
-        "pyrunc.idmap",
-        "pyrunc.jsonfast",
-        "pyrunc.mounts",
-        "pyrunc.rules",
-        "pyrunc.rules_linux",
-        "pyrunc.rules_mounts",
-        "pyrunc.schema",
-        "pyrunc.schema.check",
+        "pyrunc.json_text",
+        "pyrunc.json_text.document",
+        "pyrunc.spec",
+        "pyrunc.spec.id_mappings",
+        "pyrunc.spec.mount_options",
     ]

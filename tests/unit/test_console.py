@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pyrunc
-from pyrunc import bringup, console
 from pyrunc.errors import KernelError
+from pyrunc.host import console
+from pyrunc.launch import conversation as bringup
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyrunc.spec_types import Seccomp, Spec
+    from pyrunc.spec.shapes import Seccomp, Spec
 
 
 def listen(path: Path) -> socket.socket:

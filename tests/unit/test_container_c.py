@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc import kernel, state
+from pyrunc.container import directory as state
 from pyrunc.errors import KernelError, PyruncError, StateError
+from pyrunc.kernel import process as kernel
 from state_dirs import DEAD, unsigned
 
 if TYPE_CHECKING:

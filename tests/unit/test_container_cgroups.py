@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc import kernel
 from pyrunc.errors import StateError
+from pyrunc.kernel import process as kernel
 from state_dirs import DEAD, mount_of
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyrunc import criu_log
+from pyrunc.criu import log as criu_log
 
 
 def log(*words: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyrunc import criu_request
+from pyrunc.criu import request as criu_request
 from pyrunc.errors import UsageError
 from pyrunc.requests import CheckpointOptions, RestoreOptions
 

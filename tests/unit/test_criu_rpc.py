@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyrunc import criu_rpc
+from pyrunc.criu import rpc as criu_rpc
 from pyrunc.errors import InternalError, StateError
 
 

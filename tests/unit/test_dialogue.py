@@ -9,8 +9,9 @@ import pytest
 import hostile_init as hostile
 import plan_specs as specs
 import rounds
-from pyrunc import failures, wire
-from pyrunc.dialogue import Dialogue, OutOfTurnError, turns
+from pyrunc.launch import failures
+from pyrunc.launch.dialogue import Dialogue, OutOfTurnError, turns
+from pyrunc.plan import wire
 
 EXEC = specs.enter(
     specs.process(terminal=True), specs.docker_like(), specs.V1_HOST, cgroup_paths=specs.V1_PATHS

@@ -13,16 +13,19 @@ import pytest
 
 import plan_specs as specs
 import support
-from pyrunc import bringup, config, options, rules
 from pyrunc.cgroups import resources
-from pyrunc.seccomp_profile import Filter
+from pyrunc.cli import options
+from pyrunc.config import load as config
+from pyrunc.config.rules import document as rules
+from pyrunc.launch import conversation as bringup
+from pyrunc.seccomp.profile import Filter
 
 if TYPE_CHECKING:
     import pathlib
 
-    from pyrunc.host import HostFacts
-    from pyrunc.plan import Plan
-    from pyrunc.spec_types import Spec
+    from pyrunc.host.gather import HostFacts
+    from pyrunc.plan.planner import Plan
+    from pyrunc.spec.shapes import Spec
 
 CORPUS = os.path.join(support.PROJECT, "tests/corpus/engines")
 HOSTS = {"v1": (specs.V1_HOST, specs.V1_PATHS), "v2": (specs.V2_HOST, specs.V2_PATHS)}

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc import hooks
 from pyrunc.errors import ContainerError
+from pyrunc.launch import hooks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyrunc.spec_types import Hook
+    from pyrunc.spec.shapes import Hook
 
 
 def sh(script: str, **more: object) -> Hook:

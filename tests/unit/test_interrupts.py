@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc.criu_process import Interrupts
+from pyrunc.criu.process import Interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

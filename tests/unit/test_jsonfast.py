@@ -11,8 +11,9 @@ import sys
 import pytest
 
 import support
-from pyrunc import jsonfast, jsonslow
 from pyrunc.errors import ConfigError
+from pyrunc.json_text import document as jsonfast
+from pyrunc.json_text import explain as jsonslow
 
 
 def refused(data: bytes) -> ConfigError:
@@ -148,13 +149,19 @@ def test_a_good_document_loads_neither_json_nor_the_explanations() -> None:
     """They cost more than the rest of a verb."""
     code = (
         f"import sys; sys.path.insert(0, {support.PROJECT!r}); before = set(sys.modules)\n"
-        "from pyrunc import jsonfast; jsonfast.loads(b'{}'); jsonfast.dumps({}, indent=2)\n"
+        "from pyrunc.json_text import document as jsonfast; jsonfast.loads(b'{}'); jsonfast.dumps({}, indent=2)\n"
         "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["__future__", "_json", "pyrunc", "pyrunc.jsonfast"]
+    assert done.stdout.split() == [
+        "__future__",
+        "_json",
+        "pyrunc",
+        "pyrunc.json_text",
+        "pyrunc.json_text.document",
+    ]
 
 
 def test_the_explanation_always_finds_a_reason() -> None:
@@ -169,7 +176,7 @@ def test_a_bad_document_is_refused_where_json_is_not_loaded(text: str) -> None:
     """The C scanner then has no exception class to raise: an accident that must not show."""
     code = (
         f"import sys; sys.path.insert(0, {support.PROJECT!r})\n"
-        "from pyrunc import jsonfast, errors\n"
+        "from pyrunc.json_text import document as jsonfast; from pyrunc import errors\n"
         "assert 'json' not in sys.modules\n"
         f"try: jsonfast.loads({text.encode()!r})\n"
         "except errors.ConfigError as error: print(error)"

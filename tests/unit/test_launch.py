@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hostile_init as hostile
-from pyrunc import launch, wire
-from pyrunc.dialogue import OutOfTurnError
+from pyrunc.launch import init as launch
+from pyrunc.launch.dialogue import OutOfTurnError
+from pyrunc.plan import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc import cli, log
+from pyrunc import log
+from pyrunc.cli import main as cli
 from pyrunc.errors import KernelError
 
 if TYPE_CHECKING:
@@ -110,6 +111,6 @@ def test_debug_says_where(tmp_path: pathlib.Path) -> None:
     first, second, third, _ = path.read_text().splitlines()
     step = json.loads(first)
     assert (step["level"], step["msg"], step["func"]) == ("debug", "state x", "_run")
-    assert step["file"].endswith("cli.py")
+    assert step["file"].endswith("cli/main.py")
     assert sorted(json.loads(second)) == ["level", "msg", "time"]
-    assert re.fullmatch(r'time="[^"]+" level=debug msg="state x" file="[^"]+cli.py" func="_run"', third)
+    assert re.fullmatch(r'time="[^"]+" level=debug msg="state x" file="[^"]+cli/main.py" func="_run"', third)

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import plan_specs as specs
-from pyrunc import explain, plan, plan_changes, wire
 from pyrunc.errors import ConfigError
+from pyrunc.plan import changes as plan_changes
+from pyrunc.plan import planner as plan
+from pyrunc.plan import wire
+from pyrunc.reports import explain
 
 if TYPE_CHECKING:
-    from pyrunc.host import HostFacts
-    from pyrunc.spec_types import Mount, Spec
+    from pyrunc.host.gather import HostFacts
+    from pyrunc.spec.shapes import Mount, Spec
 
 OPTIONS = plan.PlanOptions(bundle="/srv/bundle", container_id="c1", rootfs="/", init_pid=4242)
 BIND: Mount = {"destination": "a/../b", "source": "data", "options": ["rbind", "ro"]}

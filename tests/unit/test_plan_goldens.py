@@ -12,12 +12,12 @@ import pytest
 
 import plan_specs as specs
 import support
-from pyrunc import explain
+from pyrunc.reports import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyrunc.plan import Plan
+    from pyrunc.plan.planner import Plan
 
 GOLDENS = os.path.join(support.PROJECT, "tests/goldens")
 

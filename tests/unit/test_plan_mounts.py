@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 import plan_specs as specs
-from pyrunc import mounts, plan, wire
 from pyrunc.errors import ConfigError
-from pyrunc.host import HostFacts
+from pyrunc.host.gather import HostFacts
+from pyrunc.plan import planner as plan
+from pyrunc.plan import wire
+from pyrunc.spec import mount_options as mounts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyrunc.spec_types import IDMapping, Mount
+    from pyrunc.spec.shapes import IDMapping, Mount
 
 RO, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
 NOATIME, STRICTATIME, ATIME, NODIRATIME, NOSYMFOLLOW = 0x10, 0x20, 0x70, 0x80, 0x200000
@@ -225,7 +227,7 @@ def test_proc_and_sysfs(kind: str) -> None:
 
 
 def test_what_may_lie_in_proc() -> None:
-    """By its name, which rules.py has looked at; what stands for /proc itself has to be one."""
+    """By its name, which config/rules/document.py has looked at; what stands for /proc itself has to be one."""
     mount: Mount = {"destination": "/proc/meminfo", "source": "/f", "options": ["bind"]}
     assert specs.only(one(mount), "MOUNT_BIND").fields[-1] == wire.MOUNT_FLAG_IN_PROC
     mount["destination"] = "/proc"

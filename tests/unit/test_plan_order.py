@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import plan_specs as specs
-from pyrunc import plan, wire
 from pyrunc.errors import ConfigError
-from pyrunc.host import HostFacts
+from pyrunc.host.gather import HostFacts
+from pyrunc.plan import planner as plan
+from pyrunc.plan import wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyrunc.spec_types import Spec
+    from pyrunc.spec.shapes import Spec
 
 HOSTS = {
     "v1": specs.V1_HOST,

@@ -14,12 +14,17 @@ import pytest
 
 import plan_specs as specs
 import support
-from pyrunc import capabilities, devices, explain, idmap, plan_process, plan_rootfs, wire
 from pyrunc.errors import ConfigError
-from pyrunc.host import HostFacts
+from pyrunc.host.gather import HostFacts
+from pyrunc.plan import process as plan_process
+from pyrunc.plan import rootfs as plan_rootfs
+from pyrunc.plan import wire
+from pyrunc.reports import explain
+from pyrunc.spec import capabilities, devices
+from pyrunc.spec import id_mappings as idmap
 
 if TYPE_CHECKING:
-    from pyrunc.spec_types import Spec
+    from pyrunc.spec.shapes import Spec
 
 ALL = (1 << 41) - 1
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from pyrunc import rules, rules_linux
+from pyrunc.config.rules import document as rules
+from pyrunc.config.rules import linux as rules_linux
 from pyrunc.errors import ConfigError
-from pyrunc.host import HostFacts
+from pyrunc.host.gather import HostFacts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.spec_types import IDMapping, Linux, Memory, Mount, Spec
+    from pyrunc.spec.shapes import IDMapping, Linux, Memory, Mount, Spec
 
 IDS: list[IDMapping] = [
     {"containerID": 0, "hostID": 1000, "size": 1},

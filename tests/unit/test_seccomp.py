@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import bpf_sim
-from pyrunc import kernel, seccomp, seccomp_profile
 from pyrunc.errors import ConfigError
+from pyrunc.kernel import process as kernel
+from pyrunc.seccomp import compile as seccomp
+from pyrunc.seccomp import profile as seccomp_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -551,7 +553,7 @@ def test_supported() -> None:
 def test_library_is_lazy() -> None:
     """The shim does not load libseccomp before it is asked for."""
     script = (
-        "from pyrunc import kernel; maps = lambda: 'libseccomp' in open('/proc/self/maps').read();"
+        "from pyrunc.kernel import process as kernel; maps = lambda: 'libseccomp' in open('/proc/self/maps').read();"
         "print(maps(), kernel.seccomp_version() != '', maps())"
     )
     run = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)

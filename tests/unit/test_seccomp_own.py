@@ -8,7 +8,8 @@ import os
 import pytest
 
 import bpf_sim
-from pyrunc import kernel, seccomp
+from pyrunc.kernel import process as kernel
+from pyrunc.seccomp import compile as seccomp
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86_64")
 

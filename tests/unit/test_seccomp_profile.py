@@ -10,8 +10,8 @@ import struct
 import pytest
 
 import bpf_sim
-from pyrunc import seccomp_profile
 from pyrunc.errors import ConfigError
+from pyrunc.seccomp import profile as seccomp_profile
 
 READ = {"names": ["read"], "action": "SCMP_ACT_ALLOW"}
 

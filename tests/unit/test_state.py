@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc import kernel, state
+from pyrunc.container import directory as state
 from pyrunc.errors import StateError
+from pyrunc.kernel import process as kernel
 
 if TYPE_CHECKING:
     from pathlib import Path

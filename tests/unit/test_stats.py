@@ -1,11 +1,12 @@
-"""stats.py: recorded cgroup files become runc's document."""
+"""cgroups/stats.py: recorded cgroup files become runc's document."""
 
 from __future__ import annotations
 
 import pytest
 
-from pyrunc import runtime_events, stats
+from pyrunc.cgroups import stats
 from pyrunc.errors import UsageError
+from pyrunc.verbs import events as runtime_events
 
 V1 = {
     "cpu.stat": "nr_periods 4\nnr_throttled 2\nthrottled_time 300\n",

@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from pyrunc import timeline, trace
+from pyrunc.timing import timeline, trace
 
 
 @pytest.mark.parametrize("module", trace.SEAMS)

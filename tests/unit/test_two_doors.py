@@ -8,7 +8,7 @@ import signal
 import pytest
 from pyrunc._shim import ffi, lib
 
-from pyrunc import signals
+from pyrunc.cli import signals
 from pyrunc.errors import UsageError, strerror
 
 
@@ -21,7 +21,7 @@ def _signal(text: str) -> int:
 
 @pytest.mark.parametrize("prefix", ["", "SIG", "sig", "SIGSIG", "-"])
 def test_signals_are_the_same_for_both_doors(prefix: str) -> None:
-    """The C table and signals.py agree on good and on bad names."""
+    """The C table and cli/signals.py agree on good and on bad names."""
     names = [str(number) for number in range(-2, 70)] + [
         "007",
         "1_0",

@@ -1,10 +1,11 @@
-"""cgroups/unit.py: names, places and properties of the systemd unit that a container becomes."""
+"""cgroups/systemd/unit.py: names, places and properties of the systemd unit that a container becomes."""
 
 from __future__ import annotations
 
 import pytest
 
-from pyrunc.cgroups import device_rules, resources, unit
+from pyrunc.cgroups import device_rules, resources
+from pyrunc.cgroups.systemd import unit
 from pyrunc.errors import ConfigError
 
 UNLIMITED = (1 << 64) - 1

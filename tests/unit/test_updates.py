@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from pyrunc import updates
 from pyrunc.cgroups import files, resources
+from pyrunc.config import resource_update as updates
 from pyrunc.errors import UsageError
 
 Table = dict[str, object]

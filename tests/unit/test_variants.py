@@ -1,4 +1,4 @@
-"""cgroups/variants.py: GVariant text, and D-Bus values as the shim reads them."""
+"""cgroups/systemd/variants.py: GVariant text, and D-Bus values as the shim reads them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from pyrunc.cgroups import variants
+from pyrunc.cgroups.systemd import variants
 from pyrunc.errors import ConfigError
 
 

@@ -1,4 +1,4 @@
-"""wire.py against csrc/plan.h, its single source: numbers, layout, round trips, and hostile bytes."""
+"""plan/wire.py against csrc/plan.h, its single source: numbers, layout, round trips, and hostile bytes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import re
 import pytest
 
 import support
-from pyrunc import __version__, wire
+from pyrunc import __version__
 from pyrunc.errors import ConfigError, InternalError
+from pyrunc.plan import wire
 
 # One value for every payload letter, awkward ones included.
 VALUES: dict[str, tuple[wire.Field, ...]] = {
@@ -119,7 +120,7 @@ def _size(struct: str) -> int:
 
 
 def test_layout_equals_the_header() -> None:
-    """Header, record head and sync message have the sizes that wire.py reckons with."""
+    """Header, record head and sync message have the sizes that plan/wire.py reckons with."""
     assert _size("plan_header") == wire.HEADER_SIZE
     assert _size("plan_record") == 12
     assert _size("sync_message") == wire.SYNC_SIZE

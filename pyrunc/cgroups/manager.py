@@ -1,0 +1,545 @@
+"""Control groups: a Manager for one container's directories, the same face for v1 and v2.
+
+    manager(...)  decides where   ->  .to_make (record it)  ->  .settle()  ->  the plan  ->  .open()
+                  .create()  ->  .attach(pid) where open() was of no use  ->  .apply(...)
+
+Facts about the two versions are in v1 and v2, values in resources and device_rules (both PURE), file access in files.
+May be imported by runtime. Imports errors and, where a container ends or a device program is attached, kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyrunc.cgroups import device_rules, files, resources, v1, v2
+from pyrunc.errors import BusError, ConfigError, KernelError, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pyrunc.host.gather import HostFacts
+
+    # Takes the reason, and adds notes to it.
+    Undo = Callable[[BaseException], None]
+
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_EMPTY: Mapping[str, object] = {}
+# Another container's delete may take away a parent that is empty for a moment.
+_MAKE_TRIES = 100
+_ATTACH_TRIES = 5
+# limits.h, and what the longest name of a cgroup file takes of it.
+_NAME_MAX, _PATH_MAX, _FILE_NAME = 255, 4096, 64
+# The record of what create makes has every directory on the way, in each of a dozen hierarchies.
+_DEPTH_MAX = 256
+
+
+class Manager:
+    """The cgroups of one container.
+
+    `paths` are (controller, absolute directory): "" is the cgroup v2 hierarchy; two controllers that are mounted
+    together have one directory. It is empty when there is no cgroup at all (rootless without permission, or
+    disabled), and every method but apply() is then content. `made` lists what was made, parents first;
+    `warnings` what it did without; `unit` is "system NAME" or "user NAME" where systemd has the cgroup, else "".
+    """
+
+    __slots__ = (
+        "_explicit",
+        "_in_userns",
+        "_missing",
+        "_owner",
+        "_rootless",
+        "_settled",
+        "_spec",
+        "_tops",
+        "made",
+        "paths",
+        "unit",
+        "version",
+        "warnings",
+    )
+
+    def __init__(self, paths: list[tuple[str, str]]) -> None:
+        self.paths = paths
+        # 2 when there is only the one hierarchy, 1 as soon as any controller has its own.
+        self.version = 1 if any(controller for controller, _ in paths) else 2
+        self.made: list[str] = []
+        self.warnings: list[str] = []
+        self.unit = ""
+        self._explicit = False
+        self._in_userns = False
+        self._missing: dict[str, list[str]] | None = None
+        self._owner: int | None = None
+        self._rootless = False
+        self._settled: set[str] = set()
+        self._spec = _EMPTY
+        self._tops: dict[str, str] = {}
+
+    def directory(self, controller: str) -> str | None:
+        """Where `controller` is, None when it has no hierarchy here. On v2 all are in one place."""
+        for name, path in self.paths:
+            if name == controller:
+                return path
+        return self.paths[0][1] if self.paths and self.version == 2 else None
+
+    @property
+    def to_make(self) -> list[str]:
+        """The directories that create() is going to make, parents first. For the record, before anything is made."""
+        if self._missing is None:
+            self._missing = {path: files.absent(path) for _, path in self.paths}
+        return [path for missing in self._missing.values() for path in missing]
+
+    def check_free(self) -> None:
+        """Raises StateError when processes are where the container is to live. For the time before the record.
+
+        Whoever is told by the record to clean up kills what is there.
+        """
+        for path, controllers in self._hierarchies().items():
+            if not self._absent_now(path) and not self._is_tracking(controllers):
+                files.refuse_used(path)
+
+    def settle(self) -> None:
+        """Make what init is started in, and what may well be missing in the end. Raises as create().
+
+        Rootless without cgroupsPath does without the directories it is refused, as long as no limit needs them.
+        """
+        if self._missing is None:
+            self._missing = {path: files.absent(path) for _, path in self.paths}
+        if self.version == 2 or self._tolerant:
+            self._create([*self._hierarchies().items()])
+
+    def create(self) -> None:
+        """Make the directories, all that settle() has not made, and what processes in them need.
+
+        `paths` is shorter then where a hierarchy that limits nothing has refused one.
+        Raises StateError when one is in use or frozen, KernelError, ConfigError; nothing made stays behind then.
+        """
+        self._create([item for item in self._hierarchies().items() if item[0] not in self._settled])
+
+    def _create(self, hierarchies: list[tuple[str, list[str]]]) -> None:
+        if not hierarchies:
+            return
+        try:
+            for path, controllers in hierarchies:
+                self._create_one(controllers, path)
+                self._settled.add(path)
+            if self._settled.issuperset(self._hierarchies()) and self._stops():
+                raise StateError("container's cgroup unexpectedly frozen", path=files.CGROUPS_PATH)
+        except BaseException:
+            self.unmake()
+            raise
+
+    def _stops(self) -> bool:
+        """Whether who is attached would never run, also because of a parent, by v1's freezer or cgroup2."""
+        from pyrunc.kernel import process as kernel
+
+        return any(kernel.cgroup_frozen([one]) for one in self.paths if one[0] in ("freezer", v1.UNIFIED))
+
+    def _hierarchies(self) -> dict[str, list[str]]:
+        """Directory -> its controllers: each is made and joined once."""
+        found: dict[str, list[str]] = {}
+        for controller, path in self.paths:
+            found.setdefault(path, []).append(controller)
+        return found
+
+    def _is_tracking(self, controllers: list[str]) -> bool:
+        return self.version == 1 and controllers[0] in v1.TRACKING
+
+    def _create_one(self, controllers: list[str], path: str) -> None:
+        tracking = self._is_tracking(controllers)
+        if not self._absent_now(path) and not tracking:
+            files.refuse_used(path)
+        try:
+            self._make(controllers, path)
+        except OSError as error:
+            number = error.errno or 0
+            if tracking or (self._tolerant and number in _REFUSED):
+                self._do_without(path, error)
+                return
+            raise KernelError("mkdir", number, error.filename or path, path=files.CGROUPS_PATH) from error
+
+    @property
+    def _tolerant(self) -> bool:
+        return self._rootless and not self._explicit
+
+    def _absent_now(self, path: str) -> list[str]:
+        return self._missing[path] if self._missing is not None else files.absent(path)
+
+    def _do_without(self, path: str, error: OSError) -> None:
+        # In place: whoever recorded this list before create() has it right after.
+        self.paths[:] = [entry for entry in self.paths if entry[1] != path]
+        self.warnings.append(f"no cgroup '{path}': {os.strerror(error.errno or 0)}")
+        wanted = self._wanted() if self.version == 2 else []
+        if wanted:
+            raise KernelError(
+                "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: mkdir",
+                error.errno or 0,
+                path,
+                path=wanted[0].path,
+                hint="have a cgroup delegated to the user, or remove the limits",
+            )
+
+    def _wanted(self) -> list[resources.Write]:
+        return resources.plan_writes(self._spec, self.version)
+
+    def _make(self, controllers: list[str], path: str) -> None:
+        """Make one hierarchy's directories, again when a parent vanishes meanwhile. Raises OSError, ConfigError."""
+        missing = self._absent_now(path)
+        for left in range(_MAKE_TRIES, -1, -1):
+            try:
+                if self.version == 2:
+                    self._make_v2(path, missing)
+                else:
+                    self._make_v1(controllers, path, missing)
+            except OSError as error:
+                # ENODEV: a parent that is just being removed.
+                gone = error.errno in (errno.ENOENT, errno.ENODEV)
+                if not gone or not left or not os.access(self._top(path), os.F_OK):
+                    raise
+                missing = files.absent(path)
+            else:
+                return
+
+    def _top(self, path: str) -> str:
+        return self._tops.get(path, "/")
+
+    def _make_v1(self, controllers: list[str], path: str, missing: list[str]) -> None:
+        for one in missing:
+            files.make(one, path, self.made)
+        if "cpuset" in controllers:
+            for one in missing or [path]:
+                v1.fill_cpuset(one, self._configured_cpuset() if one == path else {}, self._top(path))
+
+    def _configured_cpuset(self) -> dict[str, str]:
+        cpu = self._spec.get("cpu")
+        found = {}
+        if isinstance(cpu, dict):
+            for name in ("cpus", "mems"):
+                if isinstance(cpu.get(name), str) and cpu[name]:
+                    found[f"cpuset.{name}"] = cpu[name]
+        return found
+
+    def _make_v2(self, path: str, missing: list[str]) -> None:
+        v2.make(path, missing, self._top(path), self.made)
+        v2.settle_type(path, missing, self._wanted)
+        if self._owner is not None and path in missing:
+            v2.delegate(path, self._owner)
+
+    def unmake(self) -> None:
+        """Remove what was made, before anybody is in there."""
+        for path in reversed(self.made):
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass  # someone else is using it by now, or it is gone: not ours to worry about
+        self.made.clear()
+        self._settled.clear()
+
+    @property
+    def joined_at_birth(self) -> bool:
+        """Whether open() gives a descriptor, so that a process is in the cgroup before it does anything."""
+        return self.version == 2 and bool(self.paths)
+
+    def open(self) -> int:
+        """A descriptor of the v2 directory for CLONE_INTO_CGROUP; -1 where attach() is the way. Raises KernelError."""
+        if not self.joined_at_birth:
+            return -1
+        path = self.paths[0][1]
+        try:
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise KernelError("open", error.errno or 0, path, path=files.CGROUPS_PATH) from error
+
+    def attach(self, pid: int) -> None:
+        """Move a process in, one write per hierarchy. Raises KernelError."""
+        text = str(pid)
+        for path, controllers in self._hierarchies().items():
+            try:
+                _attach_one(f"{path}/cgroup.procs", text)
+            except OSError as error:
+                number = error.errno or 0
+                if self._is_tracking(controllers):
+                    continue
+                if self._tolerant and number in _REFUSED:
+                    self._do_without(path, error)
+                    continue
+                hint = _attach_hint(number)
+                raise KernelError(
+                    "write", number, f"{path}/cgroup.procs", path=files.CGROUPS_PATH, hint=hint
+                ) from error
+
+    def apply(self, wanted: Mapping[str, object], path: str = resources.RESOURCES) -> None:
+        """Set the limits of `linux.resources`; `path` is where they come from.
+
+        Raises ConfigError, KernelError, and BusError where systemd has the cgroup.
+        """
+        items = self._items(wanted, path)
+        policy = None
+        if self.paths and not self._in_userns:
+            listed = wanted.get("devices")
+            if listed is not None and not isinstance(listed, list):
+                raise ConfigError(f"must be an array, got {listed!r}", path=f"{path}.devices")
+            policy = device_rules.policy(listed or [], f"{path}.devices")
+            self.warnings += [
+                f"{where}: type 'a' is all devices and all access: its numbers and its access do not count"
+                for where in policy.widened
+            ]
+        self._set(items, policy)
+        if policy is not None:
+            self._apply_devices(policy, f"{path}.devices")
+
+    def update(self, wanted: Mapping[str, object], path: str) -> Undo:
+        """Set limits anew, all or none; the return value sets those from before again. Raises as apply() does.
+
+        It takes the reason, for notes about what failed in it. Device rules are for create alone: engines send a
+        blanket denial with every update that would take away what was granted since.
+        """
+        items = self._items(wanted, path)
+        saved = files.saved(items)
+
+        def undo(reason: BaseException) -> None:
+            try:
+                self._announce([item for _, item in saved], None)
+            except BusError as error:
+                reason.add_note(f"while going back: {error}")
+            files.restore(saved, reason)
+
+        try:
+            self._set(items, None)
+        except BaseException as error:
+            undo(error)
+            raise
+        return undo
+
+    def _set(self, items: list[tuple[str, resources.Write]], policy: device_rules.Policy | None) -> None:
+        self._announce([item for _, item in items], policy)
+        files.put_all(items)
+
+    def _items(self, wanted: Mapping[str, object], path: str) -> list[tuple[str, resources.Write]]:
+        """(directory, write) pairs that may be written as things are."""
+        items = []
+        for item in resources.plan_writes(wanted, self.version, path):
+            where = self.directory(item.controller)
+            if where is None:
+                raise self._nowhere(item)
+            if item.warning:
+                self.warnings.append(f"{item.path}: {item.warning}")
+            items.append((where, item))
+        files.check_all(items)
+        return items
+
+    def _nowhere(self, item: resources.Write) -> ConfigError:
+        hint = f"the host has no {item.controller} hierarchy"
+        if self._rootless or not self.paths:
+            hint = "have a cgroup delegated to the user"
+        what = f"cannot set {item.controller} limit: container could not join or create cgroup"
+        return ConfigError(what, path=item.path, hint=hint)
+
+    def _announce(self, writes: Sequence[resources.Write], policy: device_rules.Policy | None) -> None:
+        """Tell whoever else looks after the cgroup what is going to be set."""
+
+    def _apply_devices(self, policy: device_rules.Policy, path: str) -> None:
+        v1_directory = self.directory("devices") if self.version == 1 else None
+        v2_directory = self.directory(v1.UNIFIED)
+        try:
+            if v1_directory is not None:
+                v1.write_devices(v1_directory, device_rules.v1_lines(policy))
+            elif v2_directory is not None:
+                v2.attach_devices(v2_directory, device_rules.program(policy), path)
+            elif not self._rootless:
+                raise ConfigError(
+                    "the host has no devices hierarchy", path=path, hint="mount the devices controller"
+                )
+        except KernelError as error:
+            if not self._rootless:
+                raise
+            # Without privilege nobody can make device nodes either; runc and crun go on as well.
+            self.warnings.append(f"device rules not applied: {error}")
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the container is paused; without a cgroup it never is."""
+        if not self.paths:
+            return False
+        from pyrunc.kernel import process as kernel
+
+        return kernel.cgroup_frozen(self.paths)
+
+    def pids(self) -> list[int]:
+        """Every process of the container, those in cgroups below included. Raises KernelError."""
+        for controller in ("devices", "pids", "freezer", "memory"):
+            where = self.directory(controller)
+            if where is not None:
+                return files.tree_pids(where)
+        return files.tree_pids(self.paths[0][1]) if self.paths else []
+
+    def kill(self) -> None:
+        """SIGKILL every process, all cgroups below included. Raises KernelError."""
+        if self.paths:
+            from pyrunc.kernel import process as kernel
+
+            kernel.cgroup_kill(self.paths)
+
+    def destroy(self) -> None:
+        """Remove the container's directories, then the parents that create() made if nobody else uses them."""
+        if self.paths:
+            from pyrunc.kernel import process as kernel
+
+            kernel.cgroup_remove(self.paths, self.made)
+
+
+def _attach_one(path: str, text: str) -> None:
+    for left in range(_ATTACH_TRIES, -1, -1):
+        try:
+            files.write(path, text)
+        except OSError as error:
+            # EINVAL may mean that the kernel has not finished making the process.
+            if error.errno != errno.EINVAL or not left:
+                raise
+            import time
+
+            time.sleep(0.03)
+        else:
+            return
+
+
+def _attach_hint(number: int) -> str | None:
+    if number == errno.ENOSPC:
+        return "the cpuset has no CPUs or no memory nodes"
+    if number in (errno.EBUSY, errno.EOPNOTSUPP):
+        return "on cgroup v2 only a cgroup without controllers for its children can hold processes"
+    return None
+
+
+def clean(path: str) -> tuple[str, bool]:
+    """A cgroupsPath without "..", "." and doubled slashes, relative, and whether it was absolute.
+
+    Nothing climbs above where it starts. Raises ConfigError for what no cgroup file system or state file can hold.
+    """
+    if "\n" in path or "\0" in path:
+        raise ConfigError(f"must not contain control characters, got {path!r}", path=files.CGROUPS_PATH)
+    kept: list[str] = []
+    for name in path.split("/"):
+        if name == "..":
+            del kept[-1:]
+        elif name not in ("", "."):
+            kept.append(name)
+    return "/".join(kept), path.startswith("/")
+
+
+def _check_lengths(paths: Sequence[tuple[str, str]]) -> None:
+    """Raises ConfigError for a directory that could not be made, used or recorded, before the first one is made."""
+    for path in dict.fromkeys(path for _, path in paths):
+        size, names = len(os.fsencode(path)), path.strip("/").split("/")
+        longest = max([len(os.fsencode(name)) for name in names])
+        if longest > _NAME_MAX:
+            wrong = f"has a name of {longest} bytes in it; {_NAME_MAX} are allowed"
+        elif size > _PATH_MAX - _FILE_NAME:
+            wrong = f"leads to a path of {size} bytes; {_PATH_MAX - _FILE_NAME} are allowed"
+        elif len(names) > _DEPTH_MAX:
+            wrong = f"leads to {len(names)} directories, each in the other; {_DEPTH_MAX} are allowed"
+        else:
+            continue
+        raise ConfigError(wrong, path=files.CGROUPS_PATH, hint=f"it begins with '{path[:60]}'")
+
+
+def _host_uid(linux: Mapping[str, object], uid: int) -> int | None:
+    """`uid` of the container as the host sees it; None when it is not mapped."""
+    mappings = linux.get("uidMappings")
+    if not isinstance(mappings, list) or not mappings:
+        return uid
+    for item in mappings:
+        if item["containerID"] <= uid < item["containerID"] + item["size"]:
+            return int(item["hostID"] + uid - item["containerID"])
+    return None
+
+
+def delegated_to(spec: Mapping[str, object]) -> int | None:
+    """The host uid that gets the v2 cgroup, None for nobody. config-linux.md "Cgroup ownership"."""
+    linux = spec.get("linux")
+    linux = linux if isinstance(linux, dict) else {}
+    namespaces, mounts = linux.get("namespaces"), spec.get("mounts")
+    if not isinstance(namespaces, list) or not isinstance(mounts, list):
+        return None
+    if not any(entry.get("type") == "cgroup" and not entry.get("path") for entry in namespaces):
+        return None
+    for mount in reversed(mounts):  # the last one is on top
+        if mount.get("destination", "").rstrip("/") == "/sys/fs/cgroup" and mount.get("type") == "cgroup":
+            break
+    else:
+        return None
+    if "ro" in (mount.get("options") or ()):
+        return None
+    process = spec.get("process")
+    user = process.get("user") if isinstance(process, dict) else None
+    return _host_uid(linux, int((user or {}).get("uid", 0)))
+
+
+def manager(
+    spec: Mapping[str, object],
+    container_id: str,
+    host: HostFacts,
+    systemd: bool = False,
+    disabled: bool = False,
+) -> Manager:
+    """Where the container of `spec` is going to live. Nothing is made yet. Raises ConfigError."""
+    if disabled:
+        return Manager([])
+    linux = spec.get("linux")
+    linux = linux if isinstance(linux, dict) else {}
+    given = linux.get("cgroupsPath") or ""
+    if not isinstance(given, str):
+        raise ConfigError(f"must be a string, got {given!r}", path=files.CGROUPS_PATH)
+    if systemd:
+        from pyrunc.cgroups.systemd import driver
+
+        made: Manager = driver.manager(spec, given, container_id, host)
+    else:
+        made = Manager(_directories(given, container_id, host))
+    _check_lengths(made.paths)
+    made._explicit = bool(given)
+    made._rootless = host.rootless
+    made._in_userns = host.in_userns
+    made._spec = linux.get("resources") or _EMPTY
+    if made.version == 2:
+        made._owner = delegated_to(spec)
+    made._tops = _mount_points(host, made.paths)
+    return made
+
+
+def _directories(given: str, container_id: str, host: HostFacts) -> list[tuple[str, str]]:
+    """(controller, directory) by the cgroupfs driver. Raises ConfigError."""
+    inner, absolute = clean(given or container_id)
+    if host.cgroup_mode != "v2":
+        paths = v1.directories(host, inner, absolute=absolute)
+    elif host.unified_mount:
+        paths = [(v1.UNIFIED, v2.directory(host, inner, absolute=absolute))]
+    else:
+        paths = []
+    if not paths and not host.rootless:
+        raise ConfigError("no cgroup file system is mounted", hint="mount cgroup2 on /sys/fs/cgroup")
+    return paths
+
+
+def _mount_points(host: HostFacts, paths: list[tuple[str, str]]) -> dict[str, str]:
+    tops = {}
+    for controller, path in paths:
+        mount = host.cgroup_mounts.get(controller)
+        tops[path] = mount[0] if mount else host.unified_mount or "/"
+    return tops
+
+
+def from_paths(paths: Sequence[tuple[str, str]], made: Sequence[str] = (), unit: str = "") -> Manager:
+    """The manager of a container that exists, from the record of its paths, of what create made and of its unit.
+
+    Without `unit` it never asks systemd, which is enough for all but apply() and what changes where processes are.
+    """
+    if unit:
+        from pyrunc.cgroups.systemd import driver as systemd
+
+        found: Manager = systemd.UnitManager(list(paths), unit)
+    else:
+        found = Manager(list(paths))
+    found.made = list(made)
+    return found

@@ -1,0 +1,498 @@
+"""The command line's tables, and a parser that accepts a good argv.
+
+Imported by cli, commands and usage. Imports errors, requests and os only: this is on every verb's path.
+
+The rules are those of Go's flag package, which callers of a runtime are written against: `--x v`, `--x=v`, `-x v` and
+`-x=v` are one and the same for long and short names, a switch takes a value only behind `=`, the last of repeated
+options counts (lists collect), `--` ends the options. Global options stand before the command. Commands with `stops`
+take everything behind their first argument as it is; the others find options behind their arguments, too.
+
+A bad argv ends in a UsageError with runc's words, which programs look for. The hints and the help come from help.py,
+imported only then. argparse has no part in this: it knows neither these rules nor what was probably meant.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc.errors import KernelError, UsageError, absolute
+from pyrunc.requests import DEFAULT_ROOT, Context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Value = bool | int | str | list[str] | list[int]
+    # long name, short name or "", kind, help. Kinds: switch, text, path (made absolute), number, texts and numbers
+    # (both repeatable). An option without help is accepted and not shown.
+    Option = tuple[str, str, str, str]
+
+_HELP: Option = ("help", "h", "switch", "show help")
+_BUNDLE: Option = ("bundle", "b", "path", "the bundle's directory (default: the current directory)")
+_CONFIG: Option = ("config", "f", "path", "the configuration (default: config.json in the bundle)")
+_REGEX: Option = (
+    "regex",
+    "r",
+    "switch",
+    "the id is a regular expression: every container in whose id it is found",
+)
+_CONSOLE: Option = ("console-socket", "", "text", "AF_UNIX socket that gets the terminal's master end")
+_PIDFD: Option = ("pidfd-socket", "", "text", "AF_UNIX socket that gets a pidfd of the process")
+_PID_FILE: Option = ("pid-file", "", "path", "file to write the process id to")
+_DETACH: Option = ("detach", "d", "switch", "do not wait for the process to end")
+_FDS: Option = ("preserve-fds", "", "number", "pass N more descriptors (stdio + $LISTEN_FDS + N in all)")
+_NO_PIVOT: Option = ("no-pivot", "", "switch", "do without pivot_root, for a rootfs on a ramdisk")
+_KEYRING: Option = ("no-new-keyring", "", "switch", "keep the caller's session keyring")
+_SUBREAPER: Option = ("no-subreaper", "", "switch", "do not adopt the container's orphans while waiting")
+_FORMAT: Option = ("format", "f", "text", "table or json (default: table)")
+
+GLOBALS: tuple[Option, ...] = (
+    ("debug", "", "switch", "log at debug level; show the traceback of an internal error"),
+    ("log", "", "text", "file to append the log to, or journald:ID, syslog:ID, file:PATH (default: stderr)"),
+    ("log-format", "", "text", "text or json (default: text)"),
+    ("log-level", "", "text", "error, warning or debug (default: error)"),
+    ("systemd-log", "", "switch", "log to the journal as well"),
+    ("root", "", "text", f"directory for the containers' state (default: {DEFAULT_ROOT})"),
+    ("trace", "", "text", "file to write the timing of every phase to, as a Chrome trace"),
+    ("systemd-cgroup", "", "switch", "let systemd make the cgroups; cgroupsPath is then slice:prefix:name"),
+    ("cgroup-manager", "", "text", "cgroupfs, systemd or disabled (default: cgroupfs)"),
+    ("rootless", "", "text", "bear with read-only cgroups: true, false or auto (default: auto)"),
+    ("version", "v", "switch", "show the version"),
+    _HELP,
+)
+
+
+class Command:
+    """One row of the table: what the command is called, takes and does.
+
+    `least` and `most` count the arguments, `most` -1 for any number; `stops`: no option is looked for behind the first.
+    """
+
+    __slots__ = ("arguments", "least", "most", "options", "stops", "summary")
+
+    def __init__(
+        self,
+        summary: str,
+        arguments: str,
+        least: int,
+        most: int,
+        options: tuple[Option, ...] = (),
+        *,
+        stops: bool = False,
+    ) -> None:
+        self.summary = summary
+        self.arguments = arguments
+        self.least = least
+        self.most = most
+        self.options = options
+        self.stops = stops
+
+
+_TIMINGS: Option = ("timings", "", "switch", "show on stderr where the time went, as a chart")
+_RECORD: Option = ("record-exit", "", "switch", "let a small process keep the exit status for a later wait")
+_CREATE = (_BUNDLE, _CONFIG, _CONSOLE, _PIDFD, _PID_FILE, _NO_PIVOT, _KEYRING, _FDS, _RECORD, _TIMINGS)
+_CRIU: tuple[Option, ...] = (
+    ("image-path", "", "path", "directory of the image files (default: ./checkpoint)"),
+    ("work-path", "", "path", "directory of CRIU's log and work files (default: the image files')"),
+    ("tcp-established", "", "switch", "allow open TCP connections"),
+    ("ext-unix-sk", "", "switch", "allow unix sockets whose other end is outside"),
+    ("shell-job", "", "switch", "allow a terminal that belongs to somebody outside"),
+    ("file-locks", "", "switch", "keep file locks"),
+    ("lazy-pages", "", "switch", "move memory pages on demand"),
+    ("manage-cgroups-mode", "", "text", "soft, full, strict or ignore (default: soft)"),
+    ("empty-ns", "", "texts", "make the namespace, but empty: network (always so)"),
+    ("auto-dedup", "", "switch", "drop duplicate memory pages"),
+    ("network-lock", "", "text", "iptables, nftables or skip: how CRIU holds packets back"),
+)
+
+COMMANDS: dict[str, Command] = {
+    "checkpoint": Command(
+        "save the state of a running container",
+        "<container-id>",
+        1,
+        1,
+        (
+            *_CRIU,
+            ("parent-path", "", "text", "image of an earlier pre-dump, relative to the image path"),
+            ("leave-running", "", "switch", "let the container run on"),
+            ("tcp-skip-in-flight", "", "switch", "skip TCP connections that are being made"),
+            ("link-remap", "", "switch", "allow deleted files that are open to be linked again"),
+            ("status-fd", "", "number", "descriptor that gets a null byte when lazy pages are ready"),
+            ("page-server", "", "text", "ADDRESS:PORT of the page server"),
+            ("pre-dump", "", "switch", "save memory only and let the container run on"),
+        ),
+    ),
+    "completion": Command("show what a shell needs to complete this command line", "bash|fish|zsh", 1, 1),
+    "create": Command("create a container", "<container-id>", 1, 1, _CREATE),
+    "delete": Command(
+        "delete a container",
+        "<container-id>",
+        1,
+        1,
+        (
+            (
+                "force",
+                "f",
+                "switch",
+                "kill it first if it runs; a container that does not exist is no error",
+            ),
+            _REGEX,
+        ),
+    ),
+    "events": Command(
+        "show a container's resource use and out-of-memory events",
+        "<container-id>",
+        1,
+        1,
+        (
+            ("interval", "", "text", "time between two looks, such as 500ms or 1m30s (default: 5s)"),
+            ("stats", "", "switch", "show the resource use once"),
+        ),
+    ),
+    "exec": Command(
+        "run one more process in a container",
+        "<container-id> <command> [argument...] | -p <process.json> <container-id>",
+        1,
+        -1,
+        (
+            _TIMINGS,
+            ("process", "p", "path", "file with the process object, in place of command and options"),
+            ("cwd", "", "text", "working directory in the container"),
+            ("env", "e", "texts", "NAME=VALUE, added to the container's environment"),
+            ("tty", "t", "switch", "give the process a terminal"),
+            ("user", "u", "text", "UID or UID:GID, in digits"),
+            ("additional-gids", "g", "numbers", "one more group id"),
+            ("cap", "c", "texts", "one more capability"),
+            ("no-new-privs", "", "switch", "set no_new_privs"),
+            ("apparmor", "", "text", "AppArmor profile"),
+            ("process-label", "", "text", "SELinux label"),
+            ("cgroup", "", "texts", "sub-cgroup to run in: PATH, or CONTROLLER[,CONTROLLER]:PATH on v1"),
+            (
+                "ignore-paused",
+                "",
+                "switch",
+                "wait for a paused container to be resumed, at most two minutes",
+            ),
+            _DETACH,
+            _PID_FILE,
+            _CONSOLE,
+            _PIDFD,
+            _FDS,
+        ),
+        stops=True,
+    ),
+    "explain": Command(
+        "show step by step what create would do, without doing it",
+        "",
+        0,
+        0,
+        (_BUNDLE, _CONFIG, ("json", "", "switch", "one JSON document instead of text")),
+    ),
+    "features": Command("show what this runtime knows and supports, as JSON", "", 0, 0),
+    "help": Command("show the help of a command", "[command]", 0, 1),
+    "info": Command("show what pyrunc is and what this host offers", "", 0, 0),
+    "kill": Command(
+        "send a signal (default: SIGTERM) to a container's first process",
+        "<container-id> [signal]",
+        1,
+        2,
+        (("all", "a", "switch", "every process of the container; one that has ended is no error"), _REGEX),
+        stops=True,
+    ),
+    "list": Command(
+        "list the containers below the root",
+        "",
+        0,
+        0,
+        (_FORMAT, ("quiet", "q", "switch", "show ids only")),
+    ),
+    "mounts": Command("change the mounts of a running container", "add|remove <container-id> <file>", 3, 3),
+    "pause": Command("stop all processes of a container for a while", "<container-id>", 1, 1),
+    "ps": Command(
+        "show the processes of a container", "<container-id> [ps option...]", 1, -1, (_FORMAT,), stops=True
+    ),
+    "restore": Command(
+        "bring a saved container back to life",
+        "<container-id>",
+        1,
+        1,
+        (
+            _BUNDLE,
+            *_CRIU,
+            _CONSOLE,
+            _PID_FILE,
+            _DETACH,
+            _NO_PIVOT,
+            _SUBREAPER,
+            ("tcp-close", "", "switch", "do not restore open TCP connections"),
+            ("lsm-profile", "", "text", "TYPE:NAME of the LSM profile to restore with"),
+            ("lsm-mount-context", "", "text", "LSM mount context to restore with"),
+            # go-runc gives it; the image itself says where its parent is
+            ("parent-path", "", "text", ""),
+        ),
+    ),
+    "resume": Command("let the processes of a paused container run on", "<container-id>", 1, 1),
+    "run": Command(
+        "create a container, start it and wait for it",
+        "<container-id>",
+        1,
+        1,
+        (
+            *_CREATE,
+            _DETACH,
+            ("keep", "", "switch", "do not delete the container when it has ended"),
+            _SUBREAPER,
+        ),
+    ),
+    "spec": Command(
+        "write a config.json to start from",
+        "",
+        0,
+        0,
+        (
+            _BUNDLE,
+            ("file", "f", "text", "name of the file in the bundle (default: config.json)"),
+            ("rootless", "", "switch", "for a container without root privileges"),
+        ),
+    ),
+    "start": Command("run the program of a created container", "<container-id>", 1, 1),
+    "state": Command("show the state of a container, as JSON", "<container-id>", 1, 1),
+    "update": Command(
+        "change the resource limits of a container",
+        "<container-id>",
+        1,
+        1,
+        (
+            ("resources", "r", "text", "file with a linux.resources object, - for stdin"),
+            ("blkio-weight", "", "number", "block I/O weight, 10 to 1000"),
+            ("cpu-period", "", "text", "CFS period in microseconds"),
+            ("cpu-quota", "", "text", "CFS quota in microseconds"),
+            ("cpu-burst", "", "text", "CFS burst in microseconds"),
+            ("cpu-share", "", "text", "CPU shares"),
+            ("cpu-rt-period", "", "text", "realtime period in microseconds"),
+            ("cpu-rt-runtime", "", "text", "realtime runtime in microseconds"),
+            ("cpu-idle", "", "text", "1 for SCHED_IDLE, 0 for not"),
+            ("cpuset-cpus", "", "text", "CPUs to use"),
+            ("cpuset-mems", "", "text", "memory nodes to use"),
+            ("memory", "", "text", "memory limit in bytes"),
+            ("memory-reservation", "", "text", "memory reservation in bytes"),
+            ("memory-swap", "", "text", "memory and swap in bytes, -1 for no limit"),
+            ("kernel-memory", "", "text", ""),
+            ("kernel-memory-tcp", "", "text", ""),
+            ("pids-limit", "", "number", "most processes"),
+            ("l3-cache-schema", "", "text", "Intel RDT L3 cache schema"),
+            ("mem-bw-schema", "", "text", "Intel RDT memory bandwidth schema"),
+        ),
+    ),
+    "version": Command("show the version", "", 0, 0),
+    "wait": Command("wait for a container to end and show its exit status", "<container-id>", 1, 1),
+}
+
+# strconv.ParseBool
+_BOOLS = {
+    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
+}
+
+
+class Parsed:
+    """Options by long name and the arguments. An option that was not given has its kind's empty value."""
+
+    __slots__ = ("arguments", "given")
+
+    def __init__(self) -> None:
+        self.given: dict[str, Value] = {}
+        self.arguments: list[str] = []
+
+    def switch(self, name: str) -> bool:
+        """A switch, False when not given."""
+        return self.given.get(name) is True
+
+    def text(self, name: str) -> str:
+        """A text or path, "" when not given."""
+        value = self.given.get(name)
+        return value if isinstance(value, str) else ""
+
+    def number(self, name: str) -> int:
+        """A number, 0 when not given."""
+        value = self.given.get(name)
+        return value if isinstance(value, int) else 0
+
+    def texts(self, name: str) -> list[str]:
+        """What a repeatable option collected."""
+        value = self.given.get(name)
+        return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+    def numbers(self, name: str) -> list[int]:
+        """What a repeatable option of numbers collected."""
+        value = self.given.get(name)
+        return [item for item in value if isinstance(item, int)] if isinstance(value, list) else []
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    # No "010", which is 8 for Go and 10 for Python, no "1_0", no digits of other scripts.
+    if str(value) != text or not -(1 << 63) <= value < 1 << 63:
+        raise UsageError(
+            f'invalid value "{text}" for flag -{name}: parse error', hint="give a decimal number"
+        )
+    return value
+
+
+def _store(given: dict[str, Value], option: Option, alias: str, text: str) -> None:
+    name, _, kind, _ = option
+    if kind == "text":
+        given[name] = text
+    elif kind == "path":
+        given[name] = absolute(text) if text else ""
+    elif kind == "number":
+        given[name] = _number(alias, text)
+    else:
+        item = text if kind == "texts" else _number(alias, text)
+        collected = given.setdefault(name, [])
+        collected.append(item)  # type: ignore[union-attr, arg-type]
+
+
+def _option(options: Sequence[Option], argv: Sequence[str], at: int, given: dict[str, Value]) -> int:
+    """Take the option at argv[at]; the index behind it. Raises UsageError."""
+    word = argv[at]
+    name, equals, text = word[2 if word.startswith("--") else 1 :].partition("=")
+    if not name or name[0] == "-":
+        raise UsageError(f"bad flag syntax: {word}")
+    for option in options:
+        if name == option[0] or name == option[1]:
+            break
+    else:
+        raise UsageError(f"flag provided but not defined: -{name}")
+    if option[2] == "switch":
+        value = _BOOLS.get(text) if equals else True
+        if value is None:
+            raise UsageError(
+                f'invalid boolean value "{text}" for -{name}: parse error', hint="give true or false"
+            )
+        given[option[0]] = value
+        return at + 1
+    if not equals:
+        at += 1
+        if at == len(argv):
+            raise UsageError(f"flag needs an argument: -{name}")
+        text = argv[at]
+    _store(given, option, name, text)
+    return at + 1
+
+
+def _parse(options: Sequence[Option], argv: Sequence[str], at: int, parsed: Parsed, *, stops: bool) -> int:
+    """Parse argv from `at`; the index of the first word not taken. Raises UsageError."""
+    end = len(argv)
+    while at < end:
+        word = argv[at]
+        if word == "--":
+            return at + 1
+        if len(word) > 1 and word[0] == "-":
+            at = _option(options, argv, at, parsed.given)
+        elif stops:
+            return at
+        else:
+            parsed.arguments.append(word)
+            at += 1
+    return at
+
+
+def parse_globals(argv: Sequence[str], parsed: Parsed) -> int:
+    """Parse the options before the command into `parsed`, which also holds what came before a mistake.
+
+    Returns the index of the command, which is len(argv) when there is none. Raises UsageError.
+    """
+    return _parse(GLOBALS, argv, 0, parsed, stops=True)
+
+
+def parse_command(name: str, argv: Sequence[str]) -> Parsed:
+    """Parse what stands behind the command `name`, a key of COMMANDS.
+
+    When help is asked for, the number of arguments is not looked at. Raises UsageError.
+    """
+    command = COMMANDS[name]
+    parsed = Parsed()
+    at = _parse((*command.options, _HELP), argv, 0, parsed, stops=command.stops)
+    parsed.arguments += argv[at:]
+    if parsed.switch("help"):
+        return parsed
+    count = len(parsed.arguments)
+    if command.least == command.most != count:
+        raise UsageError(f'"{name}" requires exactly {command.least} argument(s), got {count}')
+    if count < command.least:
+        raise UsageError(f'"{name}" requires a minimum of {command.least} argument(s), got {count}')
+    if count > command.most >= 0:
+        raise UsageError(f'"{name}" requires a maximum of {command.most} argument(s), got {count}')
+    return parsed
+
+
+def _in_user_namespace() -> bool:
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() != [b"0", b"0", b"4294967295"]
+
+
+def default_root() -> str:
+    """Where state lives when nobody says: below $XDG_RUNTIME_DIR for whoever is not the machine's root.
+
+    Root in a user namespace is that too, unless $USER says root: rootless engines call us so, from several
+    environments that must agree without an option.
+    """
+    environment = os.environ
+    directory = environment.get("XDG_RUNTIME_DIR", "")
+    if directory and (os.geteuid() != 0 or (environment.get("USER") != "root" and _in_user_namespace())):
+        return directory + "/pyrunc"
+    return DEFAULT_ROOT
+
+
+def make_default_root(root: str) -> None:
+    """Make the default root below $XDG_RUNTIME_DIR if it is there; elsewhere the first create makes it.
+
+    The sticky bit keeps the XDG base directory specification's clean-up away. Raises KernelError.
+    """
+    if root == DEFAULT_ROOT:
+        return
+    from pyrunc.container import directory as state
+
+    try:
+        state.make_root(root, 0o700)
+        os.chmod(root, 0o1700)
+    except (OSError, KernelError) as error:
+        hint = "$XDG_RUNTIME_DIR must be a directory that you can write to"
+        raise KernelError("mkdir", error.errno or 0, root, hint=hint) from error
+
+
+def _rootless(text: str) -> bool | None:
+    if text.lower() in ("", "auto"):
+        return None
+    if text not in _BOOLS:
+        raise UsageError(
+            f'invalid value "{text}" for flag -rootless: parse error', hint="give true, false or auto"
+        )
+    return _BOOLS[text]
+
+
+def context(parsed: Parsed) -> Context:
+    """The global options as the runtime wants them. Raises UsageError for values that are none."""
+    explicit = "root" in parsed.given
+    root = absolute(parsed.text("root")) if explicit else default_root()
+    # An empty value, "..", and "//" (which abspath keeps) all may end up there.
+    if explicit and (root in ("/", "//") or not parsed.text("root")):
+        raise UsageError(
+            "the --root directory must not be /", hint=f"leave --root away to use {default_root()}"
+        )
+    manager = parsed.text("cgroup-manager") or "cgroupfs"
+    if manager not in ("cgroupfs", "systemd", "disabled"):
+        raise UsageError(
+            f'invalid value "{manager}" for flag -cgroup-manager', hint="give cgroupfs, systemd or disabled"
+        )
+    return Context(
+        root,
+        root_explicit=explicit,
+        systemd_cgroup=parsed.switch("systemd-cgroup"),
+        cgroup_manager=manager,
+        rootless=_rootless(parsed.text("rootless")),
+    )

@@ -1,0 +1,121 @@
+"""Results as text: `list` and `ps` as table or JSON, and the version.
+
+Imported by commands, for verbs that may take their time. Imports errors, jsonfast and printable; subprocess only where
+ps(1) is asked.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pyrunc import RUNC_LEVEL, SPEC_VERSION, __version__, printable
+from pyrunc.errors import ContainerError, UsageError
+from pyrunc.json_text import document as jsonfast
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_COLUMNS = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns at least 12 wide, 3 spaces between: Go's tabwriter as runc sets it. The last one is not padded."""
+    widths = [max(12, *(len(row[at]) + 3 for row in rows)) for at in range(len(rows[0]) - 1)]
+    lines = []
+    for row in rows:
+        cells = [f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)]
+        lines.append("".join(cells) + row[-1] + "\n")
+    return "".join(lines)
+
+
+def _line(values: Sequence[object]) -> str:
+    return jsonfast.dumps(list(values) or None) + "\n"
+
+
+def list_table(documents: Sequence[Mapping[str, object]]) -> str:
+    """State documents as runc's table."""
+    rows = [
+        [printable.line(str(document.get(column.lower(), ""))) for column in _COLUMNS]
+        for document in documents
+    ]
+    return _table([_COLUMNS, *rows])
+
+
+def list_json(documents: Sequence[Mapping[str, object]]) -> str:
+    """State documents as one line of JSON, `null` for none (what Go's encoder makes of no slice)."""
+    return _line(documents)
+
+
+def ps_json(pids: Sequence[int]) -> str:
+    """Process ids as one line of JSON, `null` for none."""
+    return _line(pids)
+
+
+def filter_ps(output: str, pids: Sequence[int]) -> str:
+    """The heading of ps(1)'s output and the lines whose PID column is in `pids`.
+
+    Raises UsageError when there is no such column, or when one before it holds spaces so that it cannot be told.
+    """
+    heading, _, rest = output.partition("\n")
+    titles = heading.split()
+    if "PID" not in titles:
+        raise UsageError("couldn't find PID field in ps output", hint="ask for it, as in -ef or -o pid,args")
+    at = titles.index("PID")
+    if at == len(titles) - 1:
+        at = -1
+    wanted = {str(pid) for pid in pids}
+    lines = [heading]
+    for line in filter(None, rest.split("\n")):
+        word = line.split()[at]
+        if not word.isdigit():
+            raise UsageError(
+                f"unable to parse pid '{word}' in ps output", hint="ask for the pid first, as in -o pid,args"
+            )
+        if word in wanted:
+            lines.append(line)
+    return "".join([printable.line(line) + "\n" for line in lines])
+
+
+def ps_table(pids: Sequence[int], arguments: Sequence[str]) -> str:
+    """What ps(1), with the options `arguments` (default: -ef), says about the pids. Raises ContainerError."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            ["ps", *(arguments or ["-ef"])],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+    except FileNotFoundError:
+        raise ContainerError(
+            "the program ps is not installed", hint="ps --format json does without it"
+        ) from None
+    if done.returncode:
+        raise ContainerError(
+            f"ps: exit status {done.returncode}: {' '.join((done.stderr + done.stdout).split())}"
+        )
+    return filter_ps(done.stdout, pids)
+
+
+def version() -> str:
+    """What --version prints.
+
+    go-runc wants `runc version ` first, moby what stands behind the word `version` of the last line with it and a
+    `commit: `, both read up to the line's end: hence runc's name, and ours as a semantic version's build metadata.
+    """
+    lines = [
+        f"runc version {RUNC_LEVEL}+pyrunc.{__version__}",
+        f"commit: v{__version__}",
+        f"spec: {SPEC_VERSION}",
+        f"python: {sys.version.split()[0]}",
+    ]
+    from pyrunc.kernel import process as kernel
+
+    libseccomp = kernel.seccomp_version()
+    if libseccomp:
+        lines.append(f"libseccomp: {libseccomp}")
+    return "\n".join(lines) + "\n"

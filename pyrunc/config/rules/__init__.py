@@ -1,0 +1,1 @@
+"""PURE: the rules between the fields of config.json."""

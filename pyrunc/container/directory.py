@@ -1,0 +1,445 @@
+"""The state directory `<root>/<id>/`: made, locked, written atomically, removed. Reading it is csrc/container/'s job.
+
+Imported by runtime. Imports errors, jsonfast and kernel only. The format of the `state` file is described in
+csrc/container/container.h; the lock is flock(2) on the directory itself, so that it cannot be taken in a directory
+that is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+
+from pyrunc import SPEC_VERSION
+from pyrunc.errors import KernelError, StateError
+from pyrunc.json_text import document as jsonfast
+from pyrunc.kernel import process as kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONFIG = "config.json"
+STATE = "state"
+CREATING = "state.creating"
+FIFO = "exec.fifo"
+EXIT = "exit"
+LOCK_SECONDS = 10.0
+_MAKE_TRIES = 100
+_REMOVE_TRIES = 5
+# Stands for the pid of whoever feeds a hook: init replaces this byte, which no JSON text holds, by its own pid.
+OWN_PID = -1
+_OWN_PID_MARK = b"\x01"
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
+
+
+def is_id(name: str) -> bool:
+    """Whether a name can be a container's: what else lies in the root directory (caches) can not."""
+    return bool(name) and _ID_CHARACTERS.issuperset(name) and name not in (".", "..")
+
+
+def check_id(container_id: str) -> str:
+    """The id itself when it is one: `[A-Za-z0-9_+.-]+` without `.` and `..`, as a directory of that name is made.
+
+    Raises StateError.
+    """
+    if not is_id(container_id):
+        raise StateError(
+            f"invalid container ID format: '{container_id}'", hint="use letters, digits and any of _ + . -"
+        )
+    if len(container_id) > 255:
+        raise StateError(
+            f"invalid container ID format: {len(container_id)} characters, at most 255 are allowed"
+        )
+    return container_id
+
+
+def now() -> str:
+    """The time as RFC 3339 with nanoseconds, UTC: the `created` of a container."""
+    nanoseconds = time.time_ns()
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return (
+        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        + f".{rest:09d}".rstrip("0").rstrip(".")
+        + "Z"
+    )
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 when it is gone.
+
+    Raises KernelError.
+    """
+    return kernel.process_start_time(pid)
+
+
+def has_ended(pid: int, started: int) -> bool:
+    """Whether the process of that pid and start time is gone, or dead and not collected yet.
+
+    Raises KernelError, StateError when that cannot be known.
+    """
+    pidfd = kernel.process_open(pid, started)
+    if pidfd >= 0:
+        os.close(pidfd)
+    return pidfd < 0
+
+
+def _read_proc(pid: int, name: str) -> bytes | None:
+    """A file of /proc/PID, None when the process is gone or we may not read it. Raises KernelError."""
+    path = f"/proc/{pid}/{name}"
+    call = "open"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            call = "read"
+            return os.read(fd, 4096)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM):
+            return None
+        raise KernelError(call, error.errno or 0, path) from error
+
+
+def exit_code(pid: int, started: int) -> int | None:
+    """The wait status of a process that is dead and not collected: field 52 of /proc/PID/stat. proc(5).
+
+    None when it is not that, or when we may not know: the kernel then says 0 as well.
+    """
+    # Asks for more than the status does, so who may read this is told the truth. ptrace(2), access mode checking
+    if _read_proc(pid, "personality") is None:
+        return None
+    # The name in parentheses may itself hold spaces and parentheses.
+    fields = (_read_proc(pid, "stat") or b"").rpartition(b")")[2].split()
+    if len(fields) < 50 or int(fields[19]) != started or fields[0] != b"Z":
+        return None
+    return int(fields[49])
+
+
+class Record:
+    """What the `state` file says besides the document. `cgroups` are (controller, directory), in order of creation;
+    `made` every directory that create made; `unit` is the cgroup manager's; `rdt` are resctrl.py's places; `needs` why
+    a verb needs Python."""
+
+    __slots__ = (
+        "bundle",
+        "cgroups",
+        "created",
+        "document",
+        "made",
+        "needs",
+        "new_keyring",
+        "pid",
+        "pid_namespace",
+        "pidns_private",
+        "rdt",
+        "start_time",
+        "unit",
+    )
+
+    def __init__(
+        self, *, bundle: str, rootfs: str, container_id: str, annotations: dict[str, str] | None
+    ) -> None:
+        self.pid = 0
+        self.start_time = 0
+        self.pid_namespace = 0
+        self.needs: list[str] = []
+        self.pidns_private = True
+        self.new_keyring = True
+        self.cgroups: Sequence[tuple[str, str]] = ()
+        self.made: Sequence[str] = ()
+        self.unit = ""
+        self.rdt: Sequence[tuple[str, str]] = ()
+        self.created = now()
+        self.bundle = bundle
+        self.document: dict[str, object] = {
+            "ociVersion": SPEC_VERSION,
+            "id": container_id,
+            "pid": 0,
+            "status": "stopped",
+            "bundle": bundle,
+            "rootfs": rootfs,
+            "created": self.created,
+        }
+        if annotations:
+            self.document["annotations"] = annotations
+        self.document["owner"] = ""
+
+    def take_process(self, pid: int) -> None:
+        """The container's process is this one. Raises KernelError."""
+        self.pid, self.start_time = pid, start_time(pid)
+        namespace = "/proc/self/ns/pid"
+        try:
+            self.pid_namespace = os.stat(namespace).st_ino
+        except OSError as error:
+            raise KernelError("stat", error.errno or 0, namespace) from error
+
+    def render(self) -> bytes:
+        """The bytes of the `state` file."""
+        lines = [
+            f"pid {self.pid}",
+            f"starttime {self.start_time}",
+            f"needs {','.join(self.needs)}",
+            f"pidns {'private' if self.pidns_private else 'shared'}",
+            f"keyring {'new' if self.new_keyring else 'caller'}",
+        ]
+        if self.pid_namespace:
+            lines.append(f"pidnsid {self.pid_namespace}")
+        lines += [f"cgroup {controller}:{path}" for controller, path in self.cgroups]
+        lines += [f"cgmade {path}" for path in self.made]
+        if self.unit:
+            lines.append(f"unit {self.unit}")
+        lines += [f"rdt {role}:{path}" for role, path in self.rdt]
+        header = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+        document = jsonfast.dumps(self.document, indent=2).encode("utf-8", "surrogateescape")
+        return b"version 1\nsum %s\n%s\n%s\n" % (kernel.container_sum(header).encode(), header, document)
+
+    def hook_state(self, status: str, pid: int | None = None) -> bytes:
+        """The state JSON a hook reads on its stdin (config.md, Hooks), with this status and pid."""
+        return hook_state(self.document, status, self.pid if pid is None else pid)
+
+
+def hook_state(document: dict[str, object], status: str, pid: int) -> bytes:
+    """A state document as a hook reads it on its stdin, with this status and pid (OWN_PID: that of who feeds it)."""
+    changed = {**document, "status": status, "pid": pid}
+    del changed["owner"]
+    text = jsonfast.dumps(changed).encode("utf-8", "surrogateescape")
+    return text.replace(b'"pid":-1', b'"pid":' + _OWN_PID_MARK, 1) if pid == OWN_PID else text
+
+
+class StateDir:
+    """A container's state directory, held open and locked."""
+
+    __slots__ = ("fd", "name", "root")
+
+    def __init__(self, root: str, name: str, fd: int) -> None:
+        self.root = root
+        self.name = name
+        self.fd = fd
+
+    @property
+    def path(self) -> str:
+        """Where it is; the descriptor is what we work with."""
+        return f"{self.root}/{self.name}"
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file of the directory atomically: whole or not at all. Raises KernelError."""
+        temporary = f".{name}.new"
+        call = "open"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(temporary, flags, 0o600, dir_fd=self.fd)
+            call = "write"
+            try:
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(fd, view) :]
+            finally:
+                os.close(fd)
+            call = "rename"
+            os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            raise KernelError(call, error.errno or 0, f"{self.path}/{name}") from error
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a file of the directory another name. Raises KernelError."""
+        try:
+            os.rename(name, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            raise KernelError("rename", error.errno or 0, f"{self.path}/{new}") from error
+
+    def drop(self, name: str) -> None:
+        """Remove a file of the directory. Raises KernelError."""
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except OSError as error:
+            raise KernelError("unlink", error.errno or 0, f"{self.path}/{name}") from error
+
+    def make_fifo(self) -> int:
+        """Make exec.fifo and return an O_PATH descriptor of it for init."""
+        call = "mkfifo"
+        try:
+            os.mkfifo(FIFO, 0o600, dir_fd=self.fd)
+            # init opens it as the container's user; nobody else gets past the directory's own mode.
+            call = "chmod"
+            os.chmod(FIFO, 0o622, dir_fd=self.fd)  # noqa: S103
+            call = "open"
+            return os.open(FIFO, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
+        except OSError as error:
+            raise KernelError(call, error.errno or 0, f"{self.path}/{FIFO}") from error
+
+    def remove(self) -> None:
+        """Remove the directory, the plain files in it and the empty directory of notify (nothing else is there)."""
+        for attempt in range(_REMOVE_TRIES):
+            for name in os.listdir(self.fd):
+                try:
+                    os.unlink(name, dir_fd=self.fd)
+                except IsADirectoryError:
+                    os.rmdir(name, dir_fd=self.fd)
+                except FileNotFoundError:
+                    continue  # the recorder has renamed it
+            try:
+                os.rmdir(self.path)
+            except OSError as error:
+                # A recorder may have put its note in just now.
+                if error.errno != errno.ENOTEMPTY or attempt == _REMOVE_TRIES - 1:
+                    raise
+            else:
+                return
+
+    def lock(self) -> bool:
+        """Take the lock of a directory that look() opened; False when it is not the one of its name any more.
+
+        Raises StateError when it cannot be had within LOCK_SECONDS, KernelError.
+        """
+        try:
+            return _lock(self.fd, self.path)
+        except OSError as error:
+            raise KernelError("flock", error.errno or 0, self.path) from error
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        os.close(self.fd)
+
+
+def _lock(fd: int, path: str) -> bool:
+    """Take the lock within LOCK_SECONDS; False when the directory was removed in the meantime."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StateError(f"'{path}' is locked by another pyrunc for {LOCK_SECONDS:.0f} s") from None
+            time.sleep(0.002)
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return there.st_ino == os.fstat(fd).st_ino
+
+
+def check_root(root: str) -> bool:
+    """Whether the directory of states is there. Raises StateError when others could change it, KernelError."""
+    return kernel.check_root(root)
+
+
+def make_root(root: str, mode: int = 0o711) -> None:
+    """Make the directory of states unless it is there. Raises StateError when others could change it, KernelError."""
+    if check_root(root):
+        return
+    try:
+        os.makedirs(root, mode, exist_ok=True)
+    except OSError as error:
+        raise KernelError("mkdir", error.errno or errno.EIO, error.filename or root) from error
+    # Somebody else may have been first, where everybody may make directories.
+    check_root(root)
+
+
+def open_ours(path: str) -> int:
+    """Open a file of a container's directory for reading. Raises OSError, StateError when it is not ours alone."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if not kernel.is_our_file(fd):
+            raise StateError(f"'{path}' cannot be trusted: others own it, name it or may write to it")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _make(root: str, path: str) -> None:
+    for _ in range(_MAKE_TRIES):
+        make_root(root)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            raise _exists(path) from None
+        except FileNotFoundError:
+            continue  # the root was removed in between
+        except OSError as error:
+            raise KernelError("mkdir", error.errno or errno.EIO, error.filename or path) from error
+        return
+    raise StateError(f"'{root}' is removed by others faster than it can be made")
+
+
+def _exists(path: str) -> StateError:
+    name = path.rpartition("/")[2]
+    hint = f"remove it with: pyrunc delete --force {name}"
+    return StateError("container with given ID already exists", hint=hint)
+
+
+def _open_locked(path: str) -> int:
+    """The directory that was just made, locked; -1 when a delete --force came first.
+
+    It need not be the one we made: that may have been deleted, and made again by somebody who uses it by now.
+    """
+    call = "open"
+    fd = -1
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        call = "flock"
+        if _lock(fd, path):
+            call = "getdents64"
+            if os.listdir(fd):
+                raise _exists(path)
+            return fd
+    except FileNotFoundError:
+        pass
+    except BaseException as error:
+        if fd >= 0:
+            os.close(fd)
+        if not isinstance(error, OSError):
+            raise
+        # Nobody can have put anything in unless it is theirs, and then this does nothing.
+        try:
+            os.rmdir(path)
+        except OSError as later:
+            error.add_note(f"while cleaning up: {later}")
+        raise KernelError(call, error.errno or errno.EIO, path) from error
+    if fd >= 0:
+        os.close(fd)
+    return -1
+
+
+def look(root: str, container_id: str) -> StateDir:
+    """The directory of a container that exists, not locked. Raises StateError when it is gone, KernelError."""
+    path = f"{root}/{container_id}"
+    if not check_root(root):
+        raise StateError("container does not exist")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise StateError("container does not exist") from None
+    except OSError as error:
+        raise KernelError("open", error.errno or errno.EIO, path) from error
+    return StateDir(root, container_id, fd)
+
+
+def open_(root: str, container_id: str) -> StateDir:
+    """The directory of a container that exists, locked. Raises StateError when it is gone, or locked for long."""
+    directory = look(root, container_id)
+    try:
+        if not directory.lock():
+            raise StateError("container does not exist")
+    except BaseException:
+        directory.close()
+        raise
+    return directory
+
+
+def create(root: str, container_id: str) -> StateDir:
+    """Make and lock `<root>/<container_id>`; mkdir decides who of several is first.
+
+    Raises StateError when there is one already, KernelError when the root cannot be used.
+    """
+    path = f"{root}/{container_id}"
+    for _ in range(_MAKE_TRIES):
+        _make(root, path)
+        fd = _open_locked(path)
+        if fd >= 0:
+            return StateDir(root, container_id, fd)
+    raise StateError(f"'{path}' is removed by others faster than it can be made")

@@ -1,0 +1,121 @@
+"""PURE: what of a container is not its own, in CRIU's words: bind mounts and namespaces that come from outside.
+
+    dump       external "mnt[MOUNT POINT]:NAME"      the image refers to NAME and does not look behind it
+    restore    external "mnt[NAME]:SOURCE"           SOURCE of the restoring host is bound there
+
+Which mounts these are says the plan of create, so that both sides and create itself agree; NAME is the destination,
+as in runc. May be imported by the runtime's checkpoint and restore. Imports wire.
+"""
+
+from __future__ import annotations
+
+from pyrunc.plan.wire import DEVICE_FLAG_BIND, MOUNT_FLAG_DONE_SKIP, MOUNT_FLAG_RECURSIVE, Fd
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pyrunc.plan.wire import Op
+
+NULL = "/dev/null"
+# Namespaces that CRIU does not look into when told so: type -> (its name for them, the key of runc's images, the first
+# version of CRIU that can).
+NAMESPACES = {"network": ("net", "extRootNetNS", 31100), "pid": ("pid", "extRootPidNS", 31500)}
+# What the key of a file begins with that is open in the container, but of none of its mounts.
+FILE = "file["
+_FLAGS = -1  # the last field of MOUNT_NEW, MOUNT_BIND and DEVICE
+
+
+class Bind:
+    """One bind mount of a plan: its target in the container, its source on the host, whether all below it shows."""
+
+    __slots__ = ("recursive", "source", "target")
+
+    def __init__(self, target: str, source: str, *, recursive: bool = False) -> None:
+        self.target = target
+        self.source = source
+        self.recursive = recursive
+
+
+def _flag(op: Op, bit: int) -> bool:
+    flags = op.fields[_FLAGS]
+    return isinstance(flags, int) and bool(flags & bit)
+
+
+def _text(op: Op, index: int) -> str:
+    value = op.fields[index]
+    return value if isinstance(value, str) else ""
+
+
+def binds(ops: Iterable[Op]) -> list[Bind]:
+    """The bind mounts of a plan, those left out that only stand in for a file system that could not be mounted."""
+    found: list[Bind] = []
+    stands_in = False
+    for op in ops:
+        if op.name == "MOUNT_BIND" and not stands_in:
+            recursive = _flag(op, MOUNT_FLAG_RECURSIVE)
+            found.append(Bind(_text(op, 0), _text(op, 1), recursive=recursive))
+        elif op.name == "DEVICE" and _flag(op, DEVICE_FLAG_BIND):
+            found.append(Bind(_text(op, 0), _text(op, 0)))
+        stands_in = op.name == "MOUNT_NEW" and _flag(op, MOUNT_FLAG_DONE_SKIP)
+    return found
+
+
+def id_mapped(ops: Iterable[Op]) -> str | None:
+    """The JSON path of the first id-mapped mount of a plan, None when there is none."""
+    for op in ops:
+        if any(isinstance(field, Fd) and field.idmap is not None for field in op.fields):
+            return op.path
+    return None
+
+
+def _mounted(ops: Iterable[Op]) -> set[str]:
+    """Every mount point of a plan."""
+    return {_text(op, 0) for op in ops if op.name in ("MOUNT_NEW", "MOUNT_BIND", "DEVICE")}
+
+
+def _below(points: Iterable[str], top: str) -> list[str]:
+    start = top.rstrip("/") + "/"
+    return [point for point in points if point.startswith(start) and point != start]
+
+
+def dumped(
+    ops: Sequence[Op], points: Sequence[str], masked: Iterable[str], real: Callable[[str], str]
+) -> list[str]:
+    """The external mounts of a dump.
+
+    `points` are the container's mount points as the kernel tells them, `masked` the masked paths that are no
+    directories, `real` resolves links of the container. What is not mounted any more is left out.
+    """
+    there = set(points)
+    own = {real(target) for target in _mounted(ops)}
+    names: dict[str, str] = {}
+    for bind in binds(ops):
+        point = real(bind.target)
+        if point not in there:
+            continue
+        names[point] = bind.target
+        if not bind.recursive:
+            continue
+        for below in _below(points, point):
+            # What the plan mounts there, or below there, is no part of this bind mount.
+            if not any(below == other or below.startswith(other + "/") for other in own - {point}):
+                names[below] = bind.target + below[len(point) :]
+    for path in masked:
+        point = real(path)
+        if point in there:
+            names[point] = NULL
+    return [f"mnt[{point}]:{name}" for point, name in names.items()]
+
+
+def restored(ops: Iterable[Op], points: Sequence[str], real: Callable[[str], str]) -> list[str]:
+    """The external mounts of a restore; `points` are the host's mount points, `real` resolves links of the host."""
+    sources = {NULL: NULL}
+    for bind in binds(ops):
+        sources[bind.target] = bind.source
+        if bind.recursive:
+            top = real(bind.source)
+            for below in _below(points, top):
+                rest = below[len(top.rstrip("/")) :]
+                sources.setdefault(bind.target + rest, bind.source.rstrip("/") + rest)
+    return [f"mnt[{name}]:{source}" for name, source in sources.items()]

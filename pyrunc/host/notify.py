@@ -1,0 +1,191 @@
+"""Readiness as systemd knows it (sd_notify(3)), from inside a container to the NOTIFY_SOCKET of our caller.
+
+    create    makes <root>/<id>/notify, which the container sees at /run/notify, and tells it where the socket will be
+    start     makes the socket in it, lets the program run, and waits until it says READY=1, or ends
+
+What the container says is not passed on as it is: of the host's service manager it may only ask this one thing.
+Imported by runtime and runtime_create when NOTIFY_SOCKET is in play. Imports errors only.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import time
+
+from pyrunc.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+    from pyrunc.spec.shapes import Spec
+
+DIRECTORY = "notify"
+NAME = "notify.sock"
+INSIDE = "/run/notify"
+ENVIRONMENT = f"NOTIFY_SOCKET={INSIDE}/{NAME}"
+# As long as systemd's own clients wait for it to have seen a message, sd_notify_barrier(3).
+_BARRIER_SECONDS = 30.0
+_LONGEST = 4096
+_LISTENING, _SENDING, _BARRING, _BARRED, _DONE = range(5)
+
+
+def wanted() -> str:
+    """Our caller's socket: a path, or "@" and an abstract name; "" when it is no service manager."""
+    return os.environ.get("NOTIFY_SOCKET", "")
+
+
+def prepare(spec: Spec, directory: str) -> None:
+    """Make the directory for the socket in the state directory, and mount it in the configuration in memory.
+
+    Raises KernelError.
+    """
+    path = f"{directory}/{DIRECTORY}"
+    try:
+        os.mkdir(path)
+        # Behind the state directory's 0700 nobody else gets here; inside, any user of the container must.
+        os.chmod(path, 0o755)  # noqa: S103 - as said
+    except OSError as error:
+        raise KernelError("mkdir", error.errno or 0, path) from error
+    options = ["bind", "nosuid", "nodev", "noexec", "ro"]
+    spec["mounts"] = [
+        *(spec.get("mounts") or ()),
+        {"destination": INSIDE, "type": "bind", "source": path, "options": options},
+    ]
+
+
+def _bind(sock: _socket.socket, directory: str) -> None:
+    path = f"{directory}/{DIRECTORY}"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            # By descriptor: the path itself may be longer than the 107 bytes of a socket address.
+            sock.bind(f"/proc/self/fd/{fd}/{NAME}")
+            _open_to_all(NAME, fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError("bind", error.errno or 0, f"{path}/{NAME}") from error
+
+
+def _open_to_all(name: str, directory: int) -> None:
+    """Let any user of the container send. No link is followed: a container that may mount can write here."""
+    made = os.open(name, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        os.chmod(f"/proc/self/fd/{made}", 0o777)  # noqa: S103 - see prepare
+    finally:
+        os.close(made)
+
+
+def _connect(sock: _socket.socket, address: str) -> None:
+    try:
+        sock.connect("\0" + address[1:] if address.startswith("@") else address)
+    except OSError as error:
+        raise KernelError(
+            "connect", error.errno or 0, address, hint="NOTIFY_SOCKET names the service manager's socket"
+        ) from error
+
+
+class Proxy:
+    """The container's socket and the host's: made before the program runs, so that no word of it is lost.
+
+    What it waits for comes in turn: READY=1 from the container, room in the manager's queue, the manager's having seen
+    the message (the barrier). Of these only the first has no deadline.
+    """
+
+    __slots__ = ("_barrier", "_host", "_inside", "_main_pid", "_state", "failure")
+
+    def __init__(self, directory: str, address: str, main_pid: int) -> None:
+        """`main_pid` is what the manager is told: the service's main process."""
+        kind = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC
+        self._main_pid = main_pid
+        self._state = _LISTENING
+        self._barrier = -1
+        self.failure: KernelError | None = None
+        self._host = _socket.socket(_socket.AF_UNIX, kind)
+        self._inside = _socket.socket(_socket.AF_UNIX, kind)
+        try:
+            _connect(self._host, address)
+            _bind(self._inside, directory)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def waits_for(self) -> tuple[int, int] | None:
+        """The descriptor and the poll(2) events that let `step` go on; None when all is done."""
+        return {
+            _LISTENING: (self._inside.fileno(), select.POLLIN),
+            _SENDING: (self._host.fileno(), select.POLLOUT),
+            _BARRING: (self._host.fileno(), select.POLLOUT),
+            _BARRED: (self._barrier, 0),
+        }.get(self._state)
+
+    def owes(self) -> bool:
+        """Whether the container is ready and the manager does not know yet."""
+        return self._state in (_SENDING, _BARRING, _BARRED)
+
+    def step(self) -> None:
+        """Go on, now that there is what was waited for. After a `failure` there is nothing more to do."""
+        state, self._state = self._state, _DONE
+        try:
+            self._state = self._next(state)
+        except BlockingIOError:
+            self._state = state
+        except OSError as error:
+            self.failure = KernelError("send", error.errno or 0, wanted())
+
+    def _next(self, state: int) -> int:
+        if state == _LISTENING:
+            said = self._inside.recv(_LONGEST, _socket.MSG_DONTWAIT)
+            return _SENDING if b"READY=1" in said.split(b"\n") else _LISTENING
+        if state == _SENDING:
+            self._host.send(b"READY=1\nMAINPID=%d\n" % self._main_pid, _socket.MSG_DONTWAIT)
+            return _BARRING
+        if state == _BARRING:
+            self._send_barrier()
+            return _BARRED
+        return _DONE
+
+    def _send_barrier(self) -> None:
+        """The manager closes the pipe when it has seen all that came before. sd_notify_barrier(3)."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, write.to_bytes(4, "little"))
+        try:
+            self._host.sendmsg([b"BARRIER=1"], [rights], _socket.MSG_DONTWAIT)
+        except BaseException:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
+        self._barrier = read
+
+    def wait(self, pidfd: int) -> None:
+        """Come back when the manager knows that the container is ready, or init has ended. Raises KernelError."""
+        deadline = 0.0
+        while (wanted_now := self.waits_for()) is not None:
+            poller = select.poll()
+            poller.register(*wanted_now)
+            if not self.owes():
+                poller.register(pidfd, select.POLLIN)
+            elif not deadline:
+                deadline = time.monotonic() + _BARRIER_SECONDS
+            left = max(deadline - time.monotonic(), 0) if deadline else -1
+            ready = dict(poller.poll(left * 1000 if deadline else None))
+            if wanted_now[0] in ready:
+                # What it said before it ended still counts.
+                self.step()
+            elif not ready or pidfd in ready:
+                return
+        if self.failure:
+            raise self.failure
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inside.close()
+        self._host.close()
+        if self._barrier >= 0:
+            os.close(self._barrier)

@@ -1,0 +1,1 @@
+"""PURE: JSON, read and written."""

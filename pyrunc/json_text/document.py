@@ -1,0 +1,186 @@
+"""JSON without the json module: bytes -> checked document, document -> text.
+
+The standard `json` package pulls in `re` and `enum` (6-10 ms); its C scanner alone costs nothing. Only documents that
+are refused pay for the explanation (json_text/explain.py). Imports nothing of ours but that one; any
+module may import it.
+"""
+
+from __future__ import annotations
+
+from _json import encode_basestring, make_scanner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TypeAlias
+
+    JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+
+MAX_DEPTH = 256
+_WHITESPACE = " \t\n\r"
+
+
+def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    # config.md: names must not be repeated; whoever reads the last one and whoever reads the first would disagree.
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("duplicate name")
+    return document
+
+
+def _no_constant(name: str) -> JSON:
+    raise ValueError(name)
+
+
+class _Context:
+    """What the C scanner reads its settings from."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = staticmethod(_unique)
+    parse_float = float
+    parse_int = int
+    parse_constant = staticmethod(_no_constant)
+    memo: dict[str, str] = {}  # noqa: RUF012  # read by older scanners only, never written
+
+
+_scan = make_scanner(_Context())  # type: ignore[arg-type]  # it takes any object with these attributes
+
+
+def loads(data: bytes, name: str = "document") -> JSON:
+    """The document in `data`, RFC 8259 to the letter: UTF-8 without BOM, unique names, no NaN, nothing behind it.
+
+    At most MAX_DEPTH levels deep. Raises ConfigError, with line and column or the JSON path; `name` says of what.
+    """
+    try:
+        text = data.decode("utf-8")
+        start = len(text) - len(text.lstrip(_WHITESPACE))
+        document: JSON
+        document, end = _scan(text, start)
+        good = not text[end:].strip(_WHITESPACE)
+    except (ValueError, StopIteration, RecursionError, SystemError):
+        # SystemError: in 3.11 the scanner takes its exception from json.decoder, and has none while that is not
+        # loaded. It has said no in any case.
+        good = False
+        document = None
+    if good and data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        good = not too_deep(document)
+    if good and (b"\\ud" in data or b"\\uD" in data):
+        good = encodable(document)
+    if not good:
+        from pyrunc.json_text import explain as jsonslow
+
+        raise jsonslow.explain(data, name, MAX_DEPTH)
+    return document
+
+
+def too_deep(document: JSON) -> bool:
+    """Is anything in `document` more than MAX_DEPTH levels down."""
+    level: list[JSON] = [document]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[JSON] = []
+        for value in level:
+            if type(value) is dict:
+                below.extend(value.values())
+            elif type(value) is list:
+                below.extend(value)
+        if not below:
+            return False
+        level = below
+    return True
+
+
+def encodable(document: JSON) -> bool:
+    """Has every string a UTF-8 form: an escaped lone surrogate such as backslash-ud800 has none."""
+    level: list[JSON] = [document]
+    try:
+        while level:
+            value = level.pop()
+            if type(value) is str:
+                value.encode()
+            elif type(value) is dict:
+                level.extend(value)
+                level.extend(value.values())
+            elif type(value) is list:
+                level.extend(value)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def member(path: str, name: str) -> str:
+    """The JSON path of a member: `$.a.b`, or `$.a['b.c']` where the name is no plain word."""
+    if name.isidentifier():
+        return f"{path}.{name}"
+    inner = quote(name)[1:-1].replace("'", "\\'")
+    return f"{path}['{inner}']"
+
+
+def _escape(char: str) -> str:
+    if char.isprintable() or char < " ":
+        return char  # those below the blank have their escape already
+    if "\ud800" <= char <= "\udfff":
+        # File names can hold any bytes; Go's encoder writes the replacement character for them too.
+        return "\ufffd"
+    return "".join([f"\\u{half:04x}" for half in memoryview(char.encode("utf-16-le")).cast("H")])
+
+
+def quote(value: str) -> str:
+    """`value` as a JSON string, quotes included: also how messages show a text that may hold anything.
+
+    What is not printable is escaped, also where JSON need not: documents are shown on terminals.
+    """
+    text = encode_basestring(value)
+    return text if value.isprintable() else "".join([_escape(char) for char in text])
+
+
+def _scalar(value: object) -> str:
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    if value is None:
+        return "null"
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float) and value - value == 0:
+        return float.__repr__(value)
+    raise TypeError(f"no JSON for {value!r}")
+
+
+def _write(value: object, newline: str, step: str, out: list[str]) -> None:
+    if isinstance(value, str):
+        out.append(quote(value))
+        return
+    if isinstance(value, dict):
+        pairs: Iterable[tuple[str, object]] = [
+            (quote(key) + (": " if step else ":"), value[key]) for key in value
+        ]
+        left, right = "{", "}"
+    elif isinstance(value, list | tuple):
+        pairs = [("", item) for item in value]
+        left, right = "[", "]"
+    else:
+        out.append(_scalar(value))
+        return
+    inner = newline + step if step else ""
+    lead = left + inner
+    for prefix, item in pairs:
+        out.append(lead + prefix)
+        _write(item, inner, step, out)
+        lead = "," + inner
+    if not value:
+        out.append(left + right)
+    else:
+        out.append((newline if step else "") + right)
+
+
+def dumps(document: object, indent: int | None = None) -> str:
+    """`document` as text, laid out as Go's encoder does: names in the given order, UTF-8 left alone, no HTML escapes.
+
+    What is not printable is escaped, which Go's does not always.
+    With `indent` one name a line, that many spaces a level and empty containers as `{}` and `[]`; without it no blanks.
+    """
+    out: list[str] = []
+    _write(document, "\n", " " * (indent or 0), out)
+    return "".join(out)

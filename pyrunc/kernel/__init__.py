@@ -1,0 +1,1 @@
+"""System calls: the only door to the C module."""

@@ -1,0 +1,1 @@
+"""Starting init and talking with it."""

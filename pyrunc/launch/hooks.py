@@ -1,0 +1,243 @@
+"""Hooks that run in the runtime namespace: prestart, createRuntime, poststart, poststop. config.md, "Hooks".
+
+createContainer and startContainer hooks are steps of init's plan. Imported by runtime; imports errors, failures
+and kernel.
+"""
+
+from __future__ import annotations
+
+import _signal
+import errno
+import os
+import select
+import time
+
+from pyrunc.errors import ContainerError, KernelError, strerror
+from pyrunc.kernel import process as kernel
+from pyrunc.launch import failures
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyrunc.spec.shapes import Hook, Spec
+
+    # A descriptor that can be read when it is worth asking whether hooks are to be ended.
+    Stop = tuple[int, Callable[[], bool]]
+
+_KEPT_OUTPUT = 4096
+# A pipe holds no more unless somebody enlarges it: what came before the end is in it, whoever still writes.
+_PIPE_SIZE = 65536
+_SIGKILL, _SIGSTOP = 9, 19
+# Looks at a clock are not further apart than this: poll(2) takes a C int.
+_LONGEST_WAIT_MS = 1 << 30
+# For what SIGKILL does not end: a process that waits for a device, or that is frozen.
+_KILL_SECONDS = 10.0
+# As long as children make children, looking for them has no end of its own.
+_KILL_ROUNDS = 20
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
+
+
+class _Talk:
+    """Both ends of a hook's pipes that are ours: it reads the state and says something, or does not."""
+
+    __slots__ = ("_poller", "_rest", "output", "stdin", "stdout")
+
+    def __init__(self, stdin: int, stdout: int, state: bytes) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self._rest = memoryview(state)
+        self.output = b""
+        self._poller = select.poll()
+        self._poller.register(stdout, select.POLLIN)
+        self._poller.register(stdin, select.POLLOUT)
+        os.set_blocking(stdin, False)
+        os.set_blocking(stdout, False)
+
+    def until_gone(self, pidfd: int, deadline: float | None, stop: Stop | None) -> bool:
+        """Write the state and read what comes until the hook has ended. Whether that was in time."""
+        self._poller.register(pidfd, select.POLLIN)
+        if stop is not None:
+            self._poller.register(stop[0], select.POLLIN)
+        while True:
+            # Looked at in every round: whoever always writes something never lets poll() run out of time.
+            left = _LONGEST_WAIT_MS if deadline is None else (deadline - time.monotonic()) * 1000
+            if left <= 0:
+                return False
+            gone = False
+            for fd, event in self._poller.poll(min(left, _LONGEST_WAIT_MS)):
+                if fd == self.stdin:
+                    self._feed(event)
+                elif fd == self.stdout:
+                    if not self._read():
+                        self._poller.unregister(self.stdout)
+                elif stop is not None and fd == stop[0]:
+                    if stop[1]():
+                        return False
+                else:
+                    gone = True
+            if gone:
+                self._read()
+                return True
+
+    def _feed(self, event: int) -> None:
+        try:
+            done = os.write(self.stdin, self._rest) if event & select.POLLOUT else len(self._rest)
+        except BlockingIOError:
+            done = 0
+        except BrokenPipeError:
+            done = len(self._rest)  # a hook need not read its state
+        self._rest = self._rest[done:]
+        if not self._rest:
+            self._poller.unregister(self.stdin)
+            _close(self.stdin)
+            self.stdin = -1
+
+    def _read(self) -> bool:
+        """Take what the pipe holds, and not what is written meanwhile. False: nobody can write any more."""
+        try:
+            piece = os.read(self.stdout, _PIPE_SIZE)
+        except BlockingIOError:
+            return True
+        self.output = (self.output + piece)[-_KEPT_OUTPUT:]
+        return bool(piece)
+
+    def close(self) -> None:
+        """Whoever still holds the other end gets SIGPIPE from now on, or the end of the file."""
+        _close(self.stdin, self.stdout)
+
+
+def _facts(pid: int) -> tuple[int, int, int] | None:
+    """(start time, parent, session) of a process that lives. proc(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()
+        return None if fields[0] in b"ZX" else (int(fields[19]), int(fields[1]), int(fields[3]))
+    except (OSError, IndexError):
+        return None  # gone meanwhile
+
+
+def _family(leader: int) -> dict[int, int]:
+    """Who is in the session that the hook leads, its children, and theirs, which may have left that: start times."""
+    everybody = {
+        int(name): facts
+        for name in os.listdir("/proc")
+        if name.isdigit() and (facts := _facts(int(name))) is not None
+    }
+    found = {leader}
+    more = {pid for pid, (_, _, session) in everybody.items() if session == leader} | found
+    while more:
+        found |= more
+        more = {pid for pid, (_, parent, _) in everybody.items() if parent in found} - found
+    return {pid: everybody[pid][0] for pid in found if pid != leader and pid in everybody}
+
+
+def _kill_checked(pid: int, started: int) -> None:
+    """Kill the process that was seen, and not one that has got its pid meanwhile."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        facts = _facts(pid)
+        if facts is not None and facts[0] == started:
+            _signal.pidfd_send_signal(pidfd, _SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    finally:
+        _close(pidfd)
+
+
+def _end(leader: int, pidfd: int) -> None:
+    """Kill a hook with its family. Who has left its session and lost its parents on the way is out of reach."""
+    # It stays, as the parent by whom others are found, and makes no more of them.
+    _signal.pidfd_send_signal(pidfd, _SIGSTOP)
+    for _ in range(_KILL_ROUNDS):
+        family = _family(leader)
+        for pid, started in family.items():
+            _kill_checked(pid, started)
+        if not family:
+            break
+    _signal.pidfd_send_signal(pidfd, _SIGKILL)
+
+
+def of(spec: Spec, kind: str) -> Sequence[Hook]:
+    """The hooks of one kind, none when there are none."""
+    found: Sequence[Hook] = (spec.get("hooks") or {}).get(kind) or ()  # type: ignore[assignment]  # the schema says so
+    return found
+
+
+def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str, stop: Stop | None = None) -> None:
+    """Run one hook to its end. Raises ContainerError with the hook's place, exit status and output."""
+    json_path = f"$.hooks.{kind}[{index}]"
+    program = hook["path"]
+    argv = [os.fsencode(item) for item in hook.get("args") or [program]]
+    env = [os.fsencode(item) for item in hook.get("env") or []]
+    timeout = hook.get("timeout")
+    stdin_read, stdin_write = os.pipe()
+    stdout_read, stdout_write = os.pipe()
+    try:
+        pid, pidfd = kernel.spawn(
+            argv,
+            env,
+            path=program,
+            cwd=cwd,
+            stdio=(stdin_read, stdout_write, stdout_write),
+            new_session=True,
+        )
+    except KernelError as error:
+        _close(stdin_write, stdout_read)
+        hint = (
+            "the path is looked up on the host, not in the container"
+            if error.errno == errno.ENOENT
+            else None
+        )
+        raise ContainerError(
+            f"{kind} hook #{index} '{program}': {error.syscall}: {strerror(error.errno)}",
+            path=json_path,
+            hint=hint,
+        ) from error
+    finally:
+        _close(stdin_read, stdout_write)
+    talk = _Talk(stdin_write, stdout_read, state)
+    try:
+        in_time = talk.until_gone(pidfd, time.monotonic() + timeout if timeout else None, stop)
+        if not in_time:
+            _end(pid, pidfd)
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        status = os.waitpid(pid, 0)[1] if poller.poll(_KILL_SECONDS * 1000) else None
+    finally:
+        talk.close()
+        _close(pidfd)
+    said = talk.output.decode("utf-8", "replace")
+    if not in_time and stop is not None and stop[1]():
+        raise ContainerError(f"{kind} hook #{index} '{program}' was interrupted", path=json_path)
+    if not in_time:
+        words = failures.hook_timeout(kind, index, program, float(timeout or 0), said)
+        hint = None if status is not None else f"process {pid} could not be killed"
+        raise ContainerError(words, path=json_path, hint=hint)
+    if status:
+        raise ContainerError(failures.hook(kind, index, program, status, said), path=json_path)
+
+
+def run(kind: str, hooks: Sequence[Hook], state: bytes, cwd: str, stop: Stop | None = None) -> None:
+    """Run hooks in listed order and stop at the first failure, which is raised as ContainerError."""
+    for index, hook in enumerate(hooks):
+        run_one(kind, index, hook, state, cwd, stop)
+
+
+def run_all(kind: str, hooks: Sequence[Hook], state: bytes, cwd: str) -> list[ContainerError]:
+    """Run every hook whatever the others did (poststop) and return the failures. runtime.md: MUST log a warning."""
+    failed = []
+    for index, hook in enumerate(hooks):
+        try:
+            run_one(kind, index, hook, state, cwd)
+        except ContainerError as error:
+            failed.append(error)
+    return failed

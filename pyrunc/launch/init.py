@@ -1,0 +1,517 @@
+"""The parent side of one init: start it, answer it, hear why it failed.
+
+    runtime                                   init (static C, from a sealed memfd)
+      open what the plan names, encode
+      spawn: clone3(namespaces [+ INTO_CGROUP]) ──▶ read plan, do its ops in order
+      ◀── FORKED pid        early, into a new pid namespace: the child goes on                    ──▶ go
+      ◀── MAPS              uid_map and gid_map are written           ──▶ go
+      ◀── CGROUP            it is in its cgroup                       ──▶ go
+      ◀── ENV               mounts are there: limits, prestart and createRuntime hooks ──▶ go
+      ◀── CONSOLE, SECCOMP  with a descriptor that is passed on       ──▶ go
+      end of the socket     late, into the pid namespace of others: from here on through two pipes, since a socket
+                            leads to the process at its other end
+      ◀── FORKED pid        a child of ours in that namespace, or the end of it                   ──▶ go
+      ◀── READY             state is written                          ──▶ go
+      end of file: exec closed socket and pipes, or init waits on exec.fifo
+      ◀── ERROR             at any time: {op, step, errno, text}, then it exits
+
+Behind a late FORKED a process of the container that may trace others can speak for init, and knows no more than the
+program will: everything that comes is hostile (dialogue). Whatever it does, each wait ends.
+
+Imported by runtime; imports errors, dialogue, kernel, log and wire.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import select
+import time
+
+from pyrunc import log
+from pyrunc.errors import ContainerError, KernelError, PyruncError
+from pyrunc.kernel import process as kernel
+from pyrunc.launch import ending
+from pyrunc.launch.dialogue import Dialogue, OutOfTurnError
+from pyrunc.launch.ending import collect
+from pyrunc.plan import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyrunc.launch.detached_mounts import Trees
+
+# Between two messages init waits for nobody but hooks, which have timeouts of their own, and file systems.
+STEP_SECONDS = 120
+_SIGKILL = 9
+# For a process that was killed: it may be frozen, or a tracer may keep it.
+END_SECONDS = 10
+# From exec's closing of descriptors to the program's name, or to the end of who dies.
+NAME_SECONDS = 0.5
+_SIGSYS = 31
+_MOST_UNREAD = 128
+_CLONE_NEWPID = 0x20000000
+
+
+def init_program() -> bytes:
+    """The static init of this installation."""
+    try:
+        fd = os.open(
+            os.path.join(os.path.dirname(os.path.dirname(__file__)), "init"), os.O_RDONLY | os.O_CLOEXEC
+        )
+        try:
+            return os.read(fd, os.fstat(fd).st_size)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        hint = "the installation is incomplete" if error.errno == errno.ENOENT else None
+        raise KernelError("open", error.errno or 0, "pyrunc/init", hint=hint) from error
+
+
+def end(pid: int, pidfd: int) -> None:
+    """End a child of ours, which may have ended or been collected already, and wait until it is gone."""
+    try:
+        ending.end(pid, pidfd, END_SECONDS)
+    except ContainerError as error:
+        log.warning(str(error))
+
+
+class SilentDeathError(ContainerError):
+    """init came to its end and has not said why."""
+
+
+def _pid_namespace(pid: int) -> tuple[int, int] | None:
+    """What identifies a process's pid namespace; None when it cannot be seen."""
+    try:
+        found = os.stat(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+class Init:
+    """One init being brought up. `pid` and `pidfd` follow it through FORKED; `ops` are its plan.
+
+    `pipes` (messages, answers) take the place of `sock` when others may see init. `pid_space` is the pid namespace it
+    must then be in. `held`: a descriptor, and what is to be done when it becomes readable or init has forked.
+    """
+
+    __slots__ = (
+        "deadline",
+        "dialogue",
+        "held",
+        "ops",
+        "pid",
+        "pid_space",
+        "pidfd",
+        "pipes",
+        "sock",
+        "sock_open",
+        "warnings",
+        "words",
+    )
+
+    def __init__(
+        self,
+        ops: Sequence[wire.Op],
+        pid: int,
+        pidfd: int,
+        sock: _socket.socket,
+        deadline: bool,
+        pipes: tuple[int, int] = (-1, -1),
+        pid_space: tuple[int, int] | None = None,
+        words: int = -1,
+    ) -> None:
+        self.ops = ops
+        self.pid = pid
+        self.pidfd = pidfd
+        self.sock = sock
+        self.sock_open = True
+        self.deadline = deadline
+        self.pipes = pipes
+        self.pid_space = pid_space
+        self.dialogue = Dialogue(ops)
+        self.held: tuple[int, Callable[[int], None]] | None = None
+        self.words = words
+        self.warnings: list[str] = []
+
+    def receive(self) -> tuple[str, int]:
+        """The next thing init wants: (name of the sync code, descriptor that came with it or -1).
+
+        "" is the end: init closed the socket (it runs the program, or waits for start). Raises what init reports.
+        """
+        while True:
+            data, fds = self._read()
+            if not data:
+                return "", -1
+            try:
+                name, message = self.dialogue.hear(data, len(fds))
+            except OutOfTurnError:
+                for fd in fds:
+                    os.close(fd)
+                raise
+            if name == "ERROR":
+                raise self.dialogue.words(message)
+            if name == "WARNING":
+                self.warnings.append(str(self.dialogue.words(message)))
+            elif name == "FORKED":
+                self._follow(message.value)
+                self.go()
+            else:
+                return name, fds[0] if fds else -1
+
+    def _read(self) -> tuple[bytes, list[int]]:
+        while True:
+            if self.sock_open:
+                self._wait(self.sock.fileno())
+                data, fds = self._from_socket()
+                if data or self.pipes[0] < 0:
+                    return data, fds
+                # It goes where others are, or has ended: then the pipe is at its end as well.
+                self.sock.close()
+                self.sock_open = False
+            self._wait(self.pipes[0])
+            try:
+                return os.read(self.pipes[0], wire.SYNC_SIZE), []
+            except OSError as error:
+                raise KernelError("read", error.errno or 0, "init's messages") from error
+
+    def _wait(self, fd: int) -> None:
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        if self.held is not None:
+            poller.register(self.held[0], select.POLLIN)
+        # Where there is a pipe, no hook runs any more.
+        limit = STEP_SECONDS * 1000 if self.deadline or not self.sock_open else None
+        while True:
+            ready = [found for found, _events in poller.poll(limit)]
+            if not ready:
+                raise ContainerError(f"init did not answer for {STEP_SECONDS} s")
+            if fd in ready:
+                return
+            poller.unregister(ready[0])
+            self._let_go()
+
+    def _from_socket(self) -> tuple[bytes, list[int]]:
+        try:
+            data, ancillary, flags, _address = self.sock.recvmsg(
+                wire.SYNC_SIZE, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:
+            return b"", []
+        except OSError as error:
+            raise KernelError("recvmsg", error.errno or 0, "init's socket") from error
+        fds = [
+            int.from_bytes(content[at : at + 4], wire.ORDER)
+            for level, kind, content in ancillary
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS
+            for at in range(0, len(content) - 3, 4)
+        ]
+        if flags & (_socket.MSG_CTRUNC | _socket.MSG_TRUNC):
+            for fd in fds:
+                os.close(fd)
+            raise OutOfTurnError("a message larger than any")
+        return data, fds
+
+    def _adopt(self, pid: int) -> int:
+        """The pidfd of a process that init calls its child. Raises OutOfTurnError when it is not what it should be."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            raise OutOfTurnError(f"there is no process {pid}") from None
+        except OSError as error:
+            raise KernelError("pidfd_open", error.errno or 0, str(pid)) from error
+        try:
+            # Not collected before the pidfd was opened, so it is this one.
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            if pid == self.pid or not self._in_place(pid):
+                raise OutOfTurnError(f"process {pid} is not in the container's pid namespace")
+        except ChildProcessError:
+            os.close(pidfd)
+            raise OutOfTurnError(f"process {pid} is no child of the runtime") from None
+        except BaseException:
+            os.close(pidfd)
+            raise
+        return pidfd
+
+    def _in_place(self, pid: int) -> bool:
+        if self.pid_space is None:
+            return True
+        found = _pid_namespace(pid)
+        if found is not None:
+            return found == self.pid_space
+        # Without privileges over it the kernel only tells how deep it is: "NSpid:	4242	7"
+        try:
+            with open(f"/proc/{pid}/status", "rb") as stream:
+                fields = [line.split() for line in stream if line.startswith(b"NSpid:")]
+        except OSError as error:
+            raise KernelError("open", error.errno or 0, f"/proc/{pid}/status") from error
+        return bool(fields) and len(fields[0]) > 2
+
+    def _follow(self, pid: int) -> None:
+        pidfd = self._adopt(pid)
+        before, self.pid = self.pid, pid
+        before_fd, self.pidfd = self.pidfd, pidfd
+        try:
+            if collect(before, before_fd, END_SECONDS) is None:
+                raise ContainerError(f"process {before} has not ended for {END_SECONDS} s: is it frozen?")
+        finally:
+            os.close(before_fd)
+        self._let_go()
+
+    def hold(self, fd: int, act: Callable[[int], None]) -> None:
+        """Do `act` with `fd`, then close it: when init has forked, or before, when `fd` becomes readable."""
+        self.held = fd, act
+
+    def _let_go(self) -> None:
+        if self.held is not None:
+            (fd, act), self.held = self.held, None
+            try:
+                act(fd)
+            finally:
+                os.close(fd)
+
+    def go(self) -> None:
+        """Let init go on."""
+        answer = wire.SYNC_GO.to_bytes(4, wire.ORDER)
+        try:
+            if self.sock_open:
+                self.sock.send(answer)
+            else:
+                os.write(self.pipes[1], answer)
+        except BrokenPipeError:
+            pass  # it is gone: receive() tells why
+        except OSError as error:
+            raise KernelError("send", error.errno or 0, "init's answers") from error
+
+    def check_words(self) -> int:
+        """Raise what init could not say behind the container's filter; else the index of the op it came to."""
+        if self.words < 0:
+            return wire.NO_PATH
+        return self.dialogue.unsaid(os.pread(self.words, wire.LAST_WORDS_SIZE, 0))
+
+    def check_program(self) -> None:
+        """Behind the end of init's messages: raise unless it has become the program.
+
+        A filter may have forbidden it to say that it has not, and then it is dead, under its own name.
+        """
+        if self.words < 0:
+            return
+        self.check_words()
+        deadline = time.monotonic() + NAME_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                with open(f"/proc/{self.pid}/stat", "rb") as stream:
+                    name, _, rest = stream.read().partition(b"(")[2].rpartition(b")")
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ESRCH):
+                    return  # somebody else collects our children
+                raise KernelError("open", error.errno or 0, f"/proc/{self.pid}/stat") from error
+            if name != wire.INIT_NAME:
+                return
+            if rest[1:2] in b"ZX":
+                raise self.dialogue.suspect_filter(self.died("its program ran"))
+
+    def died(self, before: str = "the container was ready") -> PyruncError:
+        """Why there was an end of file where there should be none: reaps init."""
+        status = collect(self.pid, self.pidfd, END_SECONDS)
+        if status is None:
+            return OutOfTurnError(f"it has gone silent before {before}, and has not ended")
+        self.pid = 0
+        try:
+            op = self.check_words()
+        except PyruncError as error:
+            return error
+        if self.words >= 0 and status & 0x7F == _SIGSYS:
+            # Behind a late FORK nothing is noted any more.
+            return self.dialogue.filtered(op if self.sock_open else wire.NO_PATH)
+        how = f"was killed by signal {status & 0x7F}" if status & 0x7F else f"exited with {status >> 8}"
+        return SilentDeathError(f"init {how} before {before}")
+
+    def raise_death(self) -> None:
+        """Raise what init reports when it has already ended; content when it has not."""
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        if poller.poll(0):
+            self.receive()
+
+    def while_it_lives(self, act: Callable[[], None]) -> None:
+        """Do something that needs init; when it has failed meanwhile, its own words are the better ones."""
+        try:
+            act()
+        except PyruncError:
+            self.raise_death()
+            raise
+
+    def abort(self) -> None:
+        """End init and wait until it is gone."""
+        while self.pid:
+            end(self.pid, self.pidfd)
+            self.pid = self._successor()
+        self.close()
+
+    def dismiss(self) -> int:
+        """Close the socket and wait until init has ended: one whose plan ends with DONE undoes what was not granted.
+
+        Its wait status; 0 when it was collected before.
+        """
+        self.sock.close()
+        status = 0
+        if self.pid:
+            ended = collect(self.pid, self.pidfd, STEP_SECONDS)
+            if ended is None:
+                end(self.pid, self.pidfd)
+            status = _SIGKILL if ended is None else ended
+            self.pid = 0
+        self.close()
+        return status
+
+    def _successor(self) -> int:
+        """Who goes on for the process that has just ended, by a FORKED that nobody has read yet; 0 for nobody."""
+        for _ in range(_MOST_UNREAD):
+            try:
+                data = self._unread()
+                if not data:
+                    return 0
+                name, message = self.dialogue.hear(data, 0)
+                if name == "FORKED":
+                    pidfd = self._adopt(message.value)
+                    os.close(self.pidfd)
+                    self.pidfd = pidfd
+                    return message.value
+            except (OSError, PyruncError):
+                return 0
+        return 0
+
+    def _unread(self) -> bytes:
+        if self.sock_open and (data := self.sock.recv(wire.SYNC_SIZE, _socket.MSG_DONTWAIT)):
+            return data
+        if self.pipes[0] < 0:
+            return b""
+        os.set_blocking(self.pipes[0], False)
+        return os.read(self.pipes[0], wire.SYNC_SIZE)
+
+    def close(self) -> None:
+        """Close the socket and the pidfd; init goes on by itself."""
+        self.sock.close()
+        self.sock_open = False
+        for fd in self.pipes:
+            if fd >= 0:
+                os.close(fd)
+        self.pipes = -1, -1
+        if self.held is not None:
+            os.close(self.held[0])
+            self.held = None
+        for fd in (self.pidfd, self.words):
+            if fd >= 0:
+                os.close(fd)
+        self.pidfd = self.words = -1
+
+
+def _open(op: wire.Op, fd: wire.Fd) -> int:
+    try:
+        return os.open(fd.arg, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        gone = fd.kind == "ns" and error.errno in (errno.ENOENT, errno.ESRCH)
+        hint = "the namespace's file or process is gone" if gone else None
+        raise KernelError("open", error.errno or 0, fd.arg, path=op.path, hint=hint) from error
+
+
+def _open_all(ops: Sequence[wire.Op], known: dict[str, int], opened: dict[wire.Fd, int]) -> None:
+    makers: list[Trees] = []
+    try:
+        for op in ops:
+            for field in op.fields:
+                if not isinstance(field, wire.Fd) or field in opened:
+                    continue
+                if field.kind == "words":
+                    opened[field] = kernel.shared_memfd("words", wire.LAST_WORDS_SIZE)
+                elif field.kind in ("tree", "filesystem"):
+                    if not makers:
+                        from pyrunc.launch import detached_mounts as trees
+
+                        makers.append(trees.Trees())
+                    opened[field] = makers[0].open(field, op.path)
+                else:
+                    opened[field] = known[field.kind] if field.kind in known else _open(op, field)
+    finally:
+        for maker in makers:
+            maker.close()
+
+
+def _pipes(ops: Sequence[wire.Op]) -> tuple[list[int], dict[str, int]]:
+    """For a FORK that leaves the socket: our ends (messages, answers), and init's by kind. Raises KernelError."""
+    if not any(op.name == "FORK" and isinstance(op.fields[0], wire.Fd) for op in ops):
+        return [-1, -1], {}
+    made: list[int] = []
+    try:
+        made += os.pipe2(os.O_CLOEXEC)
+        made += os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        for fd in made:
+            os.close(fd)
+        raise KernelError("pipe2", error.errno or 0) from error
+    # Whoever reads them may fill them.
+    os.set_blocking(made[3], False)
+    return [made[0], made[3]], {"messages": made[1], "answers": made[2]}
+
+
+def _joined_pid_namespace(ops: Sequence[wire.Op], opened: dict[wire.Fd, int]) -> tuple[int, int] | None:
+    for op in ops:
+        if op.name == "SETNS" and op.fields[1] == _CLONE_NEWPID:
+            fd = op.fields[0]
+            found = os.fstat(opened[fd] if isinstance(fd, wire.Fd) else int(fd))  # type: ignore[arg-type]
+            return found.st_dev, found.st_ino
+    return None
+
+
+def start(
+    ops: Sequence[wire.Op],
+    *,
+    known: dict[str, int],
+    clone_flags: int = 0,
+    cgroup_fd: int = -1,
+    deadline: bool = True,
+) -> Init:
+    """Start init with these ops. `known` gives descriptors by Fd kind ("fifo"); all others are opened here.
+
+    `deadline` False leaves the time between two messages open (hooks without a timeout run inside init). Raises
+    KernelError with the JSON path of the op whose file could not be opened.
+    """
+    pipes, theirs_by_kind = _pipes(ops)
+    known = {**known, **theirs_by_kind}
+    opened: dict[wire.Fd, int] = {}
+    memfds: list[int] = []
+    socks: list[_socket.socket] = []
+    try:
+        try:
+            ours, theirs = _socket.socketpair(
+                _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0
+            )
+        except OSError as error:
+            raise KernelError("socketpair", error.errno or 0) from error
+        socks += [theirs, ours]
+        _open_all(ops, known, opened)
+        pid_space = _joined_pid_namespace(ops, opened)
+        memfds.append(kernel.sealed_memfd("plan", wire.encode(ops, opened)))
+        memfds.append(kernel.sealed_memfd("pyrunc-init", init_program()))
+        argv = [b"pyrunc: [init]", b"%d" % theirs.fileno(), b"%d" % memfds[0]]
+        keep = [theirs.fileno(), memfds[0], *[fd for fd in opened.values() if fd >= 0]]
+        pid, pidfd = kernel.spawn(
+            argv, [], exe_fd=memfds[1], keep=keep, clone_flags=clone_flags, cgroup_fd=cgroup_fd
+        )
+        words = [os.dup(fd) for key, fd in opened.items() if key.kind == "words"]
+        init = Init(ops, pid, pidfd, ours, deadline, (pipes[0], pipes[1]), pid_space, *words)
+        socks, pipes = [theirs], []
+        return init
+    finally:
+        for sock in socks:
+            sock.close()
+        for fd in (*memfds, *theirs_by_kind.values(), *pipes):
+            if fd >= 0:
+                os.close(fd)
+        for key, fd in opened.items():
+            if key.kind not in known and fd >= 0:
+                os.close(fd)

@@ -1,0 +1,1 @@
+"""PURE: configuration and host facts become a plan for init."""

@@ -1,0 +1,126 @@
+"""PURE: plans that change the mounts of a container that is there already: mounts add, mounts remove.
+
+    add       sources are opened outside, init joins the container's namespaces, mounts, and tells; what it has mounted
+              stays only if the runtime says so: until then anything that fails, or its death, undoes all of it
+    remove    init joins, sees whether every mount can go, and unmounts them, the last first
+
+The container's processes may change any path meanwhile: targets are resolved below its root, once, to a descriptor.
+May be imported by runtime_mounts. Imports plan and its helpers.
+"""
+
+from __future__ import annotations
+
+from pyrunc.errors import ConfigError
+from pyrunc.plan import mounts as plan_mounts
+from pyrunc.plan import planner as plan
+from pyrunc.plan import process as plan_process
+from pyrunc.plan.wire import MOUNT_FLAG_RDONLY_LATER, SYNC, Op
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.host.gather import HostFacts
+    from pyrunc.plan.planner import Job, PlanOptions
+    from pyrunc.spec.shapes import Mount, Spec
+
+# What a new file system shows depends on the namespaces of its maker. Of the pid namespace it only needs the file.
+_SHOWS = {
+    "cgroup": "cgroup",
+    "cgroup2": "cgroup",
+    "mqueue": "ipc",
+    "proc": "pid",
+    "sysfs": "network",
+}
+# Beside what linux.maskedPaths and linux.readonlyPaths cover.
+_MUST_STAY = ("/", "/proc", "/dev")
+
+
+def _job(spec: Spec, host: HostFacts, options: PlanOptions, kinds: set[str]) -> Job:
+    """A job whose namespaces are those of the container's init, of these kinds. Raises ConfigError without mounts."""
+    spaces = plan.namespaces(spec.get("linux") or {})
+    if "mount" not in spaces:
+        raise ConfigError("the container has no mount namespace: its mounts are the host's")
+    spaces.new = 0
+    spaces.joined = [
+        (kind, f"/proc/{options.init_pid}/ns/{plan.NAMESPACES[kind][1]}", at)
+        for kind, at in spaces.paths.items()
+        if kind in kinds
+    ]
+    job = plan.Job(spec, host, options, spaces)
+    job.running = True
+    return job
+
+
+def _enter(job: Job) -> None:
+    """Into the namespaces, past the sources that only now can be taken hold of."""
+    plan_process.dumpable(
+        job, "a process of a joined namespace must not be able to trace init or open its files"
+    )
+    joined = job.spaces.joined
+    if plan_mounts.opened_by_runtime(job):
+        plan.join(job)
+        plan.user_namespace(job)
+    else:
+        # Without privileges of its own the runtime has those of the container's user namespace.
+        job.spaces.joined = [item for item in joined if item[0] == "user"]
+        plan.join(job)
+        plan.user_namespace(job)
+        _take_hold(job)
+        job.spaces.joined = [item for item in joined if item[0] != "user"]
+        plan.join(job)
+        job.spaces.joined = joined
+
+
+def _take_hold(job: Job) -> None:
+    if not job.kept:
+        return
+    why = "open_tree(2) wants privileges in the mount namespace: a copy of the runtime's belongs to us"
+    job.plan.add("UNSHARE", plan.CLONE_NEWNS, path="$", why=why)
+    why = "what is mounted inside must not get out"
+    job.plan.add("ROOT_PROPAGATION", plan_mounts.propagation_of_host(job), path="$", why=why)
+    job.plan.ops += job.kept
+
+
+def _seal_later(op: Op) -> Op:
+    """The mount with the flag that makes it read-only in the end."""
+    flags = op.fields[-1]
+    assert isinstance(flags, int)
+    return Op(op.name, *op.fields[:-1], flags | MOUNT_FLAG_RDONLY_LATER, path=op.path, why=op.why)
+
+
+def add(mounts: Sequence[Mount], spec: Spec, host: HostFacts, options: PlanOptions) -> plan.Plan:
+    """The plan that adds `mounts`, whose JSON paths begin at "$", to the container whose init is `options.init_pid`.
+
+    Raises ConfigError for what only shows once everything is put together.
+    """
+    wanted = {_SHOWS.get(mount.get("type") or "", "mount") for mount in mounts} | {"mount", "user"}
+    job = _job(spec, host, options, wanted)
+    for index, mount in enumerate(mounts):
+        if plan_mounts.add(job, mount, f"$[{index}]") is not None:
+            job.plan.ops[-1] = _seal_later(job.plan.ops[-1])
+    steps, job.plan.ops = job.plan.ops, []
+    _enter(job)
+    job.plan.add("ADD_BEGIN", path="$", why="all or none")
+    job.plan.ops += steps
+    job.plan.add("ADD_END", path="$", why="not earlier: mount points were made in it")
+    job.plan.add("SYNC", SYNC["READY"], path="$", why="the runtime writes down what was added")
+    job.plan.add("DONE", path="$")
+    return job.plan
+
+
+def remove(destinations: Sequence[str], spec: Spec, host: HostFacts, options: PlanOptions) -> plan.Plan:
+    """The plan that unmounts what is at `destinations`, the last first."""
+    job = _job(spec, host, options, {"mount", "user"})
+    _enter(job)
+    linux = spec.get("linux") or {}
+    stay = [*_MUST_STAY, *(linux.get("maskedPaths") or ()), *(linux.get("readonlyPaths") or ())]
+    targets = [
+        (plan_mounts.absolute(item), f"$[{index}].destination") for index, item in enumerate(destinations)
+    ]
+    for target, at in targets:
+        job.plan.add("UMOUNT", target, stay, 1, path=at, why="all or none: is there a mount that may go?")
+    for target, at in reversed(targets):
+        job.plan.add("UMOUNT", target, stay, 0, path=at, why="the last first, as it may be inside another")
+    job.plan.add("DONE", path="$")
+    return job.plan

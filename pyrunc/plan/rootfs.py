@@ -1,0 +1,177 @@
+"""PURE: the file system part of a plan: mounts, devices, links, the new root, and what is hidden in it.
+
+    build   what is made below the rootfs while the host's tree is still there
+    enter   the rootfs becomes "/", then what must come after all mounts: read-only, sysctl, masks
+
+May be imported by plan only. Imports helpers and wire.
+"""
+
+from __future__ import annotations
+
+from pyrunc.plan import mounts as plan_mounts
+from pyrunc.plan import process as plan_process
+from pyrunc.plan.mounts import absolute as _target
+from pyrunc.plan.wire import (
+    DEVICE_FLAG_BIND,
+    DEVICE_FLAG_DEFAULT,
+    NO_PATH,
+    PIVOT_CHROOT,
+    PIVOT_MOVE,
+    PIVOT_ROOT,
+)
+from pyrunc.spec import devices
+from pyrunc.spec import mount_options as mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.plan.mounts import Deferred
+    from pyrunc.plan.planner import Job
+    from pyrunc.spec.shapes import Mount, Process
+
+
+def _brings_dev(spec_mounts: list[Mount]) -> bool:
+    """Whether /dev is one that exists already, in which nothing must be made: a bind, as of the host's."""
+    return any(
+        _target(mount["destination"]) == "/dev"
+        and plan_mounts.is_bind(mount, mounts.parse(mount.get("options") or ()))
+        for mount in spec_mounts
+    )
+
+
+def _devices(job: Job) -> None:
+    """config-linux.md "Devices" and "Default Devices"; runtime-linux.md "Dev symbolic links"."""
+    add = job.plan.add
+    bind = DEVICE_FLAG_BIND if job.in_userns else 0
+    link, ptmx = devices.PTMX
+    listed = set()
+    for index, device in enumerate(job.linux.get("devices") or ()):
+        listed.add(_target(device["path"]))
+        if _target(device["path"]) == ptmx:
+            # Privileged containers list all of the host's devices, and the host's is the one that this must not be.
+            continue
+        mode = devices.mode(device["type"], device.get("fileMode"))
+        major, minor = device.get("major") or 0, device.get("minor") or 0
+        owner = device.get("uid") or 0, device.get("gid") or 0
+        at = f"$.linux.devices[{index}]"
+        why = 'config-linux.md, Devices: "MUST be available in the container"'
+        why += "; mknod needs the initial user namespace: bound from the host" if bind else ""
+        flags = 0 if device["type"] == "p" else bind
+        add("DEVICE", _target(device["path"]), mode, major, minor, *owner, flags, path=at, why=why)
+    for path, major, minor in devices.DEFAULTS:
+        if path not in listed:
+            why = 'config-linux.md, Default Devices: "the runtime MUST also supply" it'
+            mode = devices.mode("c", None)
+            add(
+                "DEVICE",
+                path,
+                mode,
+                major,
+                minor,
+                0,
+                0,
+                bind | DEVICE_FLAG_DEFAULT,
+                path="$.linux.devices",
+                why=why,
+            )
+    why = 'config-linux.md, Default Devices: "a bind-mount or symlink of the container\'s /dev/pts/ptmx"'
+    add("SYMLINK", link, ptmx, 0, path="$.linux.devices", why=why)
+    for text, path in devices.LINKS:
+        why = 'runtime-linux.md: "MUST ... if the source file exists after processing mounts"'
+        add("SYMLINK", text, path, 1, path="$.mounts", why=why)
+
+
+def _propagation(job: Job) -> int:
+    """What all mounts of the new namespace are made at first."""
+    flags = plan_mounts.propagation_of_host(job)
+    if not job.options.no_pivot:
+        return flags
+    # The root is mounted over the host's, and proc and sysfs are unmounted: no shared mount may pass that on.
+    return mounts.MS_REC | (flags & mounts.MS_PRIVATE or mounts.MS_SLAVE)
+
+
+def build(job: Job) -> list[Deferred]:
+    """Mounts, devices and links below the rootfs. Returns what `enter` makes read-only."""
+    add = job.plan.add
+    stay = "mount" not in job.spaces
+    why = "runtime.md, step 2; by default nothing that is mounted inside gets out, and what the host mounts gets in"
+    propagation = 0 if stay else _propagation(job)
+    add("ROOTFS", job.options.rootfs, propagation, int(stay), path="$.root.path", why=why)
+    spec_mounts = list(job.spec.get("mounts") or [])
+    deferred = []
+    for index, mount in enumerate(spec_mounts):
+        later = plan_mounts.add(job, mount, f"$.mounts[{index}]")
+        if later is not None:
+            deferred.append(later)
+    if not _brings_dev(spec_mounts):
+        _devices(job)
+    return deferred
+
+
+def terminal(job: Job, process: Process, *, bind: bool) -> None:
+    """A pty of the container's own devpts as stdio. config.md "terminal"."""
+    rows, columns = plan_process.terminal_size(process)
+    uid = (process.get("user") or {}).get("uid") or 0
+    why = (
+        "config-linux.md, Default Devices: console is the pty" if bind else "a pty of the container's devpts"
+    )
+    # The gid= of devpts decides about the group.
+    job.plan.add("CONSOLE", rows, columns, int(bind), uid, NO_PATH, path=f"{job.at}.terminal", why=why)
+
+
+def enter(job: Job, process: Process | None, deferred: list[Deferred]) -> None:
+    """The rootfs becomes "/", then what only makes sense when all mounts are in place."""
+    add, linux = job.plan.add, job.linux
+    mode = PIVOT_ROOT
+    why = "pivot_root(2): afterwards the host's tree is gone from this namespace"
+    if "mount" not in job.spaces:
+        mode, why = PIVOT_CHROOT, "without a mount namespace there is nothing to pivot"
+    elif job.options.no_pivot:
+        mode, why = PIVOT_MOVE, "--no-pivot: the host's tree stays mounted, out of reach"
+    add("PIVOT", mode, path="$.root.path", why=why)
+    if process and process["cwd"] != "/":
+        why = "engines expect a missing one to be made; before the root is read-only"
+        add("MKDIR", _target(process["cwd"]), 0o755, path=f"{job.at}.cwd", why=why)
+    if process and process.get("terminal"):
+        terminal(job, process, bind="mount" in job.spaces)
+    for item in deferred:
+        why = "not earlier: devices and mount points were made in it"
+        add("REMOUNT", item.target, mounts.ATTR_RDONLY, 0, 0, [], [], path=item.path, why=why)
+    if (job.spec.get("root") or {}).get("readonly"):
+        why = "config.md, root: last, everything above writes to it"
+        add("REMOUNT", "/", mounts.ATTR_RDONLY, 0, 0, [], [], path="$.root.readonly", why=why)
+    if hostname := job.spec.get("hostname"):
+        add("HOSTNAME", hostname, path="$.hostname", why="before sysctl, which shows it as kernel.hostname")
+    if domainname := job.spec.get("domainname"):
+        add("DOMAINNAME", domainname, path="$.domainname", why="setdomainname(2)")
+    _restrict(job)
+    if propagation := linux.get("rootfsPropagation"):
+        why = "last: of what is unbindable no part can be made read-only or masked"
+        add("ROOT_PROPAGATION", mounts.PROPAGATION[propagation], path="$.linux.rootfsPropagation", why=why)
+
+
+def sysctl_path(name: str) -> str:
+    """The file below /proc/sys. Whichever of "." and "/" comes first separates, the other is part of names.
+
+    As in sysctl(8): net.ipv4.conf.eth0/1.forwarding and net/ipv4/conf/eth0.1/forwarding are the same.
+    """
+    dot, slash = name.find("."), name.find("/")
+    if dot >= 0 and (slash < 0 or dot < slash):
+        return name.replace("/", "\0").replace(".", "/").replace("\0", ".")
+    return name
+
+
+def _restrict(job: Job) -> None:
+    add, linux = job.plan.add, job.linux
+    for name, value in (linux.get("sysctl") or {}).items():
+        why = "before readonlyPaths, which usually has /proc/sys"
+        add("SYSCTL", sysctl_path(name), value, path=f"$.linux.sysctl['{name}']", why=why)
+    for index, path in enumerate(linux.get("readonlyPaths") or ()):
+        why = "config-linux.md, Readonly Paths; after all mounts, or one could cover it"
+        add("READONLY_PATH", path, path=f"$.linux.readonlyPaths[{index}]", why=why)
+    label = linux.get("mountLabel") or ""
+    if label and not job.host.selinux:
+        job.plan.warnings.append("$.linux.mountLabel: ignored, selinux is disabled or not supported")
+        label = ""
+    for index, path in enumerate(linux.get("maskedPaths") or ()):
+        why = 'config-linux.md, Masked Paths: "cannot be read"; after readonlyPaths, which may hold it'
+        add("MASKED_PATH", path, label, path=f"$.linux.maskedPaths[{index}]", why=why)

@@ -1,0 +1,109 @@
+"""The verb `features`: what this runtime knows, from the tables it works with. features.md and features-linux.md.
+
+Imported by commands. Imports those tables, json, and seccomp, which asks libseccomp and the kernel.
+
+"Knows" means: is not refused as unknown. Whether a kernel can do it is another question, which the document cannot
+answer (features.md: it is not about the host).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+from pyrunc import RUNC_LEVEL, SPEC_VERSION, __version__
+from pyrunc.cgroups.resources import TABLE as RESOURCES
+from pyrunc.cgroups.systemd import unit
+from pyrunc.cli import verbs as commands
+from pyrunc.criu import request as criu_request
+from pyrunc.host import gather as host
+from pyrunc.kernel import process as kernel
+from pyrunc.plan import process as plan_process
+from pyrunc.plan import wire
+from pyrunc.seccomp import compile as seccomp
+from pyrunc.spec import capabilities
+from pyrunc.spec import mount_options as mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Json = dict[str, object]
+
+_OLDEST_SPEC = "1.0.0"
+
+
+def _part(name: str) -> bool:
+    """Whether there is code for this kind of control groups."""
+    return importlib.util.find_spec(f"pyrunc.cgroups.{name}") is not None
+
+
+def _unsafe_annotations() -> list[str]:
+    """Prefixes of the annotations that change what is done, and not only what is said."""
+    criu = criu_request.CONFIG_ANNOTATION
+    return [unit.ANNOTATION, plan_process.KEEP_GROUPS, mounts.CONTEXT_ANNOTATION, criu]
+
+
+def _seccomp() -> Json:
+    known = seccomp.supported()
+    if not known.enabled:
+        return {"enabled": False}
+    return {
+        "enabled": True,
+        "actions": sorted(known.actions),
+        "operators": sorted(known.operators),
+        "archs": sorted(known.archs),
+        "knownFlags": sorted(known.known_flags),
+        "supportedFlags": sorted(known.supported_flags),
+    }
+
+
+def _linux() -> Json:
+    resources = {row[0] for row in RESOURCES}
+    return {
+        "namespaces": sorted(host.NAMESPACE_FILES),
+        "capabilities": list(capabilities.NAMES),
+        "cgroup": {
+            "v1": _part("v1"),
+            "v2": _part("v2"),
+            "systemd": _part("systemd"),
+            "systemdUser": _part("systemd"),
+            "rdma": "rdma{}" in resources,
+        },
+        "seccomp": _seccomp(),
+        "apparmor": {"enabled": True},
+        "selinux": {"enabled": True},
+        "intelRdt": dict.fromkeys(("enabled", "schemata", "monitoring"), True),
+        "memoryPolicy": {
+            "modes": sorted(plan_process.MEMORY_MODES),
+            "flags": sorted(plan_process.MEMORY_FLAGS),
+        },
+        "mountExtensions": {"idmap": {"enabled": True}},
+        "netDevices": {"enabled": True},
+    }
+
+
+def document() -> Json:
+    """The features document."""
+    annotations = {
+        "org.opencontainers.runc.version": f"{RUNC_LEVEL}+pyrunc.{__version__}",
+        "org.opencontainers.runc.checkpoint.enabled": "true"
+        if "checkpoint" in commands.HANDLERS
+        else "false",
+        "io.github.pyrunc.version": __version__,
+    }
+    libseccomp = kernel.seccomp_version()
+    if libseccomp:
+        annotations["io.github.seccomp.libseccomp.version"] = libseccomp
+    return {
+        "ociVersionMin": _OLDEST_SPEC,
+        "ociVersionMax": SPEC_VERSION,
+        "hooks": list(wire.HOOK_KINDS),
+        "mountOptions": list(mounts.OPTIONS),
+        "linux": _linux(),
+        "annotations": annotations,
+        "potentiallyUnsafeConfigAnnotations": _unsafe_annotations(),
+    }
+
+
+def render() -> str:
+    """The document as runc indents it."""
+    return json.dumps(document(), indent=4) + "\n"

@@ -1,0 +1,511 @@
+"""PURE: `linux.seccomp` -> what libseccomp is told, and libseccomp's programs -> one filter.
+
+May be imported by plan, seccomp, explain and features. Imports nothing but errors; the one call in the middle, to
+libseccomp, is passed in by seccomp/compile.py, so that everything here works without the library.
+
+libseccomp makes one program per architecture. They are joined here behind a table of architectures, and each gets a
+check in front: a system call newer than every name in the profile answers ENOSYS instead of the default action. The
+C library falls back to an older call on ENOSYS but reports EPERM, so a profile older than the C library would break
+programs otherwise.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+from pyrunc.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    Json = object
+    # What libseccomp made of one architecture: SCMP_ARCH_* token, largest system call number named, program.
+    Part = tuple[int, int, bytes]
+
+ROOT_PATH = "$.linux.seccomp"
+
+# include/uapi/linux/seccomp.h; TRACE and ERRNO carry 16 bits of data.
+ACTIONS = {
+    "SCMP_ACT_ALLOW": 0x7FFF0000,
+    "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_KILL": 0x00000000,
+    "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_KILL_THREAD": 0x00000000,
+    "SCMP_ACT_LOG": 0x7FFC0000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
+    "SCMP_ACT_TRACE": 0x7FF00000,
+    "SCMP_ACT_TRAP": 0x00030000,
+}
+# Largest value that fits: what libseccomp takes (the kernel's MAX_ERRNO is 4095), 16 bits for a tracer.
+_ERRNO_LIMITS = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 0xFFFF}
+# With these as default a new system call is let through (or a tracer decides), so there is nothing to soften.
+_PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
+
+OPERATORS = {
+    "SCMP_CMP_NE": 1,
+    "SCMP_CMP_LT": 2,
+    "SCMP_CMP_LE": 3,
+    "SCMP_CMP_EQ": 4,
+    "SCMP_CMP_GE": 5,
+    "SCMP_CMP_GT": 6,
+    "SCMP_CMP_MASKED_EQ": 7,
+}
+
+# fmt: off
+ARCHITECTURES = (
+    "SCMP_ARCH_X86", "SCMP_ARCH_X86_64", "SCMP_ARCH_X32", "SCMP_ARCH_ARM", "SCMP_ARCH_AARCH64", "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64", "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PPC", "SCMP_ARCH_PPC64", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_S390", "SCMP_ARCH_S390X", "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64", "SCMP_ARCH_RISCV64", "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
+)
+# fmt: on
+
+FLAG_NEW_LISTENER = 1 << 3
+FLAGS = {
+    # init has one thread, so there is nothing to synchronise: accepted without effect.
+    "SECCOMP_FILTER_FLAG_TSYNC": 0,
+    "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
+}
+
+# init hands the listener over under the filter already: a notification of a call that it needs for that would wait for
+# its own receiver. init uses the second; the first is what agents know cannot be asked for.
+NOT_NOTIFIABLE = ("write", "sendmsg")
+
+ARCH_X86_64 = 0xC000003E
+# The kernel's AUDIT_ARCH_* and the number of execve.
+_EXECVE = {
+    "x86_64": (ARCH_X86_64, 59),
+    "aarch64": (0xC00000B7, 221),
+    "riscv64": (0xC00000F3, 221),
+    "ppc64le": (0xC0000015, 11),
+    "s390x": (0x80000016, 11),
+}
+_REFUSALS = {
+    ACTIONS[f"SCMP_ACT_{name}"]: f"SCMP_ACT_{name}"
+    for name in ("KILL_THREAD", "KILL_PROCESS", "TRAP", "ERRNO")
+}
+# libseccomp's own number; the kernel reports x86_64 and a bit in the system call number.
+ARCH_X32 = 0x4000003E
+ARCH_S390 = 0x16
+ARCH_S390X = 0x80000016
+X32_BIT = 0x40000000
+
+MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
+
+_ORDER = sys.byteorder
+_LOAD, _JUMP, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_SET, _RETURN = 0x20, 0x05, 0x15, 0x25, 0x45, 0x06
+_AND = 0x54
+_TESTS: dict[int, Callable[[int, int], bool]] = {
+    _JUMP_EQUAL: lambda loaded, value: loaded == value,
+    _JUMP_GREATER: lambda loaded, value: loaded > value,
+    0x35: lambda loaded, value: loaded >= value,
+    _JUMP_SET: lambda loaded, value: loaded & value != 0,
+}
+_OFFSET_NUMBER, _OFFSET_ARCH = 0, 4  # struct seccomp_data
+
+
+class Filter:
+    """What init loads: `bpf` is a struct sock_filter[], `flags` go to seccomp(2), `notify`: it makes a listener."""
+
+    __slots__ = ("bpf", "flags", "notify")
+
+    def __init__(self, bpf: bytes, flags: int, notify: bool) -> None:
+        self.bpf = bpf
+        self.flags = flags
+        self.notify = notify
+
+
+class Profile:
+    """A checked `linux.seccomp`: `description` is of csrc/shim/seccomp_filter.h, `soften` asks for ENOSYS."""
+
+    __slots__ = ("arch_names", "description", "flags", "notify", "soften", "source")
+
+    def __init__(
+        self,
+        source: Mapping[str, Json],
+        description: bytes,
+        arch_names: Sequence[str],
+        flags: int,
+        notify: bool,
+        soften: bool,
+    ) -> None:
+        self.source = source
+        self.description = description
+        self.arch_names = arch_names
+        self.flags = flags
+        self.notify = notify
+        self.soften = soften
+
+
+def make(seccomp: Mapping[str, Json], build: Callable[[Profile], bytes]) -> Filter:
+    """Make the filter of a `linux.seccomp` object; `build` turns the checked profile into a program.
+
+    Raises ConfigError with the JSON path of what is wrong or not supported here. config-linux.md "Seccomp".
+    """
+    profile = check(seccomp)
+    bpf = build(profile)
+    count = len(bpf) // 8
+    if count > MAX_INSTRUCTIONS:
+        raise ConfigError(
+            f"the filter has {count} instructions, the kernel takes {MAX_INSTRUCTIONS}",
+            path=ROOT_PATH,
+            hint="list fewer architectures or fewer argument conditions",
+        )
+    return Filter(bpf, profile.flags, profile.notify)
+
+
+# --- linux.seccomp -> description -------------------------------------------------------------------------------------
+
+
+def check(seccomp: Mapping[str, Json]) -> Profile:
+    """Check everything that needs no library, and describe the profile. Raises ConfigError."""
+    name = _text(seccomp.get("defaultAction"), f"{ROOT_PATH}.defaultAction")
+    default = _action(
+        name, seccomp.get("defaultErrnoRet"), f"{ROOT_PATH}.defaultAction", "defaultErrnoRet", ROOT_PATH
+    )
+    if name == "SCMP_ACT_NOTIFY":
+        raise ConfigError(
+            "SCMP_ACT_NOTIFY cannot be used as default action", path=f"{ROOT_PATH}.defaultAction"
+        )
+    arch_names = _architectures(_list(seccomp.get("architectures"), f"{ROOT_PATH}.architectures"))
+    rules: list[bytes] = []
+    notify = False
+    for index, item in enumerate(_list(seccomp.get("syscalls"), f"{ROOT_PATH}.syscalls")):
+        path = f"{ROOT_PATH}.syscalls[{index}]"
+        entry = _object(item, path)
+        rules.append(_rule(entry, path))
+        notify = notify or entry.get("action") == "SCMP_ACT_NOTIFY"
+    _check_listener(seccomp, notify)
+    head = b"".join(_u32(number) for number in (default, len(arch_names), len(rules)))
+    archs = "".join(arch + "\0" for arch in arch_names).encode()
+    soften = name not in _PERMISSIVE and default != ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS
+    flags = _flags(seccomp.get("flags"), notify)
+    return Profile(seccomp, head + archs + b"".join(rules), arch_names, flags, notify, soften)
+
+
+def _architectures(listed: Sequence[Json]) -> list[str]:
+    """libseccomp's names, without repetition. csrc/shim/seccomp_filter.c adds the native one."""
+    names: list[str] = []
+    for index, item in enumerate(listed):
+        if item not in ARCHITECTURES:
+            raise ConfigError(
+                f"string {item} is not a valid arch for seccomp", path=f"{ROOT_PATH}.architectures[{index}]"
+            )
+        name = library_arch(str(item))
+        if name not in names:
+            names.append(name)
+    return names
+
+
+def library_arch(name: str) -> str:
+    """libseccomp's name of an architecture: `SCMP_ARCH_X86_64` -> `x86_64`."""
+    return name[len("SCMP_ARCH_") :].lower()
+
+
+def _rule(entry: Mapping[str, Json], path: str) -> bytes:
+    name = _text(entry.get("action"), f"{path}.action")
+    action = _action(name, entry.get("errnoRet"), f"{path}.action", "errnoRet", path)
+    calls = _list(entry.get("names"), f"{path}.names")
+    if not calls:
+        raise ConfigError("names needs at least one system call", path=f"{path}.names")
+    text = "\0".join([_text(call, f"{path}.names[{index}]") for index, call in enumerate(calls)])
+    if "" in calls or text.count("\0") != len(calls) - 1:
+        raise ConfigError("empty string is not a valid syscall", path=f"{path}.names")
+    if name == "SCMP_ACT_NOTIFY":
+        for call in NOT_NOTIFIABLE:
+            if call in calls:
+                raise ConfigError(
+                    f"SCMP_ACT_NOTIFY cannot be used for the {call} syscall",
+                    path=f"{path}.names[{calls.index(call)}]",
+                )
+    sets = _condition_sets(_list(entry.get("args"), f"{path}.args"), f"{path}.args")
+    numbers = (_u32(action), _u32(len(sets)), _u32(len(calls)))
+    return b"".join((*numbers, *sets, text.encode("utf-8", "surrogatepass"), b"\0"))
+
+
+def _condition_sets(args: Sequence[Json], path: str) -> list[bytes]:
+    """All conditions in one set (AND), or one set each (OR) when an argument is named twice.
+
+    libseccomp takes one condition per argument and set; the second meaning is what profiles written for older
+    libraries rely on, and what all runtimes do.
+    """
+    indexes: list[int] = []
+    conditions: list[bytes] = []
+    for number, item in enumerate(args):
+        here = f"{path}[{number}]"
+        arg = _object(item, here)
+        index = _number(arg.get("index"), 5, f"{here}.index")
+        operator = OPERATORS.get(_text(arg.get("op"), f"{here}.op"))
+        if operator is None:
+            raise ConfigError(
+                f"string {arg.get('op')} is not a valid operator for seccomp", path=f"{here}.op"
+            )
+        value = _number(arg.get("value"), 2**64 - 1, f"{here}.value")
+        value_two = _number(arg.get("valueTwo"), 2**64 - 1, f"{here}.valueTwo")
+        indexes.append(index)
+        conditions.append(
+            _u32(index) + _u32(operator) + value.to_bytes(8, _ORDER) + value_two.to_bytes(8, _ORDER)
+        )
+    if not conditions:
+        return []
+    if len(set(indexes)) < len(indexes):
+        return [_u32(1) + condition for condition in conditions]
+    return [_u32(len(conditions)) + b"".join(conditions)]
+
+
+def _action(name: str, data: Json, path: str, data_key: str, parent: str) -> int:
+    action = ACTIONS.get(name)
+    if action is None:
+        raise ConfigError(f"string {name} is not a valid action for seccomp", path=path)
+    limit = _ERRNO_LIMITS.get(name)
+    if limit is None:
+        if data is not None:
+            # config-linux.md: "When the action doesn't support an errno, the runtime MUST print and error and fail."
+            raise ConfigError(
+                f"{data_key} is set, but action '{name}' has no errno", path=f"{parent}.{data_key}"
+            )
+        return action
+    return action | (errno.EPERM if data is None else _number(data, limit, f"{parent}.{data_key}"))
+
+
+def _flags(listed: Json, notify: bool) -> int:
+    if listed is None:
+        flags = FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
+    else:
+        flags = 0
+        for index, item in enumerate(_list(listed, f"{ROOT_PATH}.flags")):
+            flag = FLAGS.get(_text(item, f"{ROOT_PATH}.flags[{index}]"))
+            if flag is None:
+                raise ConfigError(f"seccomp flag '{item}' is not known", path=f"{ROOT_PATH}.flags[{index}]")
+            flags |= flag
+    if notify:
+        return flags | FLAG_NEW_LISTENER
+    # It speaks of notifications only, and the kernel refuses it without a listener.
+    return flags & ~FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
+
+
+def _check_listener(seccomp: Mapping[str, Json], notify: bool) -> None:
+    path = seccomp.get("listenerPath")
+    if seccomp.get("listenerMetadata") and not path:
+        # config-linux.md: "This field MUST NOT be set if listenerPath is not set."
+        raise ConfigError(
+            "listenerMetadata is set without listenerPath", path=f"{ROOT_PATH}.listenerMetadata"
+        )
+    if notify and not path:
+        raise ConfigError(
+            "seccomp listenerPath is not set",
+            path=f"{ROOT_PATH}.listenerPath",
+            hint="a rule with SCMP_ACT_NOTIFY needs the socket of an agent",
+        )
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, _ORDER)
+
+
+def _text(value: Json, path: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError("a string is required", path=path)
+    return value
+
+
+def _list(value: Json, path: str) -> list[Json]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ConfigError("a list is required", path=path)
+    return value
+
+
+def _object(value: Json, path: str) -> dict[str, Json]:
+    if not isinstance(value, dict):
+        raise ConfigError("an object is required", path=path)
+    return value
+
+
+def _number(value: Json, limit: int, path: str) -> int:
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
+        raise ConfigError(f"a number from 0 to {limit} is required, not '{value}'", path=path)
+    return value
+
+
+# --- programs -> filter -----------------------------------------------------------------------------------------------
+
+
+def join(parts: Sequence[Part], soften: bool) -> bytes:
+    """One filter from libseccomp's programs, one per architecture; `soften` puts the ENOSYS check before each.
+
+    Every program begins with its own architecture check, so a wrong jump here could only kill, never allow.
+    """
+    if len(parts) == 1 and not soften:
+        return parts[0][2]
+    by_arch: dict[int, list[Part]] = {}
+    for part in parts:
+        by_arch.setdefault(ARCH_X86_64 if part[0] == ARCH_X32 else part[0], []).append(part)
+    table: list[bytes] = [_instruction(_LOAD, _OFFSET_ARCH)]
+    sections: list[bytes] = []
+    distance = 0  # from the end of the table to the next section, in instructions
+    left = len(by_arch)
+    for arch, members in by_arch.items():
+        section = _section(members, soften)
+        left -= 1
+        # Two instructions for each architecture still to come, one for the return that ends the table.
+        table.append(_instruction(_JUMP_EQUAL, arch, 0, 1) + _instruction(_JUMP, 2 * left + 1 + distance))
+        sections.append(section)
+        distance += len(section) // 8
+    # libseccomp's answer to an architecture that the filter does not list.
+    table.append(_instruction(_RETURN, ACTIONS["SCMP_ACT_KILL_THREAD"]))
+    return b"".join((*table, *sections))
+
+
+def _answer(program: bytes, arch: int, number: int) -> int | None:
+    """What a filter answers a call whose arguments are 0; None behind an instruction that libseccomp does not make."""
+    call = number.to_bytes(4, _ORDER) + arch.to_bytes(4, _ORDER) + bytes(56)
+    loaded = at = 0
+    while at < len(program):
+        code = int.from_bytes(program[at : at + 2], _ORDER)
+        value = int.from_bytes(program[at + 4 : at + 8], _ORDER)
+        yes, no = program[at + 2], program[at + 3]
+        at += 8
+        if code == _RETURN:
+            return value
+        if code == _LOAD:
+            loaded = int.from_bytes(call[value : value + 4], _ORDER)
+        elif code == _AND:
+            loaded &= value
+        elif code == _JUMP:
+            at += 8 * value
+        elif code in _TESTS:
+            at += 8 * (yes if _TESTS[code](loaded, value) else no)
+        else:
+            return None
+    return None
+
+
+def check_execve(program: bytes, machine: str) -> None:
+    """Raises ConfigError for a filter under which no program can be started. `machine` as uname(2) has it."""
+    if machine not in _EXECVE:
+        return
+    answer = _answer(program, *_EXECVE[machine])
+    name = _REFUSALS.get(answer & 0xFFFF0000) if answer is not None else None
+    if name is not None:
+        raise ConfigError(
+            f"the filter answers execve with {name}: no program could be started",
+            path=ROOT_PATH,
+            hint="allow execve, or leave the container without a filter",
+        )
+
+
+def _section(members: Sequence[Part], soften: bool) -> bytes:
+    """All that the kernel reports as one architecture: two members only for x86_64 with x32."""
+    blocks = {part[0]: _block(part, soften, len(members) == 1) for part in members}
+    load = _instruction(_LOAD, _OFFSET_NUMBER)
+    if len(members) == 1:
+        return load + blocks[members[0][0]]
+    plain = blocks[ARCH_X86_64]
+    split = _instruction(_JUMP_SET, X32_BIT, 0, 1) + _instruction(_JUMP, len(plain) // 8)
+    return load + split + plain + blocks[ARCH_X32]
+
+
+def _block(part: Part, soften: bool, alone: bool) -> bytes:
+    """One program behind its ENOSYS check. The system call number is loaded already."""
+    arch, last, program = part
+    # Without any number there is no newest system call to compare with.
+    if not soften or last <= 0:
+        return program
+    refuse = _instruction(_RETURN, ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS)
+    code = b""
+    if arch in (ARCH_S390, ARCH_S390X):
+        # Numbers that do not fit the instruction arrive as 0, setup(2), which programs do not call otherwise.
+        code += _instruction(_JUMP_EQUAL, 0, 0, 1) + refuse
+    if alone and arch == ARCH_X86_64:
+        # x32 calls have large numbers but are not new: they are of an architecture that is not listed.
+        code += _instruction(_JUMP_SET, X32_BIT, 2, 0)
+    if alone and arch == ARCH_X32:
+        code += _instruction(_JUMP_SET, X32_BIT, 0, 2)
+    return code + _instruction(_JUMP_GREATER, last, 0, 1) + refuse + program
+
+
+def _instruction(code: int, k: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    """struct sock_filter: a 16 bit code, two 8 bit jump distances, a 32 bit operand."""
+    return code.to_bytes(2, _ORDER) + bytes((if_true, if_false)) + k.to_bytes(4, _ORDER)
+
+
+# --- words for what libseccomp refuses --------------------------------------------------------------------------------
+
+STEP_DESCRIPTION, STEP_LIBRARY, STEP_DEFAULT, STEP_ARCH, STEP_RULE, STEP_EXPORT = 1, 2, 3, 4, 5, 6
+
+
+def refusal(profile: Profile, error: int, where: tuple[int, int, int, int]) -> ConfigError:
+    """The error for a failed shim_seccomp_compile: `error` a positive errno, `where` its step, arch, rule, name."""
+    step, arch, rule, name = where
+    if step == STEP_LIBRARY:
+        return ConfigError(
+            "config provided but seccomp not supported: libseccomp.so.2 cannot be loaded",
+            path=ROOT_PATH,
+            hint="install libseccomp (Debian: libseccomp2), or remove linux.seccomp",
+        )
+    if step == STEP_DEFAULT:
+        return ConfigError("the default action is not supported here", path=f"{ROOT_PATH}.defaultAction")
+    if step == STEP_ARCH:
+        return _arch_refusal(profile, error, arch)
+    if step == STEP_RULE:
+        return _rule_refusal(profile, error, rule, name)
+    text = errno.errorcode.get(error, str(error))
+    return ConfigError(f"libseccomp could not make the filter: {text}", path=ROOT_PATH)
+
+
+def _arch_refusal(profile: Profile, error: int, arch: int) -> ConfigError:
+    listed = _list(profile.source.get("architectures"), ROOT_PATH)
+    spelled = "SCMP_ARCH_" + profile.arch_names[arch].upper()
+    path = f"{ROOT_PATH}.architectures" + (f"[{listed.index(spelled)}]" if spelled in listed else "")
+    if error == errno.EDOM:
+        return ConfigError(
+            f"architecture '{spelled}' has another byte order than this machine", path=path, hint="remove it"
+        )
+    return ConfigError(
+        f"architecture '{spelled}' is not known to the installed libseccomp",
+        path=path,
+        hint="update libseccomp, or remove the architecture: its programs cannot run here",
+    )
+
+
+def _rule_refusal(profile: Profile, error: int, rule: int, name: int) -> ConfigError:
+    path = f"{ROOT_PATH}.syscalls[{rule}]"
+    entry = _object(_list(profile.source.get("syscalls"), ROOT_PATH)[rule], path)
+    call = _list(entry.get("names"), path)[name]
+    if error == errno.EEXIST:
+        return ConfigError(f"the rule for '{call}' contradicts an earlier one", path=f"{path}.names[{name}]")
+    if error == errno.EINVAL:
+        return ConfigError(
+            f"action '{entry.get('action')}' for '{call}' is not supported by this kernel or libseccomp",
+            path=f"{path}.action",
+        )
+    text = errno.errorcode.get(error, str(error))
+    return ConfigError(
+        f"error adding seccomp filter rule for syscall '{call}': {text}", path=f"{path}.names[{name}]"
+    )
+
+
+# --- the listener -----------------------------------------------------------------------------------------------------
+
+
+def process_state(oci_version: str, pid: int, metadata: str, state: bytes) -> bytes:
+    """The ContainerProcessState for the agent at listenerPath, as JSON bytes.
+
+    `pid` is the container process as the runtime sees it, `metadata` is listenerMetadata ("" for none), `state` the
+    container's state, already JSON. config-linux.md "The Container Process State".
+    """
+    from _json import encode_basestring_ascii as quote
+
+    fields = [f'"ociVersion":{quote(oci_version)}', '"fds":["seccompFd"]', f'"pid":{pid}']
+    if metadata:
+        fields.append(f'"metadata":{quote(metadata)}')
+    return b"{" + ",".join(fields).encode() + b',"state":' + state.strip() + b"}"

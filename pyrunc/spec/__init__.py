@@ -1,0 +1,1 @@
+"""PURE: terms of the OCI specification and their values."""

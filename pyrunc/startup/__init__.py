@@ -1,0 +1,1 @@
+"""How the `pyrunc` command enters Python."""

@@ -1,0 +1,195 @@
+"""The command line as the `pyrunc` command (csrc/command/) calls it: boot.py's [WORD VALUE]... -- ARGV.
+
+Imported by boot only; behaves as `python3 -m pyrunc`, only sooner: no site, no teardown. The words before `--` are
+between the launcher and this file: `--primed PID`, a child to collect; `--start-failure HEX`, the struct sync_message
+(csrc/plan.h) of a container that the launcher could not start, to be put into words; `--clock BEGIN:EXEC`,
+for timing/trace.py; `--snapshot FD`, to be made there for later processes.
+"""
+
+from __future__ import annotations
+
+import gc
+import marshal
+import posix  # os without its 1 ms, which every verb but none of these lines needs
+import sys
+from _frozen_importlib_external import MAGIC_NUMBER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
+
+    from pyrunc.cli.options import Parsed
+    from pyrunc.requests import Context
+
+_WALL = 0x40000000
+# Before the name of each variable of the caller's: csrc/command/environment.h.
+_MARK = b"-"
+
+
+class _HotModules:
+    """The modules of create and exec out of one file, which tools/hot_modules.py wrote when the package was built."""
+
+    __slots__ = ("always", "directory", "sometimes")
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.always: dict[str, tuple[bool, CodeType]] = {}
+        self.sometimes: dict[str, tuple[bool, bytes]] = {}
+
+    def read(self) -> bool:
+        """Load the file; False when there is none for this very Python."""
+        try:
+            fd = posix.open(f"{self.directory}/hot.bin", posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            size = posix.fstat(fd).st_size
+            data = posix.read(fd, size)
+        finally:
+            posix.close(fd)
+        if data[:4] != MAGIC_NUMBER or len(data) != size:
+            return False
+        _called, self.always, self.sometimes = marshal.loads(memoryview(data)[4:])  # noqa: S302 - part of the package, as .pyc files are
+        return True
+
+    def find_spec(self, name: str, *_place: object) -> ModuleSpec | None:
+        found = self.always.get(name) or self.sometimes.get(name)
+        if found is None:
+            return None
+        base = self.directory + name.removeprefix("pyrunc").replace(".", "/")
+        spec: ModuleSpec = type(sys.__spec__)(name, self, is_package=found[0])  # type: ignore[arg-type]  # it is one in all but name
+        spec.origin = base + ("/__init__.py" if found[0] else ".py")
+        spec.has_location = True
+        if found[0]:
+            spec.submodule_search_locations = [base]
+        return spec
+
+    def create_module(self, _spec: ModuleSpec) -> None:
+        """Let the import system make it."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module's code."""
+        name = module.__name__
+        code = self.always[name][1] if name in self.always else marshal.loads(self.sometimes[name][1])[1]  # noqa: S302
+        exec(code, module.__dict__)  # noqa: S102 - what importing is
+
+
+class _LateFinder:
+    """What `site` would have put on sys.path, looked for when a module is found nowhere else.
+
+    A virtual environment with the system's packages and Debian's cffi need it; nobody else pays for it.
+    """
+
+    __slots__ = ("site_packages",)
+
+    def __init__(self, site_packages: str) -> None:
+        self.site_packages = site_packages
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is not None:
+            return None  # a missing submodule is not ours
+        sys.meta_path.remove(self)
+        for directory in self._directories():
+            if directory not in sys.path:
+                sys.path.append(directory)
+        from importlib.machinery import PathFinder
+
+        return PathFinder.find_spec(name, None, target)
+
+    def _directories(self) -> list[str]:
+        # <environment>/lib/python3.11/site-packages
+        environment = self.site_packages.rsplit("/", 3)[0]
+        try:
+            with open(f"{environment}/pyvenv.cfg", encoding="utf-8") as file:
+                settings = file.read().lower().replace(" ", "").split("\n")
+        except OSError:
+            settings = ["include-system-site-packages=true"]
+        if "include-system-site-packages=true" not in settings:
+            return []
+        import site
+
+        return site.getsitepackages([sys.base_prefix, "/usr/local", "/usr"])
+
+
+def _answer_start_failure(record: bytes) -> None:
+    """Let the verb `start` word what init said, with the options and the error report of that verb."""
+    from pyrunc.cli import verbs as commands
+
+    def start(ctx: Context, parsed: Parsed) -> int:
+        from pyrunc import runtime
+
+        runtime.start_failure(ctx, parsed.arguments[0], record)
+        return 1
+
+    commands.HANDLERS["start"] = start
+
+
+def take_environment(given: dict[bytes, bytes]) -> None:
+    """Make `given` the environment that Python knows of; libc keeps the clean one (csrc/command/environment.h)."""
+    known = [posix.environ]
+    if "os" in sys.modules:
+        known.append(sys.modules["os"].environ._data)
+    for environment in known:
+        environment.clear()
+        environment.update(given)
+
+
+def _run() -> int:
+    take_environment({name[1:]: value for name, value in posix.environ.items() if name[:1] == _MARK})
+    package = __file__.rsplit("/", 2)[0]
+    hot = _HotModules(package)
+    # Its code has no line numbers, which --debug wants to show.
+    if "--debug" not in sys.argv and hot.read():
+        sys.meta_path.insert(0, hot)
+    sys.meta_path.append(_LateFinder(package.rsplit("/", 1)[0]))
+    split = sys.argv.index("--")
+    told, argv = sys.argv[1:split], sys.argv[split + 1 :]
+    if told[:1] == ["--snapshot"]:
+        from pyrunc.startup import snapshot
+
+        argv, told = snapshot.keep(int(told[1]), hot, f"{package}/hot.bin", take_environment)
+    return _answer(argv, told)
+
+
+def _answer(argv: list[str], words: list[str]) -> int:
+    sys.argv = ["pyrunc", *argv]
+    primed = 0
+    while words:
+        word, value = words[:2]
+        del words[:2]
+        if word == "--primed":
+            primed = int(value)
+        elif word == "--start-failure":
+            _answer_start_failure(bytes.fromhex(value))
+        elif word == "--clock":
+            import time
+
+            arrived = time.monotonic_ns()
+            from pyrunc.timing import trace
+
+            trace.launched(value, arrived)
+    from pyrunc.cli import main as cli
+
+    status = cli.main(argv)
+    if primed:
+        try:
+            # It is through by now, as we had to wait for the same lock; left behind it would puzzle our subreaper.
+            posix.waitpid(primed, _WALL)
+        except OSError:
+            pass  # SIGCHLD is ignored: the kernel collected it
+    return status
+
+
+def main() -> None:
+    """Run the command line of sys.argv and exit with its status."""
+    # Importing makes much that stays and nothing to collect; a long `run` may still collect.
+    gc.set_threshold(100_000)
+    status = _run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Taking the interpreter down costs a millisecond and nobody would see the result.
+    posix._exit(status)

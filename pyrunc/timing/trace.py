@@ -1,0 +1,322 @@
+"""--trace and --timings: when each phase of a command began and ended, and each op of init.
+
+Imported by cli and launched only when asked for, so that nobody else pays: what is measured knows nothing of it. The
+functions named in SEAMS are replaced, as their modules are loaded, by ones that look at the clock before and after;
+imports are timed by a finder of our own; init writes when each op began into memory that it shares with us (stamp() of
+csrc/init/main.c). Times are CLOCK_MONOTONIC in ns. timing/timeline.py turns them into JSON or a chart.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from pyrunc import log
+from pyrunc.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Protocol
+
+    from pyrunc.plan.wire import Op
+
+    class Timed(Protocol):
+        """Any function."""
+
+        def __call__(self, *args: object, **kwargs: object) -> object:
+            """Call it."""
+
+
+_LOADED = time.monotonic_ns()
+_MFD_CLOEXEC = 1
+_STAMP_SIZE = 8
+
+# module: {function or method: what it is called on the time line}. "{2}" is the argument at that place.
+SEAMS: dict[str, dict[str, str]] = {
+    "pyrunc.verbs.new_container": {"rootfs_path": "root file system"},
+    "pyrunc.launch.conversation": {"write_pid_file": "pid file"},
+    "pyrunc.cgroups.manager": {
+        "Manager.apply": "cgroup: limits",
+        "Manager.attach": "cgroup: attach",
+        "Manager.check_free": "cgroup: look",
+        "Manager.create": "cgroup: make",
+        "Manager.destroy": "cgroup: remove",
+        "Manager.kill": "cgroup: kill",
+        "Manager.open": "cgroup: open",
+        "manager": "cgroup: paths",
+    },
+    "pyrunc.cgroups.systemd.driver": {
+        "UnitManager.attach": "systemd: unit",
+        "UnitManager.create": "systemd: look",
+        "UnitManager.destroy": "systemd: remove unit",
+    },
+    "pyrunc.config.load": {
+        "_checked": "schema",
+        "_read": "read file",
+        "load": "configuration",
+        "load_process": "process file",
+        "parse": "parse JSON",
+    },
+    "pyrunc.host.console": {
+        "Attendance.__init__": "attend",
+        "Attendance.wait": "program",
+        "adopt_orphans": "subreaper",
+        "send_fd": "send descriptor",
+    },
+    "pyrunc.criu.server": {"Server.ask": "CRIU", "version": "CRIU's version"},
+    "pyrunc.config.exec_process": {"build": "process"},
+    "pyrunc.launch.hooks": {"run_one": "hook {0}[{1}]"},
+    "pyrunc.host.gather": {"gather": "host facts"},
+    "pyrunc.kernel.process": {
+        "container_delete": "delete",
+        "container_kill": "kill",
+        "container_start": "let init go",
+        "container_state": "state",
+        "open_tree": "open_tree {0}",
+        "sealed_memfd": "memfd {0}",
+        "spawn": "clone and exec",
+    },
+    "pyrunc.launch.init": {
+        "Init.abort": "end init",
+        "Init.receive": "wait for init",
+        "init_program": "read init",
+        "start": "start init",
+    },
+    "pyrunc.host.network": {"Devices.move": "network devices"},
+    "pyrunc.host.notify": {"Proxy.wait": "readiness"},
+    "pyrunc.cli.options": {"context": "context", "parse_command": "command line"},
+    "pyrunc.plan.planner": {"create": "plan", "exec_process": "plan"},
+    "pyrunc.host.resctrl": {"Group.attach": "resctrl: attach", "Group.create": "resctrl: make"},
+    "pyrunc.container.exit_status": {"start": "recorder"},
+    "pyrunc.config.rules.document": {"check": "rules", "check_process": "rules"},
+    "pyrunc.runtime": {
+        "checkpoint": "checkpoint",
+        "create": "create",
+        "delete": "delete",
+        "exec_": "exec",
+        "kill": "kill",
+        "restore": "restore",
+        "run": "run",
+        "start": "start",
+        "state": "state",
+    },
+    "pyrunc.verbs.create": {
+        "_answer": "answer init",
+        "_bring_up": "bring up",
+        "_publish": "publish",
+    },
+    "pyrunc.verbs.exec": {"_serve": "answer init", "_start": "start in cgroup"},
+    "pyrunc.seccomp.compile": {"compile": "seccomp filter"},
+    "pyrunc.container.directory": {
+        "StateDir.make_fifo": "exec.fifo",
+        "StateDir.remove": "remove state directory",
+        "StateDir.rename": "rename to {2}",
+        "StateDir.write": "write {1}",
+        "create": "state directory",
+    },
+    "pyrunc.launch.id_maps": {"write": "id maps"},
+    "pyrunc.plan.wire": {"encode": "encode plan"},
+}
+
+
+class Span:
+    """Something that took from `begin` to `end`, on the time line of process `pid` (0: the runtime)."""
+
+    __slots__ = ("begin", "end", "note", "pid", "text")
+
+    def __init__(self, text: str, begin: int, end: int, *, pid: int = 0, note: str = "") -> None:
+        self.text = text
+        self.begin = begin
+        self.end = end
+        self.pid = pid
+        self.note = note
+
+
+class Stamps:
+    """The memory that one init writes into: when each of `ops` began, by CLOCK_REALTIME."""
+
+    __slots__ = ("fd", "monotonic", "ops", "pid", "realtime")
+
+    def __init__(self, ops: Sequence[Op]) -> None:
+        self.ops = ops
+        self.pid = 0
+        self.fd = os.memfd_create("trace", _MFD_CLOEXEC)
+        os.ftruncate(self.fd, _STAMP_SIZE * len(ops))
+        # Looked at together: the clock that no time namespace shifts, and ours.
+        self.realtime, self.monotonic = time.time_ns(), time.monotonic_ns()
+
+    def read(self) -> list[int]:
+        """When each op began; 0 for those that did not, or not while anybody may look at the clock."""
+        data = os.pread(self.fd, _STAMP_SIZE * len(self.ops), 0)
+        os.close(self.fd)
+        values = [
+            int.from_bytes(data[at : at + _STAMP_SIZE], sys.byteorder)
+            for at in range(0, len(data), _STAMP_SIZE)
+        ]
+        return [value - self.realtime + self.monotonic if value else 0 for value in values]
+
+
+class _Finder:
+    """Finds what the others find, and looks at the clock while it is loaded."""
+
+    __slots__ = ("trace",)
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """As the import system asks for it."""
+        begin = time.monotonic_ns()
+        for finder in list(sys.meta_path):
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None and hasattr(spec.loader, "exec_module"):
+                    spec.loader = _Loader(self.trace, spec.loader, begin)  # type: ignore[assignment]
+                return spec
+        return None
+
+
+class _Loader:
+    """Loads with the module's own loader and is gone afterwards."""
+
+    __slots__ = ("begin", "loader", "trace")
+
+    def __init__(self, trace: Trace, loader: object, begin: int) -> None:
+        self.trace = trace
+        self.loader = loader
+        self.begin = begin
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """As the import system asks for it."""
+        module: ModuleType | None = self.loader.create_module(spec)  # type: ignore[attr-defined]
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """As the import system asks for it."""
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader  # type: ignore[assignment]
+        module.__loader__ = self.loader  # type: ignore[assignment]
+        try:
+            self.loader.exec_module(module)  # type: ignore[attr-defined]
+        finally:
+            self.trace.add(f"import {module.__name__}", self.begin)
+        self.trace.wrap(module)
+
+
+class Trace:
+    """What has been measured so far: `spans`, in the order in which they ended, and the `stamps` of each init."""
+
+    __slots__ = ("begin", "end", "fd", "ops", "path", "spans", "stamps", "timings", "verb")
+
+    def __init__(self, begin: int) -> None:
+        self.begin = begin
+        self.end = begin
+        self.verb = ""
+        self.path = ""
+        self.fd = -1
+        self.timings = False
+        self.ops: Sequence[Op] = ()
+        self.spans: list[Span] = []
+        self.stamps: list[Stamps] = []
+        for name in SEAMS:
+            if name in sys.modules:
+                self.wrap(sys.modules[name])
+        sys.meta_path.insert(0, _Finder(self))
+
+    def open(self, path: str) -> None:
+        """Open the file to write to, before anything is done that it should tell of. Raises KernelError."""
+        begin = time.monotonic_ns()
+        self.fd = log.open_file(path, os.O_TRUNC, hint="--trace names a file that can be written")
+        self.path = path
+        self.add("tracing", begin)
+
+    def add(self, text: str, begin: int) -> None:
+        """Something that began then has just ended."""
+        self.spans.append(Span(text, begin, time.monotonic_ns()))
+
+    def wrap(self, module: ModuleType) -> None:
+        """Put a clock around what SEAMS names of the module."""
+        for name, text in SEAMS.get(module.__name__, {}).items():
+            where: object = module
+            *owners, last = name.split(".")
+            for owner in owners:
+                where = getattr(where, owner)
+            function = getattr(where, last)
+            if (module.__name__, name) == ("pyrunc.kernel.process", "spawn"):
+                function = self._stamped(function)
+            elif (module.__name__, name) == ("pyrunc.launch.init", "start"):
+                function = self._knowing_ops(function)
+            setattr(where, last, self._timed(function, text))
+
+    def _timed(self, function: Timed, text: str) -> Timed:
+        def timed(*args: object, **kwargs: object) -> object:
+            begin = time.monotonic_ns()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.add(text.format(*args) if "{" in text else text, begin)
+
+        return timed
+
+    def _knowing_ops(self, start: Timed) -> Timed:
+        def knowing(*args: object, **kwargs: object) -> object:
+            self.ops = args[0]  # type: ignore[assignment]
+            return start(*args, **kwargs)
+
+        return knowing
+
+    def _stamped(self, spawn: Timed) -> Timed:
+        def stamped(*args: object, **kwargs: object) -> object:
+            # Hooks are started by it, too; init's program is a descriptor.
+            if kwargs.get("exe_fd", -1) == -1 or not self.ops:
+                return spawn(*args, **kwargs)
+            stamps = Stamps(self.ops)
+            argv, *rest = args
+            kwargs["keep"] = [*kwargs.get("keep", ()), stamps.fd]  # type: ignore[misc]
+            result = spawn([*argv, b"%d" % stamps.fd], *rest, **kwargs)  # type: ignore[misc]
+            stamps.pid = result[0]  # type: ignore[index]
+            self.stamps.append(stamps)
+            return result
+
+        return stamped
+
+    def finish(self) -> str:
+        """Write the file, if one was asked for; the chart, if one was. Raises KernelError."""
+        self.end = time.monotonic_ns()
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
+        from pyrunc.timing import timeline
+
+        spans = timeline.complete(self)
+        if self.fd >= 0:
+            try:
+                log.put(self.fd, timeline.chrome(self.verb, spans).encode("utf-8", "surrogateescape"))
+            except OSError as error:
+                raise KernelError("write", error.errno or 0, self.path) from error
+        return timeline.chart(spans) if self.timings else ""
+
+
+_current: list[Trace] = []
+
+
+def launched(words: str, arrived: int) -> None:
+    """Begin with what the `pyrunc` command did: "BEGIN:EXEC", when it started and when it became Python.
+
+    `arrived`: when that Python was there. It has loaded our modules already if it comes out of a snapshot.
+    """
+    begin, executed = map(int, words.split(":"))
+    trace = current(begin)
+    trace.spans += [Span("launcher", begin, executed), Span("interpreter start", executed, arrived)]
+    trace.add("tracing", arrived)
+
+
+def current(begin: int = _LOADED) -> Trace:
+    """The trace of this process."""
+    if not _current:
+        _current.append(Trace(begin))
+    return _current[0]

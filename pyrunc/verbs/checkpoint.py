@@ -1,0 +1,377 @@
+"""checkpoint: a running container becomes image files, by CRIU. criu(8).
+
+Imported by runtime for this verb only; runtime_restore is the way back. A failure leaves the container as it was, and
+in the directories that were asked for CRIU's log. All functions raise PyruncError.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import stat
+
+from pyrunc import log, runtime
+from pyrunc.container import directory as state
+from pyrunc.criu import externals
+from pyrunc.criu import files as criu_files
+from pyrunc.criu import process as criu_process
+from pyrunc.criu import repair as criu_repair
+from pyrunc.criu import request as criu_request
+from pyrunc.criu import rpc as criu_rpc
+from pyrunc.criu import server as criu
+from pyrunc.errors import CriuError, KernelError, StateError, UsageError, strerror
+from pyrunc.host import gather as host
+from pyrunc.launch import conversation as bringup
+from pyrunc.plan import planner as plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyrunc.criu.rpc import Message
+    from pyrunc.kernel.view import Container
+    from pyrunc.requests import CheckpointOptions, Context
+    from pyrunc.spec.shapes import Spec
+
+LOG_FILE = "dump.log"
+_READY_BY_NOTE = 31500
+_FREEZES_V2 = 31400
+_READY_SECONDS = 10
+# What processes that were killed may take to be gone.
+_KILLED_SECONDS = 10
+
+
+def warn_of_rootless() -> None:
+    """CRIU wants to be root of the host; it is not for us to say that it never can do without."""
+    if os.geteuid() != 0 or host.in_user_namespace():
+        log.warning("checkpoint and restore of rootless containers need a CRIU and a kernel that can do it")
+
+
+def config_file(opts: Message, spec: Spec) -> None:
+    """The annotation org.criu.config, or the usual file when there is one. Raises ConfigError, KernelError."""
+    for path in criu_request.config_files(spec.get("annotations")):
+        if os.path.lexists(path):
+            opts["config_file"] = _trusted(path)
+            return
+
+
+def _trusted(path: str) -> str:
+    """The path without links of a file that nobody but root can change or exchange. Raises ConfigError, KernelError."""
+    real = os.path.realpath(path)
+    if not real.startswith(criu_request.CONFIG_TOP):
+        raise criu_request.refused_config(f"'{path}' leads to '{real}'")
+    try:
+        state.check_root(os.path.dirname(real))
+        os.close(state.open_ours(real))
+    except StateError as error:
+        raise criu_request.refused_config(error.message) from error
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, real) from error
+    return real
+
+
+def mount_points(process: str) -> dict[int, str]:
+    """Mount id -> mount point, of those that a process sees. proc(5), mountinfo."""
+    lines = [line.split(" ") for line in host.read_file(f"/proc/{process}/mountinfo").splitlines()]
+    return {int(line[0]): host.unescape(line[4]) for line in lines}
+
+
+def _check_parent(options: CheckpointOptions) -> None:
+    if not options.parent_path:
+        return
+    if os.path.isabs(options.parent_path):
+        raise UsageError(
+            "--parent-path must be relative",
+            hint="it is taken from --image-path: ../parent for its neighbour",
+        )
+    criu_files.check_parent(options.image_path, options.parent_path)
+
+
+def _check_status_fd(options: CheckpointOptions) -> int:
+    """The descriptor that hears when lazy pages are ready, -1 for none. Raises UsageError."""
+    fd = options.status_fd
+    if fd < 0 or not options.lazy_pages:
+        return -1
+    try:
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    except OSError as error:
+        words = f"invalid --status-fd argument {fd}: {strerror(error.errno or 0)}"
+        raise UsageError(words) from error
+    if not flags & (os.O_WRONLY | os.O_RDWR):
+        raise UsageError(f"invalid --status-fd argument {fd}: not writable")
+    return fd
+
+
+def _descriptors(pid: int, points: Mapping[int, str]) -> list[str]:
+    """What 0, 1 and 2 of a process are, as CRIU calls them where they come from outside: "pipe:[17]", "file[1a:2b]".
+
+    Others have their path, and "" is what is closed. `points` are the container's mounts by their ids.
+    """
+    found = []
+    for fd in range(3):
+        try:
+            name = os.readlink(f"/proc/{pid}/fd/{fd}")
+            mount, inode = _mount_id(pid, fd), os.stat(f"/proc/{pid}/fd/{fd}").st_ino
+        except FileNotFoundError:
+            name, mount, inode = "", -1, 0
+        if name.startswith("/") and mount not in points and not _is_terminal(name):
+            name = f"{externals.FILE}{mount:x}:{inode:x}]"
+        found.append(name)
+    return found
+
+
+def _is_terminal(name: str) -> bool:
+    """CRIU has its own ways with them: --shell-job."""
+    return name.startswith("/dev/pts/") or name in ("/dev/console", "/dev/tty")
+
+
+def _mount_id(pid: int, fd: int) -> int:
+    for line in host.read_file(f"/proc/{pid}/fdinfo/{fd}").splitlines():
+        if line.startswith("mnt_id:"):
+            return int(line.partition(":")[2])
+    return -1
+
+
+def _inside(pid: int, path: str) -> str:
+    """`path` of a container with its links resolved, as far as they lead.
+
+    A name for CRIU and nothing else: nobody opens it, so what the container changes meanwhile only changes that.
+    """
+    done: list[str] = []
+    left = [name for name in reversed(path.split("/")) if name]
+    for _ in range(40 + len(left)):
+        if not left:
+            break
+        name = left.pop()
+        if name in (".", ".."):
+            del done[len(done) - (name == "..") :]
+            continue
+        try:
+            target = os.readlink("/".join((f"/proc/{pid}/root", *done, name)))
+        except OSError:
+            done.append(name)
+            continue
+        if target.startswith("/"):
+            done.clear()
+        left += [part for part in reversed(target.split("/")) if part]
+    return "/" + "/".join(done)
+
+
+def _masked_files(found: Container, spec: Spec) -> list[str]:
+    """The masked paths that are files: of directories CRIU sees that they are tmpfs."""
+    files = []
+    for path in (spec.get("linux") or {}).get("maskedPaths") or ():
+        real = _inside(found.pid, path)
+        try:
+            mode = os.lstat(f"/proc/{found.pid}/root{real}").st_mode
+        except OSError:
+            continue
+        if not stat.S_ISDIR(mode):
+            files.append(path)
+    return files
+
+
+def file_systems(ctx: Context, spec: Spec, options: plan.PlanOptions) -> plan.Plan:
+    """The plan of the container's mounts, which tells what in it comes from outside.
+
+    Raises StateError for what CRIU would restore as something else.
+    """
+    facts = bringup.facts(ctx, spec)
+    options.no_new_keyring = True
+    options.attached_late = False
+    the_plan = plan.file_systems(spec, facts, options)
+    if (path := externals.id_mapped(the_plan.ops)) is not None:
+        raise StateError(
+            "CRIU cannot save an id-mapped mount",
+            path=path,
+            hint="restored, it would be one without mapping",
+        )
+    return the_plan
+
+
+def _external(
+    ctx: Context, container_id: str, found: Container, spec: Spec, descriptors: Sequence[str]
+) -> list[str]:
+    """criu_opts.external: bind mounts, namespaces that the configuration only joins, files that came in as stdio."""
+    document = runtime.state(ctx, container_id)
+    options = plan.PlanOptions(
+        bundle=found.bundle,
+        container_id=container_id,
+        rootfs=str(document["rootfs"]),
+        cgroup_paths=found.cgroups,
+    )
+    the_plan = file_systems(ctx, spec, options)
+    names = externals.dumped(
+        the_plan.ops,
+        [*mount_points(str(found.pid)).values()],
+        _masked_files(found, spec),
+        lambda path: _inside(found.pid, path),
+    )
+    for kind, (name, key, _since) in externals.NAMESPACES.items():
+        if joins(spec, kind):
+            inode = os.stat(f"/proc/{found.pid}/ns/{name}").st_ino
+            names.append(f"{name}[{inode}]:{key}")
+    return names + [name for name in dict.fromkeys(descriptors) if name.startswith(externals.FILE)]
+
+
+def joins(spec: Spec, kind: str) -> bool:
+    """Whether a namespace of this type is one that the configuration names by its path."""
+    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
+    return any(item["type"] == kind and item.get("path") for item in namespaces)
+
+
+def _freezer(found: Container, version: int) -> str:
+    """The cgroup whose freezer CRIU uses, as a container that is paused cannot be stopped by ptrace; "" for none."""
+    paths = dict(found.cgroups)
+    if "freezer" in paths:
+        return paths["freezer"]
+    return paths.get("", "") if version >= _FREEZES_V2 else ""
+
+
+def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> None:
+    """Save a running container and, unless it is to be left running, destroy it.
+
+    Raises CriuError with CRIU's reason; the container then goes on as if nothing had been.
+    """
+    found = runtime.load(ctx, container_id)
+    if found.status not in ("running", "paused"):
+        raise StateError(f"Container cannot be checkpointed in {found.status} state")
+    opts = criu_request.dump(options, LOG_FILE)
+    _check_parent(options)
+    status_fd = _check_status_fd(options)
+    warn_of_rootless()
+    with criu_process.Interrupts() as interrupts:
+        version = criu.version(interrupts)
+        if options.pre_dump:
+            criu.require_feature("mem_track", "a pre-dump", interrupts)
+        if options.lazy_pages:
+            criu.require_feature("lazy_pages", "saving memory on demand", interrupts)
+        if status_fd >= 0 and version < _READY_BY_NOTE:
+            opts["status_fd"] = status_fd
+        spec = runtime.configuration(ctx, container_id).spec
+        _add_container(ctx, container_id, found, spec, opts, version)
+        directories = criu_files.Directories(options, dump=True)
+        try:
+            directories.put_into(opts)
+            if not options.pre_dump:
+                # A pre-dump looks at memory only.
+                descriptors = _descriptors(found.pid, mount_points(str(found.pid)))
+                opts["external"] = list(_external(ctx, container_id, found, spec, descriptors))
+                criu_files.write_descriptors(directories.image, descriptors)
+            _Dump(options, found, opts, directories, status_fd, interrupts).make()
+        finally:
+            directories.close()
+        if not options.leave_running and not options.pre_dump:
+            runtime.delete(ctx, container_id, force=True)
+
+
+def _add_container(
+    ctx: Context, container_id: str, found: Container, spec: Spec, opts: Message, version: int
+) -> None:
+    """Which container, and how to hold it still."""
+    opts["pid"] = found.pid
+    opts["root"] = str(runtime.state(ctx, container_id)["rootfs"])
+    for kind, (_name, _key, since) in externals.NAMESPACES.items():
+        if joins(spec, kind):
+            criu.require(version, since, f"a {kind} namespace that exists")
+    if freezer := _freezer(found, version):
+        opts["freeze_cgroup"] = freezer
+    config_file(opts, spec)
+
+
+class _Dump:
+    """One dump or pre-dump, and what becomes of the container."""
+
+    __slots__ = (
+        "before",
+        "directories",
+        "ends_it",
+        "interrupts",
+        "network_locked",
+        "options",
+        "opts",
+        "status_fd",
+    )
+
+    def __init__(
+        self,
+        options: CheckpointOptions,
+        found: Container,
+        opts: Message,
+        directories: criu_files.Directories,
+        status_fd: int,
+        interrupts: criu_process.Interrupts,
+    ) -> None:
+        self.options = options
+        self.opts = opts
+        self.directories = directories
+        self.status_fd = status_fd
+        self.interrupts = interrupts
+        self.ends_it = not options.leave_running and not options.pre_dump
+        self.network_locked = False
+        self.before = criu_repair.Before(found)
+
+    def make(self) -> None:
+        """Raises CriuError; then, and when it is to be left running, the container is as it was."""
+        inventory = self.directories.inventory()
+        try:
+            self._ask()
+            if self.ends_it:
+                self._check_saved(inventory)
+        except BaseException as error:
+            for note in self.before.restore(network_locked=self.network_locked):
+                error.add_note(note)
+            raise
+        else:
+            if not self.ends_it:
+                for note in self.before.restore(network_locked=False):
+                    log.warning(note)
+        finally:
+            self.before.close()
+
+    def _ask(self) -> None:
+        server = criu.Server(self.interrupts, new_session=True)
+        server.process.written = self.directories.size
+        try:
+            kind = criu_rpc.PRE_DUMP if self.options.pre_dump else criu_rpc.DUMP
+            # Lazy pages wait for whoever fetches them, a page server for whoever takes them.
+            waits = self.options.lazy_pages or self.options.page_server
+            stall = None if waits else criu_process.STALL_SECONDS
+            answer = server.ask({"type": kind, "opts": self.opts}, self._heard, stall=stall)
+            # From here on CRIU has put the network back, or the container is gone.
+            self.network_locked = False
+            if not criu_rpc.number(answer, "success"):
+                path = f"{self.directories.work_path}/{LOG_FILE}"
+                raise criu.failure(answer, self.directories.log(LOG_FILE), path, server.output())
+        finally:
+            if (problem := server.close()) is not None:
+                log.warning(problem)
+
+    def _heard(self, script: str, _pid: int, _fd: int) -> None:
+        if script == "network-lock":
+            self.network_locked = True
+        elif script == "status-ready" and self.status_fd >= 0:
+            # Whoever reads waits for the byte, and then for the end of file.
+            fd, self.status_fd = self.status_fd, -1
+            _say_ready(fd)
+
+    def _check_saved(self, inventory: tuple[int, int]) -> None:
+        """What CRIU says ends a container: it is to be true."""
+        if self.directories.inventory() in ((0, 0), inventory):
+            raise CriuError("criu failed: it reports success and has written no images")
+        if not self.before.has_ended(_KILLED_SECONDS):
+            raise CriuError("criu failed: it reports success and has not ended the container")
+
+
+def _say_ready(fd: int) -> None:
+    poller = select.poll()
+    poller.register(fd, select.POLLOUT)
+    try:
+        if not poller.poll(_READY_SECONDS * 1000):
+            raise StateError(f"nobody reads from --status-fd {fd}")
+        os.write(fd, b"\0")
+    except OSError as error:
+        raise KernelError("write", error.errno or 0, f"--status-fd {fd}") from error
+    finally:
+        os.close(fd)
