@@ -277,10 +277,9 @@ class Manager:
         items = self._items(wanted, path)
         policy = None
         if self.paths and not self._in_userns:
-            listed = wanted.get("devices")
-            if listed is not None and not isinstance(listed, list):
-                raise ConfigError(f"must be an array, got {listed!r}", path=f"{path}.devices")
-            policy = device_rules.policy(listed or [], f"{path}.devices")
+            listed = wanted.get("devices") or []
+            assert isinstance(listed, list)
+            policy = device_rules.policy(listed, f"{path}.devices")
             self.warnings += [
                 f"{where}: type 'a' is all devices and all access: its numbers and its access do not count"
                 for where in policy.widened

@@ -58,6 +58,7 @@ def _apply(found: Container, stored: Mapping[str, object], resources: Resources)
     """Set the limits; what undoes it."""
     full, stands_for = updates.complete(resources, stored)
     try:
+        rules.check_resources(full, "$")  # type: ignore[arg-type]  # of checked parts
         manager = cgroups.from_paths(found.cgroups, found.made, found.unit)
         undo = manager.update(full, "$")
     except PyruncError as error:

@@ -286,26 +286,6 @@ def test_hole_in_a_wildcard() -> None:
     assert Machine(device_rules.program(policy)).run(CHAR, READ, 10, 229) == 0
 
 
-@pytest.mark.parametrize(
-    ("entry", "path", "word"),
-    [
-        ({"access": "rwm"}, "", "REQUIRED"),
-        ({"allow": "yes"}, "", "REQUIRED"),
-        ({"allow": True, "type": "u"}, ".type", "'a', 'b' or 'c'"),
-        ({"allow": True, "access": ""}, ".access", "one or more"),
-        ({"allow": True, "access": "rx"}, ".access", "one or more"),
-        ({"allow": True, "major": "8"}, ".major", "device number"),
-        ({"allow": True, "minor": 1 << 32}, ".minor", "device number"),
-    ],
-)
-def test_bad_entries(entry: Entry, path: str, word: str) -> None:
-    """Each error names entry and property."""
-    with pytest.raises(ConfigError) as caught:
-        device_rules.policy([deny(), entry])
-    assert caught.value.path == f"$.linux.resources.devices[1]{path}"
-    assert word in caught.value.message
-
-
 def test_negative_numbers_are_wildcards() -> None:
     """As in runc, where -1 stands for "not given"."""
     policy: Policy = device_rules.policy(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from pyrunc.config import load, resource_update
 from pyrunc.config.rules import document as rules
 from pyrunc.config.rules import linux as rules_linux
 from pyrunc.errors import ConfigError
@@ -134,6 +137,105 @@ def test_swap_is_a_sum(memory: Memory) -> None:
     with pytest.raises(ConfigError, match="unable to set swap limit without memory limit") as caught:
         rules.check_resources({"memory": memory}, "$")
     assert caught.value.path == "$.memory.swap"
+
+
+REFUSED_RESOURCES: list[tuple[dict[str, object], str, str]] = [
+    ({"memory": {"limit": -2}}, "memory.limit", "-2 is less than -1"),
+    ({"memory": {"limit": "1g"}}, "memory.limit", "is not a whole number"),
+    ({"memory": {"limit": True}}, "memory.limit", "is not a whole number"),
+    ({"memory": []}, "memory", "is not an object"),
+    ({"memory": {"checkBeforeUpdate": 1}}, "memory.checkBeforeUpdate", "is not true or false"),
+    ({"memory": {"swappiness": -1}}, "memory.swappiness", "-1 is less than 0"),
+    ({"memory": {"swappiness": 101}}, "memory.swappiness", "101 is greater than 100"),
+    ({"cpu": {"quota": 1000, "burst": 2000}}, "cpu.burst", "burst 2000 is greater than quota 1000"),
+    ({"cpu": {"idle": 2}}, "cpu.idle", "2 is greater than 1"),
+    ({"cpu": {"cpus": 3}}, "cpu.cpus", "is not a string"),
+    ({"blockIO": {"weight": 9}}, "blockIO.weight", "9 is no weight: 10 to 1000"),
+    ({"blockIO": {"weight": 1001}}, "blockIO.weight", "1001 is no weight: 10 to 1000"),
+    ({"blockIO": {"leafWeight": 9}}, "blockIO.leafWeight", "9 is no weight: 10 to 1000"),
+    (
+        {"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}},
+        "blockIO.weightDevice[0]",
+        "at least one of",
+    ),
+    (
+        {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 9}]}},
+        "blockIO.weightDevice[0].leafWeight",
+        "9 is no weight: 10 to 1000",
+    ),
+    (
+        {"blockIO": {"weightDevice": [{"major": 8, "weight": 10}]}},
+        "blockIO.weightDevice[0].minor",
+        "required",
+    ),
+    ({"blockIO": {"throttleReadBpsDevice": {}}}, "blockIO.throttleReadBpsDevice", "is not a list"),
+    (
+        {"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0}]}},
+        "blockIO.throttleReadBpsDevice[0].rate",
+        "required",
+    ),
+    ({"hugepageLimits": [{"pageSize": "2M", "limit": 1}]}, "hugepageLimits[0].pageSize", "such as 2MB"),
+    ({"hugepageLimits": [{"pageSize": "../MB", "limit": 1}]}, "hugepageLimits[0].pageSize", "such as 2MB"),
+    ({"hugepageLimits": [{"pageSize": "0MB", "limit": 1}]}, "hugepageLimits[0].pageSize", "such as 2MB"),
+    ({"network": {"priorities": [{"name": "eth0"}]}}, "network.priorities[0].priority", "required"),
+    ({"rdma": {"mlx5_1": {}}}, "rdma.mlx5_1", '"mlx5_1" needs hcaHandles or hcaObjects'),
+    ({"devices": [{"access": "r"}]}, "devices[0].allow", "required"),
+    ({"devices": [{"allow": True, "type": "d"}]}, "devices[0].type", "is not a known name"),
+    (
+        {"devices": [{"allow": True, "major": 1 << 32}]},
+        "devices[0].major",
+        "4294967296 is greater than 4294967295",
+    ),
+    (
+        {"devices": [{"allow": True, "access": "x"}]},
+        "devices[0].access",
+        "is not a combination of r, w and m",
+    ),
+    ({"devices": [{"allow": True, "access": ""}]}, "devices[0].access", "device access cannot be empty"),
+    (
+        {"unified": {"a/b.c": "1"}},
+        "unified['a/b.c']",
+        'unified resource "a/b.c" must be a file name (no slashes)',
+    ),
+    (
+        {"unified": {"memory": "1"}},
+        "unified.memory",
+        'unified resource "memory" must be in the form CONTROLLER.P',
+    ),
+    (
+        {"unified": {".max": "1"}},
+        "unified['.max']",
+        'unified resource ".max" must be in the form CONTROLLER.P',
+    ),
+    ({"unified": {"": "1"}}, "unified['']", 'unified resource "" must be in the form CONTROLLER.PARAMETER'),
+    ({"unified": {"a.b\0": "1"}}, "unified['a.b\\u0000']", "contains a null byte"),
+    ({"unified": {"memory.max": 1}}, "unified['memory.max']", "is not a string"),
+]
+
+
+@pytest.mark.parametrize(
+    ("resources", "path", "words"),
+    REFUSED_RESOURCES,
+    ids=[f"{row[1]} {row[2]}" for row in REFUSED_RESOURCES],
+)
+def test_resources_that_no_version_of_cgroups_takes(
+    resources: dict[str, object], path: str, words: str
+) -> None:
+    """Form and rules together: what turns resources into writes of files relies on them."""
+    with pytest.raises(ConfigError) as caught:
+        rules.check_resources(load.load_resources(json.dumps(resources)), "$")
+    assert caught.value.path == f"$.{path}"
+    assert words in caught.value.message
+
+
+def test_an_update_is_checked_with_what_it_is_completed_by() -> None:
+    """The swap of an update is a sum with the limit from before, whatever that is."""
+    rules.check_resources({"memory": {"swap": 5}}, "$", partial=True)
+    for limit, words in ((-1, "unable to set swap limit without memory limit"), (6, "5 is less than 6")):
+        full, stands_for = resource_update.complete({"memory": {"swap": 5}}, {"memory": {"limit": limit}})
+        with pytest.raises(ConfigError, match=words) as caught:
+            rules.check_resources(full, "$")  # type: ignore[arg-type]  # of checked parts
+        assert (caught.value.path, stands_for) == ("$.memory.swap", {"$.memory.limit": "$.memory.swap"})
 
 
 @pytest.mark.parametrize(

@@ -423,15 +423,23 @@ def check_resources(resources: Resources, path: str = "$.linux.resources", *, pa
         if "hcaHandles" not in limits and "hcaObjects" not in limits:
             fail(f"{quote(name)} needs hcaHandles or hcaObjects", member(f"{path}.rdma", name))
     for key in resources.get("unified") or {}:
-        if not key or "/" in key or "\0" in key:
-            fail(f"{quote(key)} is not the name of a file in a cgroup", member(f"{path}.unified", key))
+        _unified(key, member(f"{path}.unified", key))
+
+
+def _unified(key: str, path: str) -> None:
+    no_nul(key, path)
+    if "/" in key:
+        fail(f"unified resource {quote(key)} must be a file name (no slashes)", path)
+    controller, dot, _ = key.partition(".")
+    if not controller or not dot:
+        fail(f"unified resource {quote(key)} must be in the form CONTROLLER.PARAMETER", path)
 
 
 def _memory(memory: Memory, path: str, partial: bool) -> None:
     limit, swap = memory.get("limit", 0), memory.get("swap", 0)
     if swap > 0 and not (partial and "limit" not in memory):
         if limit <= 0:
-            fail("unable to set swap limit without memory limit", f"{path}.swap")
+            fail("unable to set swap limit without memory limit", f"{path}.swap", "set memory.limit as well")
         if swap < limit:
             fail(
                 f"memory+swap limit should be >= memory limit, but {swap} is less than {limit}",
