@@ -13,6 +13,7 @@ import zipfile
 import pytest
 from pyrunc._shim import ffi, lib
 
+import manual
 import support
 from pyrunc import __version__
 
@@ -43,12 +44,14 @@ def test_programs_are_static() -> None:
 
 
 def test_installed_files() -> None:
-    """One directory, one command, the metadata; no cache of the source tree, no file of the tests."""
+    """One directory, one command, the metadata, share; no cache of the source tree, no file of the tests."""
     files = [str(file) for file in importlib.metadata.files("pyrunc") or []]
     outside = [
         name for name in files if not name.startswith(("pyrunc/", f"pyrunc-{__version__}.dist-info/"))
     ]
-    assert [os.path.basename(name) for name in outside] == ["pyrunc"]
+    shared = {name.partition("/share/")[2].partition("/")[0] for name in outside if "/share/" in name}
+    assert shared == {"bash-completion", "fish", "man", "zsh"}
+    assert [os.path.basename(name) for name in outside if "/share/" not in name] == ["pyrunc"]
     kinds = {os.path.splitext(name)[1] for name in files if name.startswith("pyrunc/")}
     assert kinds <= {"", ".bin", ".py", ".pyc", ".so", ".json"}
 
@@ -94,6 +97,13 @@ def test_sdist_builds_the_wheel(scratch: str) -> None:
     programs = {"pyrunc/init", "pyrunc/recorder", f"pyrunc-{__version__}.data/scripts/pyrunc"}
     assert programs | {"pyrunc/_shim.abi3.so"} <= set(inside)
     assert all(inside[name] == 0o755 for name in programs)
+    data = f"pyrunc-{__version__}.data/data/share/"
+    assert {name.removeprefix(data) for name in inside if name.startswith(data)} == {
+        "bash-completion/completions/pyrunc.bash",
+        "fish/vendor_completions.d/pyrunc.fish",
+        "zsh/site-functions/_pyrunc",
+        *(f"man/man8/{name}" for name in manual.pages()),
+    }
     _installs_everywhere(os.path.join(dist, names[0]), scratch)
 
 

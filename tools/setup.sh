@@ -9,7 +9,8 @@ BASE_PACKAGES=(gcc libc6-dev python3-dev python3-venv libseccomp-dev libcap-dev 
 # Fuzzers are libFuzzer's, which only clang has: 14 MB to load where LLVM is there, 60 MB where it is not, and they
 # compile in seconds. So the short share in the tests is the long one's own, not another driver's.
 FUZZ_PACKAGES=(clang libclang-rt-dev binutils)
-TEST_PACKAGES=(git iproute2 procps util-linux dbus-daemon strace criu "${FUZZ_PACKAGES[@]}")
+# groff and mandoc look at the manual pages, zsh and fish at their completions.
+TEST_PACKAGES=(git iproute2 procps util-linux dbus-daemon strace criu groff-base mandoc zsh fish "${FUZZ_PACKAGES[@]}")
 # What tests and bench compare with; not every distribution has them.
 COMPARE_PACKAGES=(runc crun)
 # What ./dev vm makes and runs its guest with.

@@ -17,7 +17,7 @@ SHELLS = ("bash", "fish", "zsh")
 _BASH = """\
 _pyrunc() {{
 	local current=${{COMP_WORDS[COMP_CWORD]}} verb= word words= skip= root=()
-	for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+	for word in "${{COMP_WORDS[@]:1:$((COMP_CWORD - 1))}}"; do
 		if [ -n "$skip" ]; then
 			[ "$skip" != --root ] || root=(--root "$word")
 			skip=
@@ -45,6 +45,8 @@ _pyrunc() {{
 complete -o bashdefault -o default -F _pyrunc pyrunc
 """
 _ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
+# zsh runs this file, which it finds by its name, at the first completion: it must answer that one as well.
+_ZSH_INSTALLED = "#compdef pyrunc\n{}_bash_complete -o bashdefault -o default -F _pyrunc\n"
 
 
 def _shown() -> list[str]:
@@ -120,3 +122,9 @@ def script(shell: str) -> str:
     if shell == "fish":
         return "".join(_fish())
     raise UsageError(f"no completion for '{shell}'", hint=f"give one of {', '.join(SHELLS)}")
+
+
+def installed(shell: str) -> str:
+    """Return the file that the shell finds by itself. Raises UsageError for another shell."""
+    text = script(shell)
+    return _ZSH_INSTALLED.format(text) if shell == "zsh" else text

@@ -14,14 +14,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_ABOUT = """\
+ABOUT = """\
 An OCI container runtime. It creates containers from bundles: directories with a config.json and a root filesystem,
 as `pyrunc spec` and the OCI runtime specification describe them. The quickest way to one:
 
     pyrunc run -b BUNDLE <container-id>
 """
-_METAVARS = {"text": "VALUE", "path": "PATH", "number": "N", "texts": "VALUE", "numbers": "N"}
-_MORE = {
+METAVARS = {"text": "VALUE", "path": "PATH", "number": "N", "texts": "VALUE", "numbers": "N"}
+MORE = {
     "checkpoint": "Needs CRIU. Without --leave-running the container is gone afterwards, as after `pyrunc delete`.",
     "create": "The program does not run before `pyrunc start`. The id must not be in use below the same --root.",
     "exec": "Options stand before the container id; everything behind it is the command.",
@@ -46,7 +46,7 @@ def _options(table: Sequence[options.Option]) -> str:
     rows = []
     for name, short, kind, text in table:
         if text:
-            value = f" {_METAVARS[kind]}" if kind in _METAVARS else ""
+            value = f" {METAVARS[kind]}" if kind in METAVARS else ""
             again = " (may be repeated)" if kind in ("texts", "numbers") else ""
             rows.append((f"--{name}{value}" + (f", -{short}{value}" if short else ""), text + again))
     return _rows(rows)
@@ -57,7 +57,7 @@ def page(command: str) -> str:
     if not command:
         commands = [(name, row.summary) for name, row in options.COMMANDS.items()]
         return (
-            f"NAME:\n   pyrunc - OCI container runtime, version {__version__}\n\n{_ABOUT}\n"
+            f"NAME:\n   pyrunc - OCI container runtime, version {__version__}\n\n{ABOUT}\n"
             "USAGE:\n   pyrunc [global options] command [command options] [arguments...]\n\n"
             f"COMMANDS:\n{_rows(commands)}\n"
             f"GLOBAL OPTIONS:\n{_options(options.GLOBALS)}"
@@ -66,7 +66,7 @@ def page(command: str) -> str:
     usage = " ".join(
         filter(None, ("pyrunc", command, "[command options]" if row.options else "", row.arguments))
     )
-    more = f"DESCRIPTION:\n   {_MORE[command]}\n\n" if command in _MORE else ""
+    more = f"DESCRIPTION:\n   {MORE[command]}\n\n" if command in MORE else ""
     # urfave/cli's name for the switch every command has.
     table = (*row.options, options.GLOBALS[-1])
     return f"NAME:\n   pyrunc {command} - {row.summary}\n\nUSAGE:\n   {usage}\n\n{more}OPTIONS:\n{_options(table)}"
@@ -83,7 +83,7 @@ def hint(command: str, message: str, words: Sequence[str]) -> str | None:
     if message.startswith("flag needs an argument: -"):
         name = message.partition(": -")[2]
         table = options.COMMANDS[command].options if command else options.GLOBALS
-        return "".join(f"give it as --{row[0]} {_METAVARS[row[2]]}" for row in table if name in row[:2])
+        return "".join(f"give it as --{row[0]} {METAVARS[row[2]]}" for row in table if name in row[:2])
     if message.startswith('"'):
         row = options.COMMANDS[command]
         return f"usage: pyrunc {command} {row.arguments}".rstrip()
