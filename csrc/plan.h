@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The contract between Python and C: what a plan looks like, what init may be asked to do, and what it says back.
- * pyrunc/plan/wire.py mirrors this file; tests/unit/test_wire.py compares the two, number by number.
+ * Python has its numbers from here: tools/plan_numbers.py writes pyrunc/plan/numbers.py when pyrunc is built.
  *
  * A plan is one read-only mapping: a struct plan_header followed by op_count records. All numbers are in the byte
  * order of the machine, nothing is aligned beyond 8 bytes at the start of a record, and init reads every field through
@@ -42,119 +42,119 @@ struct plan_record {
 };
 
 /*
- * number, name, payload: the meaning of the fields.
+ * number, name, function, payload; above it the meaning of the fields. The function is op_<function>() of init.
  */
 /* clang-format off */
-#define PLAN_OPS(X)                                                                                                    \
-	/* resource type, soft, hard. Twice in a plan: early to raise a hard limit (needs the runtime's user                   \
-	 * namespace), late to set the exact values. */                                                                        \
-	X(1, RLIMIT, "uqq")                                                                                            \
-	/* file name below /proc/self, data: oom_score_adj, timens_offsets, attr/... */                                        \
-	X(2, PROC_SELF, "ss")                                                                                          \
-	/* namespace fd, CLONE_NEW* type */                                                                                    \
-	X(3, SETNS, "fu")                                                                                              \
-	/* CLONE_NEW* flags */                                                                                                 \
-	X(4, UNSHARE, "u")                                                                                             \
-	/* go on in a child that is the runtime's child too (CLONE_PARENT); the old process sends SYNC_FORKED. Pipes for         \
-	 * messages and for answers, when the child can be seen by others: it then has no socket and nothing of the host        \
-	 * any more; -1, -1: the socket stays */                                                                                \
-	X(5, FORK, "ff")                                                                                               \
-	/* send this sync code, wait for the answer */                                                                         \
-	X(6, SYNC, "u")                                                                                                \
-	/* become uid, gid inside the new user namespace; clear supplementary groups when the third is 1 */                    \
-	X(7, USERNS_ROOT, "uuu")                                                                                       \
-	/* PR_SET_DUMPABLE value */                                                                                            \
-	X(8, DUMPABLE, "u")                                                                                            \
-	/* session keyring name; failure with ENOSYS/EACCES/EDQUOT is not one */                                               \
-	X(9, KEYRING, "s")                                                                                             \
-	/* bring up lo in the network namespace */                                                                             \
-	X(10, LOOPBACK_UP, "")                                                                                         \
-	/* path of the root file system, MS_* propagation of "/", 1 = stay in the runtime's mount namespace */                 \
-	X(11, ROOTFS, "suu")                                                                                           \
-	/* target, fs type, source, "key=value" / "key" parameters, MOUNT_ATTR_* to set, MS_* propagation steps,               \
-	 * MOUNT_FLAG_* */                                                                                                     \
-	X(12, MOUNT_NEW, "ssslqvu")                                                                                   \
-	/* target, source path ("" when fd given), tree fd, attributes to set / to clear on the top mount, to set /            \
-	 * to clear recursively, MS_* propagation steps, MOUNT_FLAG_* */                                                       \
-	X(13, MOUNT_BIND, "ssfqqqqvu")                                                                                 \
-	/* target, attributes to set / clear, 1 = recursively, superblock parameters for fspick (may be empty),                \
-	 * MS_* propagation steps */                                                                                           \
-	X(14, REMOUNT, "sqqulv")                                                                                       \
-	/* path, directory mode */                                                                                             \
-	X(15, MKDIR, "su")                                                                                             \
-	/* text of the link, its path; 1 = only where the text resolves from the runtime's /proc (dev/fd ...) */               \
-	X(16, SYMLINK, "ssu")                                                                                          \
-	/* path, S_IFCHR/S_IFBLK/S_IFIFO | mode, major, minor, uid, gid, DEVICE_FLAG_* */                                      \
-	X(17, DEVICE, "suuuuuu")                                                                                       \
-	/* hook path, argv, env, bytes for stdin, timeout in ms (0 none), index among its kind, hook kind */                   \
-	X(18, HOOK, "sllbquu")                                                                                         \
-	/* PIVOT_* */                                                                                                          \
-	X(19, PIVOT, "u")                                                                                              \
-	/* MS_* propagation of the container's "/" */                                                                          \
-	X(20, ROOT_PROPAGATION, "u")                                                                                   \
-	/* rows, columns (0, 0 = leave), 1 = bind on /dev/console, uid, gid of the slave; CTTY makes a session of it */        \
-	X(21, CONSOLE, "uuuuu")                                                                                        \
-	X(22, HOSTNAME, "s")                                                                                           \
-	X(23, DOMAINNAME, "s")                                                                                         \
-	/* path below /proc/sys ("net/ipv4/ip_forward"), value */                                                              \
-	X(24, SYSCTL, "ss")                                                                                            \
-	X(25, READONLY_PATH, "s")                                                                                      \
-	/* path, SELinux mount label for the tmpfs over a directory ("" none) */                                         \
-	X(26, MASKED_PATH, "ss")                                                                                       \
-	X(27, PERSONALITY, "u")                                                                                        \
-	/* struct sched_attr */                                                                                                \
-	X(28, SCHEDULER, "b")                                                                                          \
-	/* ioprio value */                                                                                                     \
-	X(29, IOPRIO, "u")                                                                                             \
-	/* mode with flags, node mask */                                                                                       \
-	X(30, MEMPOLICY, "ub")                                                                                         \
-	/* cpu mask, empty for every CPU; only then is failure not one */                                                                                                         \
-	X(31, AFFINITY, "b")                                                                                           \
-	X(32, UMASK, "u")                                                                                              \
-	X(33, SETSID, "")                                                                                              \
-	X(34, NO_NEW_PRIVS, "")                                                                                        \
-	/* struct sock_filter[], seccomp(2) flags, 1 = send the listener with SYNC_SECCOMP, the sixth argument by which        \
-	 * the filter knows the calls of init behind it (shim/seccomp_own.c) */                                                \
-	X(35, SECCOMP, "buuq")                                                                                         \
-	/* capabilities to keep in the bounding set */                                                                         \
-	X(36, CAPS_BOUNDING, "q")                                                                                      \
-	/* uid, gid, supplementary groups, 1 = call setgroups */                                                               \
-	X(37, USER, "uuvu")                                                                                            \
-	/* directory, CHDIR_* */                                                                                          \
-	X(38, CHDIR, "su")                                                                                             \
-	/* effective, permitted, inheritable, ambient */                                                                       \
-	X(39, CAPSET, "qqqq")                                                                                          \
-	/* argv[0], value of PATH: find the program now, so that "not found" is an error of create */                          \
-	X(40, LOOKUP, "ss")                                                                                            \
-	/* first file descriptor to close on exec; all below it are given to the program */                                    \
-	X(41, CLOSE_FROM, "u")                                                                                         \
-	/* fifo: send SYNC_READY's farewell, then block until start opens the other end */                                     \
-	X(42, START_WAIT, "f")                                                                                         \
-	/* argv, env, uid whose home is looked up in /etc/passwd when env has no HOME (PLAN_NO_PATH = do not) */               \
-	X(43, EXEC, "llu")                                                                                             \
+#define PLAN_OPS(X) \
+	/* resource type, soft, hard. Twice in a plan: early to raise a hard limit (needs the runtime's user \
+	 * namespace), late to set the exact values. */ \
+	X(1, RLIMIT, rlimit, "uqq") \
+	/* file name below /proc/self, data: oom_score_adj, timens_offsets, attr/... */ \
+	X(2, PROC_SELF, proc_self, "ss") \
+	/* namespace fd, CLONE_NEW* type */ \
+	X(3, SETNS, setns, "fu") \
+	/* CLONE_NEW* flags */ \
+	X(4, UNSHARE, unshare, "u") \
+	/* go on in a child that is the runtime's child too (CLONE_PARENT); the old process sends SYNC_FORKED. Pipes for \
+	 * messages and for answers, when the child can be seen by others: it then has no socket and nothing of the host \
+	 * any more; -1, -1: the socket stays */ \
+	X(5, FORK, fork, "ff") \
+	/* send this sync code, wait for the answer */ \
+	X(6, SYNC, sync, "u") \
+	/* become uid, gid inside the new user namespace; clear supplementary groups when the third is 1 */ \
+	X(7, USERNS_ROOT, userns_root, "uuu") \
+	/* PR_SET_DUMPABLE value */ \
+	X(8, DUMPABLE, dumpable, "u") \
+	/* session keyring name; failure with ENOSYS/EACCES/EDQUOT is not one */ \
+	X(9, KEYRING, keyring, "s") \
+	/* bring up lo in the network namespace */ \
+	X(10, LOOPBACK_UP, loopback_up, "") \
+	/* path of the root file system, MS_* propagation of "/", 1 = stay in the runtime's mount namespace */ \
+	X(11, ROOTFS, rootfs, "suu") \
+	/* target, fs type, source, "key=value" / "key" parameters, MOUNT_ATTR_* to set, MS_* propagation steps, \
+	 * MOUNT_FLAG_* */ \
+	X(12, MOUNT_NEW, mount_new, "ssslqvu") \
+	/* target, source path ("" when fd given), tree fd, attributes to set / to clear on the top mount, to set / \
+	 * to clear recursively, MS_* propagation steps, MOUNT_FLAG_* */ \
+	X(13, MOUNT_BIND, mount_bind, "ssfqqqqvu") \
+	/* target, attributes to set / clear, 1 = recursively, superblock parameters for fspick (may be empty), \
+	 * MS_* propagation steps */ \
+	X(14, REMOUNT, remount, "sqqulv") \
+	/* path, directory mode */ \
+	X(15, MKDIR, mkdir, "su") \
+	/* text of the link, its path; 1 = only where the text resolves from the runtime's /proc (dev/fd ...) */ \
+	X(16, SYMLINK, symlink, "ssu") \
+	/* path, S_IFCHR/S_IFBLK/S_IFIFO | mode, major, minor, uid, gid, DEVICE_FLAG_* */ \
+	X(17, DEVICE, device, "suuuuuu") \
+	/* hook path, argv, env, bytes for stdin, timeout in ms (0 none), index among its kind, hook kind */ \
+	X(18, HOOK, hook, "sllbquu") \
+	/* PIVOT_* */ \
+	X(19, PIVOT, pivot, "u") \
+	/* MS_* propagation of the container's "/" */ \
+	X(20, ROOT_PROPAGATION, root_propagation, "u") \
+	/* rows, columns (0, 0 = leave), 1 = bind on /dev/console, uid, gid of the slave; CTTY makes a session of it */ \
+	X(21, CONSOLE, console, "uuuuu") \
+	X(22, HOSTNAME, hostname, "s") \
+	X(23, DOMAINNAME, domainname, "s") \
+	/* path below /proc/sys ("net/ipv4/ip_forward"), value */ \
+	X(24, SYSCTL, sysctl, "ss") \
+	X(25, READONLY_PATH, readonly_path, "s") \
+	/* path, SELinux mount label for the tmpfs over a directory ("" none) */ \
+	X(26, MASKED_PATH, masked_path, "ss") \
+	X(27, PERSONALITY, personality, "u") \
+	/* struct sched_attr */ \
+	X(28, SCHEDULER, scheduler, "b") \
+	/* ioprio value */ \
+	X(29, IOPRIO, ioprio, "u") \
+	/* mode with flags, node mask */ \
+	X(30, MEMPOLICY, mempolicy, "ub") \
+	/* cpu mask, empty for every CPU; only then is failure not one */ \
+	X(31, AFFINITY, affinity, "b") \
+	X(32, UMASK, umask, "u") \
+	X(33, SETSID, setsid, "") \
+	X(34, NO_NEW_PRIVS, no_new_privs, "") \
+	/* struct sock_filter[], seccomp(2) flags, 1 = send the listener with SYNC_SECCOMP, the sixth argument by which \
+	 * the filter knows the calls of init behind it (shim/seccomp_own.c) */ \
+	X(35, SECCOMP, seccomp, "buuq") \
+	/* capabilities to keep in the bounding set */ \
+	X(36, CAPS_BOUNDING, caps_bounding, "q") \
+	/* uid, gid, supplementary groups, 1 = call setgroups */ \
+	X(37, USER, user, "uuvu") \
+	/* directory, CHDIR_* */ \
+	X(38, CHDIR, chdir, "su") \
+	/* effective, permitted, inheritable, ambient */ \
+	X(39, CAPSET, capset, "qqqq") \
+	/* argv[0], value of PATH: find the program now, so that "not found" is an error of create */ \
+	X(40, LOOKUP, lookup, "ss") \
+	/* first file descriptor to close on exec; all below it are given to the program */ \
+	X(41, CLOSE_FROM, close_from, "u") \
+	/* fifo: send SYNC_READY's farewell, then block until start opens the other end */ \
+	X(42, START_WAIT, start_wait, "f") \
+	/* argv, env, uid whose home is looked up in /etc/passwd when env has no HOME (PLAN_NO_PATH = do not) */ \
+	X(43, EXEC, exec, "llu") \
 	/* uid: fchown pipes, sockets and writable files of stdio; the host's /dev/null gives way to ours */ \
-	X(44, STDIO_OWNER, "u")                                                                                        \
-	/* the end of a plan that changes a container (mounts add, mounts remove) and of tests: exit 0 */                      \
-	X(45, DONE, "")                                                                                                \
-	/* from here on what is attached is unmounted again, and targets made for it removed, when anything fails or the       \
-	 * runtime goes away */                                                                                                \
-	X(46, ADD_BEGIN, "")                                                                                           \
-	/* make those read-only that have MOUNT_FLAG_RDONLY_LATER */                                                           \
-	X(47, ADD_END, "")                                                                                             \
-	/* source path, MOUNT_FLAG_*: clone it for a MOUNT_BIND with MOUNT_FLAG_KEPT_TREE; they are counted from 0 */          \
-	X(48, TREE, "su")                                                                                              \
-	/* mount point, paths whose mounts must stay, 1 = only see whether it could be */                                      \
-	X(49, UMOUNT, "slu")                                                                                           \
-	/* pid namespace that a new procfs shows from here on, though this process is in another */                            \
-	X(50, PIDNS, "f")                                                                                              \
-	/* a session of its own, with the terminal that CONSOLE has made stdio */                                              \
-	X(51, CTTY, "")                                                                                                \
-	/* memory of a struct last_words, shared with the runtime: what a seccomp filter may keep init from saying */          \
-	X(52, LAST_WORDS, "f")
+	X(44, STDIO_OWNER, stdio_owner, "u") \
+	/* the end of a plan that changes a container (mounts add, mounts remove) and of tests: exit 0 */ \
+	X(45, DONE, done, "") \
+	/* from here on what is attached is unmounted again, and targets made for it removed, when anything fails or the \
+	 * runtime goes away */ \
+	X(46, ADD_BEGIN, add_begin, "") \
+	/* make those read-only that have MOUNT_FLAG_RDONLY_LATER */ \
+	X(47, ADD_END, add_end, "") \
+	/* source path, MOUNT_FLAG_*: clone it for a MOUNT_BIND with MOUNT_FLAG_KEPT_TREE; they are counted from 0 */ \
+	X(48, TREE, tree, "su") \
+	/* mount point, paths whose mounts must stay, 1 = only see whether it could be */ \
+	X(49, UMOUNT, umount, "slu") \
+	/* pid namespace that a new procfs shows from here on, though this process is in another */ \
+	X(50, PIDNS, pidns, "f") \
+	/* a session of its own, with the terminal that CONSOLE has made stdio */ \
+	X(51, CTTY, ctty, "") \
+	/* memory of a struct last_words, shared with the runtime: what a seccomp filter may keep init from saying */ \
+	X(52, LAST_WORDS, last_words, "f")
 /* clang-format on */
 
 enum plan_op {
-#define X(number, name, payload) PLAN_OP_##name = number,
+#define X(number, name, function, payload) PLAN_OP_##name = number,
 	PLAN_OPS(X)
 #undef X
 };

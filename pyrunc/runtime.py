@@ -20,7 +20,7 @@ from pyrunc.errors import (
 from pyrunc.json_text import document as jsonfast
 from pyrunc.kernel import process as kernel
 from pyrunc.launch import failures
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def start_failure(ctx: Context, container_id: str, record: bytes) -> None:
     spec = configuration(ctx, container_id).spec
     error: PyruncError
     if message.step in ("hook", "hook_timeout"):
-        kind = wire.HOOK_KINDS.index("startContainer")
+        kind = numbers.HOOK_KINDS.index("startContainer")
         place = message.hook_place
         listed = (spec.get("hooks") or {}).get("startContainer") or []
         if place >= len(listed):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import plan_specs as specs
 from pyrunc.errors import ContainerError
 from pyrunc.launch.dialogue import Dialogue, OutOfTurnError, turns
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 if TYPE_CHECKING:
     import random
@@ -55,9 +55,9 @@ def _hostile(chance: random.Random, dialogue: Dialogue) -> tuple[bytes, int]:
     """Bytes and a number of descriptors: mostly close to what is due."""
     due, name = dialogue.turns[dialogue.place] if dialogue.next else (len(dialogue.ops), "ERROR")
     data = encode(
-        chance.choice((wire.SYNC[name], *wire.SYNC.values(), _number(chance, 10))),
+        chance.choice((numbers.SYNC[name], *numbers.SYNC.values(), _number(chance, 10))),
         _number(chance, due),
-        step=chance.choice((chance.randrange(len(wire.STEPS)), _number(chance, len(wire.STEPS)))),
+        step=chance.choice((chance.randrange(len(numbers.STEPS)), _number(chance, len(numbers.STEPS)))),
         error=_number(chance, chance.randrange(140)),
         flags=chance.choice((0, 1, 2, 3, chance.getrandbits(32))),
         value=chance.choice((1, chance.getrandbits(64), chance.randrange(1 << 23), 0, -1)),
@@ -71,7 +71,7 @@ def _hostile(chance: random.Random, dialogue: Dialogue) -> tuple[bytes, int]:
 def _honest(chance: random.Random, dialogue: Dialogue) -> tuple[bytes, int]:
     index, name = dialogue.turns[dialogue.place]
     value = chance.randrange(1, 1 << 22)
-    return encode(wire.SYNC[name], index, value=value), 1 if name in ("CONSOLE", "SECCOMP") else 0
+    return encode(numbers.SYNC[name], index, value=value), 1 if name in ("CONSOLE", "SECCOMP") else 0
 
 
 def converse(chance: random.Random, ops: Sequence[wire.Op]) -> int:
@@ -93,7 +93,7 @@ def converse(chance: random.Random, ops: Sequence[wire.Op]) -> int:
             assert dialogue.ended
             break
         assert not was_over
-        assert len(message) == wire.SYNC_SIZE
+        assert len(message) == numbers.SYNC_MESSAGE_SIZE
         if name in ("ERROR", "WARNING"):
             words = dialogue.words(said)
             assert isinstance(words, ContainerError)

@@ -43,6 +43,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.plan.planner",
             "pyrunc.plan.changes",
             "pyrunc.plan.mounts",
+            "pyrunc.plan.numbers",
             "pyrunc.plan.process",
             "pyrunc.plan.rootfs",
             "pyrunc.printable",

@@ -92,7 +92,8 @@ def test_sdist_builds_the_wheel(scratch: str) -> None:
     with zipfile.ZipFile(os.path.join(dist, names[0])) as wheel:
         inside = {info.filename: info.external_attr >> 16 & 0o777 for info in wheel.infolist()}
     assert {name for name in inside if name.endswith(".py")} == {
-        name for name in tracked if name.startswith("pyrunc/") and name.endswith(".py")
+        *(name for name in tracked if name.startswith("pyrunc/") and name.endswith(".py")),
+        "pyrunc/plan/numbers.py",
     }
     programs = {"pyrunc/init", "pyrunc/recorder", f"pyrunc-{__version__}.data/scripts/pyrunc"}
     assert programs | {"pyrunc/_shim.abi3.so"} <= set(inside)

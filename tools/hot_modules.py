@@ -1,4 +1,6 @@
-"""Gather the modules of a hot verb into one file that boot.py reads at a stroke: `hot_modules.py PACKAGE_DIR OUTPUT`.
+"""Gather the modules of a hot verb into one file that boot.py reads at a stroke.
+
+    hot_modules.py PACKAGE_DIR OUTPUT [MODULE=FILE]...
 
 Finding, opening and unmarshalling forty small files costs a start as much as what they do. Here their code lies in one
 marshalled dictionary, without docstrings, annotations and line tables, which a run without `--debug` never looks at.
@@ -104,14 +106,17 @@ def calls() -> dict[str, list[str]]:
 
 
 class Modules:
-    """The modules of the package by name, read from its directory."""
+    """The modules of the package by name, read from its directory, or from where the build has written them."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, generated: dict[str, str]) -> None:
         self.directory = directory
+        self.generated = generated
         self.calls = calls()
 
     def path(self, name: str) -> str:
         """The source file of a module, "" when there is none (the shim, or a name within a module)."""
+        if name in self.generated:
+            return self.generated[name]
         base = os.path.join(self.directory, *name.split(".")[1:])
         if os.path.isdir(base):
             return os.path.join(base, "__init__.py")
@@ -154,9 +159,9 @@ class Modules:
         return called, self.path(name).endswith("__init__.py"), bare
 
 
-def main(directory: str, output: str) -> None:
-    """Write the file."""
-    modules = Modules(directory)
+def main(directory: str, output: str, *generated: str) -> None:
+    """Write the file. `generated` are MODULE=FILE of modules that are not in the directory."""
+    modules = Modules(directory, dict(item.split("=", 1) for item in generated))
     always = modules.closure(ALWAYS)
     sometimes = [name for name in modules.closure(SOMETIMES) if name not in always]
     called, first, second = [], {}, {}
@@ -173,4 +178,4 @@ def main(directory: str, output: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

@@ -115,6 +115,11 @@ sources() {
 		LC_ALL=C sort -z
 }
 
+# The build writes it for the installation; this one is for whoever reads the source tree: mypy, ruff, an editor.
+write_numbers() {
+	"$VENV/bin/python" tools/plan_numbers.py csrc/plan.h pyrunc/plan/numbers.py
+}
+
 install_pyrunc() {
 	local stamp=$VENV/.stamp-tree now
 	now=$(sources | xargs -0 sha256sum | cat - "$VENV/.stamp-build" | sha256sum)
@@ -146,6 +151,7 @@ need() {
 	need_venv
 	need_requirements build
 	[ "$1" = base ] || need_requirements test
+	write_numbers
 	[ "$1" = lint ] || install_pyrunc
 	exec 9>&-
 }

@@ -22,7 +22,7 @@ static const struct {
 	uint16_t op;
 	const char *payload;
 } ops[] = {
-#define X(number, name, payload) {number, payload},
+#define X(number, name, function, payload) {number, payload},
 	PLAN_OPS(X)
 #undef X
 };

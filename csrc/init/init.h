@@ -235,12 +235,9 @@ struct fd_facts {
 };
 int fd_facts(int fd, struct fd_facts *facts);
 
-op_function op_rlimit, op_proc_self, op_setns, op_unshare, op_fork, op_sync, op_userns_root, op_dumpable, op_keyring,
-	op_loopback_up, op_rootfs, op_mount_new, op_mount_bind, op_remount, op_mkdir, op_symlink, op_device, op_hook,
-	op_pivot, op_root_propagation, op_console, op_hostname, op_domainname, op_sysctl, op_readonly_path,
-	op_masked_path, op_personality, op_scheduler, op_ioprio, op_mempolicy, op_affinity, op_umask, op_setsid,
-	op_no_new_privs, op_seccomp, op_caps_bounding, op_user, op_chdir, op_capset, op_lookup, op_close_from,
-	op_start_wait, op_exec, op_stdio_owner, op_done, op_add_begin, op_add_end, op_tree, op_umount, op_pidns,
-	op_ctty, op_last_words;
+/* op_*.c: a function for each op, see plan.h */
+#define X(number, name, function, payload) op_function op_##function;
+PLAN_OPS(X)
+#undef X
 
 #endif

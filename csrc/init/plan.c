@@ -22,7 +22,7 @@
 #define NAMED_MAX 4096
 
 static const char *const payloads[OP_LIMIT] = {
-#define X(number, name, payload) [number] = payload,
+#define X(number, name, function, payload) [number] = payload,
 	PLAN_OPS(X)
 #undef X
 };

@@ -9,7 +9,8 @@ as in runc. May be imported by the runtime's checkpoint and restore. Imports wir
 
 from __future__ import annotations
 
-from pyrunc.plan.wire import DEVICE_FLAG_BIND, MOUNT_FLAG_DONE_SKIP, MOUNT_FLAG_RECURSIVE, Fd
+from pyrunc.plan.numbers import DEVICE_FLAG_BIND, MOUNT_FLAG_DONE_SKIP, MOUNT_FLAG_RECURSIVE
+from pyrunc.plan.wire import Fd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

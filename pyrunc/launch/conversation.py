@@ -16,7 +16,7 @@ from pyrunc.host import gather as host
 from pyrunc.kernel import process as kernel
 from pyrunc.launch import failures
 from pyrunc.launch import init as launch
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def schedule(the_plan: Plan, pid: int) -> None:
     try:
         kernel.sched_setattr(pid, attributes)
     except KernelError as error:
-        message = wire.Message(wire.SYNC["ERROR"], 0, 0, "sched_setattr", error.errno, 0, 0, "")
+        message = wire.Message(numbers.SYNC["ERROR"], 0, 0, "sched_setattr", error.errno, 0, 0, "")
         raise failures.explain_op(op, message) from error
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from pyrunc.errors import ContainerError, InternalError, PyruncError
 from pyrunc.launch import failures
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_NAMES = {number: name for name, number in wire.SYNC.items()}
+_NAMES = {number: name for name, number in numbers.SYNC.items()}
 _WITH_DESCRIPTOR = frozenset({"CONSOLE", "SECCOMP"})
 _WARN = frozenset({"AFFINITY", "CAPSET"})
 # One of AFFINITY, one of CAPSET and one for each ambient capability.
@@ -86,7 +86,7 @@ class Dialogue:
             raise OutOfTurnError(f"{name or message.code} with {descriptors} file descriptors")
         if name == "ERROR":
             self.ended = True
-            before = message.op == wire.NO_PATH and not self.place and not self.warnings
+            before = message.op == numbers.PLAN_NO_PATH and not self.place and not self.warnings
             if not before and not self._now(message.op):
                 raise OutOfTurnError(f"an error of step {message.op}")
         elif name == "WARNING":
@@ -98,7 +98,9 @@ class Dialogue:
             ):
                 raise OutOfTurnError(f"warning {self.warnings}, of step {message.op}")
         else:
-            due = self.turns[self.place] if self.place < len(self.turns) else (wire.NO_PATH, "nothing")
+            due = (
+                self.turns[self.place] if self.place < len(self.turns) else (numbers.PLAN_NO_PATH, "nothing")
+            )
             if due != (message.op, name):
                 raise OutOfTurnError(f"{name or message.code} of step {message.op} where {due[1]} is due")
             if name == "FORKED" and not 0 < message.value <= _LARGEST_PID:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 
 from pyrunc.errors import ContainerError, PyruncError, strerror
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def hook_timeout(kind: str, index: int, path: str, seconds: float, output: str) 
 def _hook_failure(op: wire.Op, message: wire.Message) -> str:
     path = _text(op, 0)
     timeout, index, kind = op.fields[4:]
-    name = wire.HOOK_KINDS[int(kind)]  # type: ignore[arg-type]
+    name = numbers.HOOK_KINDS[int(kind)]  # type: ignore[arg-type]
     place = int(index)  # type: ignore[arg-type]
     if message.step == "hook_timeout":
         return hook_timeout(name, place, path, int(timeout) / 1000, message.text)  # type: ignore[arg-type]
@@ -267,13 +267,13 @@ def _words(op: wire.Op, message: wire.Message) -> str:
         return _PATH_WORDS[step].format(path=_text(op, 0), text=message.text)
     if step == "setgroups_denied":
         return "unable to set supplementary groups: the user namespace denies setgroups"
-    if step == "plan" and message.op == wire.NO_PATH:
+    if step == "plan" and message.op == numbers.PLAN_NO_PATH:
         return f"init refuses its plan: {message.text or strerror(message.errno)}"
-    argument = _argument(op, "" if message.flags & wire.FLAG_KERNEL_TEXT else message.text)
+    argument = _argument(op, "" if message.flags & numbers.SYNC_FLAG_KERNEL_TEXT else message.text)
     words = step + (f" '{argument}'" if argument else "")
     if message.errno:
         words += f": {strerror(message.errno)}"
-    if message.flags & wire.FLAG_KERNEL_TEXT and message.text:
+    if message.flags & numbers.SYNC_FLAG_KERNEL_TEXT and message.text:
         words += f" ({message.text.strip()})"
     return words
 

@@ -35,7 +35,7 @@ from pyrunc.kernel import process as kernel
 from pyrunc.launch import ending
 from pyrunc.launch.dialogue import Dialogue, OutOfTurnError
 from pyrunc.launch.ending import collect
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Init:
                 self.sock_open = False
             self._wait(self.pipes[0])
             try:
-                return os.read(self.pipes[0], wire.SYNC_SIZE), []
+                return os.read(self.pipes[0], numbers.SYNC_MESSAGE_SIZE), []
             except OSError as error:
                 raise KernelError("read", error.errno or 0, "init's messages") from error
 
@@ -197,7 +197,7 @@ class Init:
     def _from_socket(self) -> tuple[bytes, list[int]]:
         try:
             data, ancillary, flags, _address = self.sock.recvmsg(
-                wire.SYNC_SIZE, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC
+                numbers.SYNC_MESSAGE_SIZE, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionResetError:
             return b"", []
@@ -275,7 +275,7 @@ class Init:
 
     def go(self) -> None:
         """Let init go on."""
-        answer = wire.SYNC_GO.to_bytes(4, wire.ORDER)
+        answer = numbers.SYNC_GO.to_bytes(4, wire.ORDER)
         try:
             if self.sock_open:
                 self.sock.send(answer)
@@ -289,8 +289,8 @@ class Init:
     def check_words(self) -> int:
         """Raise what init could not say behind the container's filter; else the index of the op it came to."""
         if self.words < 0:
-            return wire.NO_PATH
-        return self.dialogue.unsaid(os.pread(self.words, wire.LAST_WORDS_SIZE, 0))
+            return numbers.PLAN_NO_PATH
+        return self.dialogue.unsaid(os.pread(self.words, numbers.LAST_WORDS_SIZE, 0))
 
     def check_program(self) -> None:
         """Behind the end of init's messages: raise unless it has become the program.
@@ -309,7 +309,7 @@ class Init:
                 if error.errno in (errno.ENOENT, errno.ESRCH):
                     return  # somebody else collects our children
                 raise KernelError("open", error.errno or 0, f"/proc/{self.pid}/stat") from error
-            if name != wire.INIT_NAME:
+            if name != numbers.INIT_NAME:
                 return
             if rest[1:2] in b"ZX":
                 raise self.dialogue.suspect_filter(self.died("its program ran"))
@@ -326,7 +326,7 @@ class Init:
             return error
         if self.words >= 0 and status & 0x7F == _SIGSYS:
             # Behind a late FORK nothing is noted any more.
-            return self.dialogue.filtered(op if self.sock_open else wire.NO_PATH)
+            return self.dialogue.filtered(op if self.sock_open else numbers.PLAN_NO_PATH)
         how = f"was killed by signal {status & 0x7F}" if status & 0x7F else f"exited with {status >> 8}"
         return SilentDeathError(f"init {how} before {before}")
 
@@ -386,12 +386,12 @@ class Init:
         return 0
 
     def _unread(self) -> bytes:
-        if self.sock_open and (data := self.sock.recv(wire.SYNC_SIZE, _socket.MSG_DONTWAIT)):
+        if self.sock_open and (data := self.sock.recv(numbers.SYNC_MESSAGE_SIZE, _socket.MSG_DONTWAIT)):
             return data
         if self.pipes[0] < 0:
             return b""
         os.set_blocking(self.pipes[0], False)
-        return os.read(self.pipes[0], wire.SYNC_SIZE)
+        return os.read(self.pipes[0], numbers.SYNC_MESSAGE_SIZE)
 
     def close(self) -> None:
         """Close the socket and the pidfd; init goes on by itself."""
@@ -427,7 +427,7 @@ def _open_all(ops: Sequence[wire.Op], known: dict[str, int], opened: dict[wire.F
                 if not isinstance(field, wire.Fd) or field in opened:
                     continue
                 if field.kind == "words":
-                    opened[field] = kernel.shared_memfd("words", wire.LAST_WORDS_SIZE)
+                    opened[field] = kernel.shared_memfd("words", numbers.LAST_WORDS_SIZE)
                 elif field.kind in ("tree", "filesystem"):
                     if not makers:
                         from pyrunc.launch import detached_mounts as trees

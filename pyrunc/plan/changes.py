@@ -14,7 +14,8 @@ from pyrunc.errors import ConfigError
 from pyrunc.plan import mounts as plan_mounts
 from pyrunc.plan import planner as plan
 from pyrunc.plan import process as plan_process
-from pyrunc.plan.wire import MOUNT_FLAG_RDONLY_LATER, SYNC, Op
+from pyrunc.plan.numbers import MOUNT_FLAG_RDONLY_LATER, SYNC
+from pyrunc.plan.wire import Op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from pyrunc.errors import ConfigError
-from pyrunc.plan.wire import (
+from pyrunc.plan.numbers import (
     MOUNT_FLAG_COPY_SYMLINK,
     MOUNT_FLAG_COPY_UP,
     MOUNT_FLAG_DONE_SKIP,
@@ -24,9 +24,8 @@ from pyrunc.plan.wire import (
     MOUNT_FLAG_SOURCE_NOFOLLOW,
     MOUNT_FLAG_TARGET_MODE,
     MOUNT_FLAG_TARGET_NOFOLLOW,
-    Fd,
-    Op,
 )
+from pyrunc.plan.wire import Fd, Op
 from pyrunc.spec import id_mappings as idmap
 from pyrunc.spec import mount_options as mounts
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from pyrunc.plan import process as plan_process
 from pyrunc.plan import rootfs as plan_rootfs
-from pyrunc.plan.wire import PIVOT_CHROOT, SYNC, Fd, Op
+from pyrunc.plan.numbers import PIVOT_CHROOT, SYNC
+from pyrunc.plan.wire import Fd, Op
 from pyrunc.spec import id_mappings as idmap
 
 TYPE_CHECKING = False

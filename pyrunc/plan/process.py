@@ -7,7 +7,8 @@ Imports helpers, errors and wire.
 from __future__ import annotations
 
 from pyrunc.errors import ConfigError
-from pyrunc.plan.wire import CHDIR_FILTERED, CHDIR_TRY, HOOK_KINDS, NO_PATH, ORDER, Fd, Op, milliseconds
+from pyrunc.plan.numbers import CHDIR_FILTERED, CHDIR_TRY, HOOK_KINDS, PLAN_NO_PATH
+from pyrunc.plan.wire import ORDER, Fd, Op, milliseconds
 from pyrunc.spec import capabilities
 from pyrunc.spec import id_mappings as idmap
 
@@ -452,7 +453,7 @@ def run(job: Job, process: Process) -> None:
             before_fork=False,
         )
     env, has_home = environment(job, process)
-    uid = NO_PATH if has_home else (process.get("user") or {}).get("uid") or 0
+    uid = PLAN_NO_PATH if has_home else (process.get("user") or {}).get("uid") or 0
     job.plan.add("EXEC", list(process["args"]), env, uid, path=f"{job.at}.args", why="runtime.md, step 8")
 
 

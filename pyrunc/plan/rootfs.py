@@ -11,13 +11,13 @@ from __future__ import annotations
 from pyrunc.plan import mounts as plan_mounts
 from pyrunc.plan import process as plan_process
 from pyrunc.plan.mounts import absolute as _target
-from pyrunc.plan.wire import (
+from pyrunc.plan.numbers import (
     DEVICE_FLAG_BIND,
     DEVICE_FLAG_DEFAULT,
-    NO_PATH,
     PIVOT_CHROOT,
     PIVOT_MOVE,
     PIVOT_ROOT,
+    PLAN_NO_PATH,
 )
 from pyrunc.spec import devices
 from pyrunc.spec import mount_options as mounts
@@ -115,7 +115,7 @@ def terminal(job: Job, process: Process, *, bind: bool) -> None:
         "config-linux.md, Default Devices: console is the pty" if bind else "a pty of the container's devpts"
     )
     # The gid= of devpts decides about the group.
-    job.plan.add("CONSOLE", rows, columns, int(bind), uid, NO_PATH, path=f"{job.at}.terminal", why=why)
+    job.plan.add("CONSOLE", rows, columns, int(bind), uid, PLAN_NO_PATH, path=f"{job.at}.terminal", why=why)
 
 
 def enter(job: Job, process: Process | None, deferred: list[Deferred]) -> None:

@@ -1,7 +1,4 @@
-"""PURE: a plan and its bytes. Mirrors csrc/plan.h, the single source; tests/unit/test_wire.py compares the two.
-
-May be imported by plan and its helpers, launch and explain. Imports nothing but errors.
-"""
+"""PURE: a plan and its bytes, and what init sends. Both are laid out as csrc/plan.h says; numbers has its numbers."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import sys
 
 from pyrunc import __version__
 from pyrunc.errors import ConfigError, InternalError
+from pyrunc.plan import numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,126 +18,6 @@ if TYPE_CHECKING:
     Field: TypeAlias = "int | str | bytes | list[str] | list[int] | Fd"
 
 ORDER = sys.byteorder
-
-MAGIC = 0x43525950
-FORMAT = 1
-MAX_SIZE = 16 << 20
-NO_PATH = 0xFFFFFFFF
-HEADER_SIZE = 48
-SYNC_GO = 0x6F67
-INIT_NAME = b"pyrunc:[init]"
-SYNC_SIZE = 512
-TEXT_OFFSET = 32
-LAST_WORDS_SIZE = 8 + SYNC_SIZE
-
-OPS: dict[str, tuple[int, str]] = {
-    "RLIMIT": (1, "uqq"),
-    "PROC_SELF": (2, "ss"),
-    "SETNS": (3, "fu"),
-    "UNSHARE": (4, "u"),
-    "FORK": (5, "ff"),
-    "SYNC": (6, "u"),
-    "USERNS_ROOT": (7, "uuu"),
-    "DUMPABLE": (8, "u"),
-    "KEYRING": (9, "s"),
-    "LOOPBACK_UP": (10, ""),
-    "ROOTFS": (11, "suu"),
-    "MOUNT_NEW": (12, "ssslqvu"),
-    "MOUNT_BIND": (13, "ssfqqqqvu"),
-    "REMOUNT": (14, "sqqulv"),
-    "MKDIR": (15, "su"),
-    "SYMLINK": (16, "ssu"),
-    "DEVICE": (17, "suuuuuu"),
-    "HOOK": (18, "sllbquu"),
-    "PIVOT": (19, "u"),
-    "ROOT_PROPAGATION": (20, "u"),
-    "CONSOLE": (21, "uuuuu"),
-    "HOSTNAME": (22, "s"),
-    "DOMAINNAME": (23, "s"),
-    "SYSCTL": (24, "ss"),
-    "READONLY_PATH": (25, "s"),
-    "MASKED_PATH": (26, "ss"),
-    "PERSONALITY": (27, "u"),
-    "SCHEDULER": (28, "b"),
-    "IOPRIO": (29, "u"),
-    "MEMPOLICY": (30, "ub"),
-    "AFFINITY": (31, "b"),
-    "UMASK": (32, "u"),
-    "SETSID": (33, ""),
-    "NO_NEW_PRIVS": (34, ""),
-    "SECCOMP": (35, "buuq"),
-    "CAPS_BOUNDING": (36, "q"),
-    "USER": (37, "uuvu"),
-    "CHDIR": (38, "su"),
-    "CAPSET": (39, "qqqq"),
-    "LOOKUP": (40, "ss"),
-    "CLOSE_FROM": (41, "u"),
-    "START_WAIT": (42, "f"),
-    "EXEC": (43, "llu"),
-    "STDIO_OWNER": (44, "u"),
-    "DONE": (45, ""),
-    "ADD_BEGIN": (46, ""),
-    "ADD_END": (47, ""),
-    "TREE": (48, "su"),
-    "UMOUNT": (49, "slu"),
-    "PIDNS": (50, "f"),
-    "CTTY": (51, ""),
-    "LAST_WORDS": (52, "f"),
-}
-
-SYNC: dict[str, int] = {
-    "ERROR": 1,
-    "FORKED": 2,
-    "MAPS": 3,
-    "CGROUP": 4,
-    "ENV": 5,
-    "CONSOLE": 6,
-    "SECCOMP": 7,
-    "READY": 8,
-    "WARNING": 9,
-}
-
-STEPS: tuple[str, ...] = (
-    "none", "plan", "openat2", "open_tree", "move_mount", "fsopen", "fsconfig", "fsmount",
-    "mount_setattr", "mount", "umount2", "pivot_root", "chroot", "chdir", "mkdirat",
-    "mknodat", "symlinkat", "fchownat", "fchmodat", "openat", "read", "write",
-    "setns", "unshare", "clone", "sethostname", "setdomainname", "setrlimit",
-    "prctl", "capset", "setgroups", "setgid", "setuid", "seccomp",
-    "execve", "getcwd", "fstatfs", "fstat", "ioctl", "setsid", "dup3", "sendmsg",
-    "recvmsg", "personality", "sched_setattr", "ioprio_set", "set_mempolicy",
-    "sched_setaffinity", "keyctl", "socket", "close_range", "hook", "hook_timeout",
-    "lookup", "cwd_outside", "not_ordinary_dir", "wrong_fs", "device_mismatch", "fspick",
-    "fchown", "readlink", "copy_up", "setgroups_denied", "wait", "oversize", "memory", "fsetxattr",
-    "readlinkat", "link_exists", "not_a_mount", "protected", "inside_proc", "root_outside",
-)  # fmt: skip
-
-FLAG_KERNEL_TEXT = 1
-FLAG_HOOK_OUTPUT = 2
-FLAG_HOOK_SHIFT = 16
-
-MOUNT_FLAG_ORDINARY_DIR = 1
-MOUNT_FLAG_COPY_UP = 2
-MOUNT_FLAG_RECURSIVE = 4
-MOUNT_FLAG_NO_CREATE = 8
-MOUNT_FLAG_OPTIONAL = 16
-MOUNT_FLAG_DONE_SKIP = 32
-MOUNT_FLAG_SOURCE_NOFOLLOW = 64
-MOUNT_FLAG_TARGET_NOFOLLOW = 128
-MOUNT_FLAG_MQUEUE_LABEL = 256
-MOUNT_FLAG_TARGET_MODE = 512
-MOUNT_FLAG_COPY_SYMLINK = 1024
-MOUNT_FLAG_KEPT_TREE = 2048
-MOUNT_FLAG_KEPT_SHIFT = 16
-MOUNT_FLAG_RDONLY_LATER = 4096
-MOUNT_FLAG_IN_PROC = 8192
-MOUNT_FLAG_PROCFS = 16384
-DEVICE_FLAG_BIND = 1
-DEVICE_FLAG_DEFAULT = 2
-CHDIR_MAKE = 1
-CHDIR_TRY = 2
-CHDIR_FILTERED = 4
-PIVOT_ROOT, PIVOT_MOVE, PIVOT_CHROOT = 0, 1, 2
-HOOK_KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
 class Fd:
@@ -189,7 +67,7 @@ class Fd:
 
 
 class Op:
-    """One step for init: a name from OPS, its fields in the order of plan.h, the JSON path it comes from, and why."""
+    """One step for init: its name and fields as in plan.h, the JSON path it comes from, and why."""
 
     __slots__ = ("fields", "name", "path", "why")
 
@@ -223,7 +101,7 @@ class Message:
     @property
     def hook_place(self) -> int:
         """Of a hook op: its index among the hooks of its kind."""
-        return self.flags >> FLAG_HOOK_SHIFT
+        return self.flags >> numbers.SYNC_FLAG_HOOK_SHIFT
 
 
 def milliseconds(seconds: int | None) -> int:
@@ -266,9 +144,9 @@ def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:
     Raises InternalError for a field that does not fit its letter, ConfigError for a plan over 16 MiB.
     """
     records = [b""]
-    total = HEADER_SIZE
+    total = numbers.PLAN_HEADER_SIZE
     for index, op in enumerate(ops):
-        number, letters = OPS[op.name]
+        number, letters = numbers.OPS[op.name]
         if len(letters) != len(op.fields):
             raise InternalError(f"op {op.name} takes {len(letters)} fields, got {len(op.fields)}")
         # Of most fields by far; _field knows the others, and has the words for what is wrong.
@@ -287,17 +165,17 @@ def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:
         parts.append(bytes(size - used))
         records += parts
         total += size
-    if total > MAX_SIZE:
+    if total > numbers.PLAN_MAX_SIZE:
         raise ConfigError(
-            f"it makes a plan of {total / (1 << 20):.1f} MiB for init, {MAX_SIZE >> 20} MiB are the most",
+            f"it makes a plan of {total / (1 << 20):.1f} MiB for init, {numbers.PLAN_MAX_SIZE >> 20} MiB are the most",
             path="$",
             hint="annotations count once for each createContainer and startContainer hook",
         )
     version = __version__.encode()[:31]
     records[0] = (
-        _u32(MAGIC)
-        + FORMAT.to_bytes(2, ORDER)
-        + HEADER_SIZE.to_bytes(2, ORDER)
+        _u32(numbers.PLAN_MAGIC)
+        + numbers.PLAN_FORMAT.to_bytes(2, ORDER)
+        + numbers.PLAN_HEADER_SIZE.to_bytes(2, ORDER)
         + _u32(total)
         + _u32(len(ops))
         + version
@@ -336,15 +214,18 @@ def _read(letter: str, data: bytes, at: int) -> tuple[Field, int]:
 def decode(data: bytes, paths: Iterable[str] = ()) -> list[Op]:
     """The inverse of `encode`, strict about every length. Raises InternalError on anything odd."""
     texts = list(paths)
-    if len(data) < HEADER_SIZE or int.from_bytes(data[:4], ORDER) != MAGIC:
+    if len(data) < numbers.PLAN_HEADER_SIZE or int.from_bytes(data[:4], ORDER) != numbers.PLAN_MAGIC:
         raise InternalError("not a plan")
-    if int.from_bytes(data[4:6], ORDER) != FORMAT or int.from_bytes(data[6:8], ORDER) != HEADER_SIZE:
+    if (
+        int.from_bytes(data[4:6], ORDER) != numbers.PLAN_FORMAT
+        or int.from_bytes(data[6:8], ORDER) != numbers.PLAN_HEADER_SIZE
+    ):
         raise InternalError("a plan of another format")
     if int.from_bytes(data[8:12], ORDER) != len(data):
         raise InternalError("the plan's size is not the size it states")
-    names = {number: (name, letters) for name, (number, letters) in OPS.items()}
+    names = {number: (name, letters) for name, (number, letters) in numbers.OPS.items()}
     ops: list[Op] = []
-    at = HEADER_SIZE
+    at = numbers.PLAN_HEADER_SIZE
     for _ in range(int.from_bytes(data[12:16], ORDER)):
         if at + 12 > len(data):
             raise InternalError("the plan ends inside a record")
@@ -371,18 +252,18 @@ def decode(data: bytes, paths: Iterable[str] = ()) -> list[Op]:
 
 def message(data: bytes) -> Message:
     """Parse one struct sync_message. Raises InternalError when its size or code is wrong."""
-    if len(data) != SYNC_SIZE:
-        raise InternalError(f"a sync message of {len(data)} bytes, expected {SYNC_SIZE}")
+    if len(data) != numbers.SYNC_MESSAGE_SIZE:
+        raise InternalError(f"a sync message of {len(data)} bytes, expected {numbers.SYNC_MESSAGE_SIZE}")
     words = [int.from_bytes(data[i : i + 4], ORDER) for i in range(0, 24, 4)]
     errno = words[4] - (1 << 32) if words[4] >> 31 else words[4]
-    step = STEPS[words[3]] if words[3] < len(STEPS) else f"step {words[3]}"
+    step = numbers.STEPS[words[3]] if words[3] < len(numbers.STEPS) else f"step {words[3]}"
     value = int.from_bytes(data[24:32], ORDER, signed=True)
-    text = data[TEXT_OFFSET:].split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+    text = data[numbers.SYNC_MESSAGE_TEXT :].split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
     return Message(words[0], words[1], words[2], step, errno, words[5], value, text)
 
 
 def last_words(data: bytes) -> tuple[int, Message | None]:
     """Parse one struct last_words, which anybody in the container may have written: (index of the op, its words)."""
-    data = data.ljust(LAST_WORDS_SIZE, b"\0")
+    data = data.ljust(numbers.LAST_WORDS_SIZE, b"\0")
     said = int.from_bytes(data[4:8], ORDER) == 1
-    return int.from_bytes(data[:4], ORDER), message(data[8:LAST_WORDS_SIZE]) if said else None
+    return int.from_bytes(data[:4], ORDER), message(data[8 : numbers.LAST_WORDS_SIZE]) if said else None

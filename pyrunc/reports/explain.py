@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from pyrunc import printable
+from pyrunc.plan import numbers, wire
 from pyrunc.plan import process as plan_process
-from pyrunc.plan import wire
 from pyrunc.plan.planner import NAMESPACES
 from pyrunc.spec import capabilities
 from pyrunc.spec import mount_options as mounts
@@ -104,29 +104,33 @@ _ATTRIBUTES = {
     "nosymfollow": mounts.ATTR_NOSYMFOLLOW,
 }
 _MOUNT_FLAGS = {
-    "ordinary directory": wire.MOUNT_FLAG_ORDINARY_DIR,
-    "copy up": wire.MOUNT_FLAG_COPY_UP,
-    "recursive": wire.MOUNT_FLAG_RECURSIVE,
-    "only where the target exists": wire.MOUNT_FLAG_NO_CREATE,
-    "may be refused": wire.MOUNT_FLAG_OPTIONAL,
-    "skip the next step when it works": wire.MOUNT_FLAG_DONE_SKIP,
-    "source nofollow": wire.MOUNT_FLAG_SOURCE_NOFOLLOW,
-    "target nofollow": wire.MOUNT_FLAG_TARGET_NOFOLLOW,
-    "label the root": wire.MOUNT_FLAG_MQUEUE_LABEL,
-    "mode of the directory it covers": wire.MOUNT_FLAG_TARGET_MODE,
-    "copy a symbolic link": wire.MOUNT_FLAG_COPY_SYMLINK,
-    "source taken hold of": wire.MOUNT_FLAG_KEPT_TREE,
-    "read-only in the end": wire.MOUNT_FLAG_RDONLY_LATER,
-    "may lie in /proc": wire.MOUNT_FLAG_IN_PROC,
-    "must be a procfs": wire.MOUNT_FLAG_PROCFS,
+    "ordinary directory": numbers.MOUNT_FLAG_ORDINARY_DIR,
+    "copy up": numbers.MOUNT_FLAG_COPY_UP,
+    "recursive": numbers.MOUNT_FLAG_RECURSIVE,
+    "only where the target exists": numbers.MOUNT_FLAG_NO_CREATE,
+    "may be refused": numbers.MOUNT_FLAG_OPTIONAL,
+    "skip the next step when it works": numbers.MOUNT_FLAG_DONE_SKIP,
+    "source nofollow": numbers.MOUNT_FLAG_SOURCE_NOFOLLOW,
+    "target nofollow": numbers.MOUNT_FLAG_TARGET_NOFOLLOW,
+    "label the root": numbers.MOUNT_FLAG_MQUEUE_LABEL,
+    "mode of the directory it covers": numbers.MOUNT_FLAG_TARGET_MODE,
+    "copy a symbolic link": numbers.MOUNT_FLAG_COPY_SYMLINK,
+    "source taken hold of": numbers.MOUNT_FLAG_KEPT_TREE,
+    "read-only in the end": numbers.MOUNT_FLAG_RDONLY_LATER,
+    "may lie in /proc": numbers.MOUNT_FLAG_IN_PROC,
+    "must be a procfs": numbers.MOUNT_FLAG_PROCFS,
 }
-_DEVICE_FLAGS = {"bound from the host": wire.DEVICE_FLAG_BIND, "may exist": wire.DEVICE_FLAG_DEFAULT}
+_DEVICE_FLAGS = {"bound from the host": numbers.DEVICE_FLAG_BIND, "may exist": numbers.DEVICE_FLAG_DEFAULT}
 _CHDIR_FLAGS = {
-    "make it": wire.CHDIR_MAKE,
-    "retried as the user": wire.CHDIR_TRY,
-    "the filter may forbid getcwd": wire.CHDIR_FILTERED,
+    "make it": numbers.CHDIR_MAKE,
+    "retried as the user": numbers.CHDIR_TRY,
+    "the filter may forbid getcwd": numbers.CHDIR_FILTERED,
 }
-_PIVOTS = {wire.PIVOT_ROOT: "pivot_root", wire.PIVOT_MOVE: "move and chroot", wire.PIVOT_CHROOT: "chroot"}
+_PIVOTS = {
+    numbers.PIVOT_ROOT: "pivot_root",
+    numbers.PIVOT_MOVE: "move and chroot",
+    numbers.PIVOT_CHROOT: "chroot",
+}
 _TRUTHS = frozenset(
     {
         "bind on /dev/console", "clear groups", "only if it resolves", "only look", "recursive", "send the listener",
@@ -176,14 +180,14 @@ def _number(name: str, value: int, op: str) -> Json:  # noqa: C901 - one line pe
     if name == "resource":
         return _name_of(plan_process.RLIMITS, value)
     if name == "for":
-        return _name_of(wire.SYNC, value)
+        return _name_of(numbers.SYNC, value)
     if name == "pivot":
         return _PIVOTS.get(value, str(value))
     if name == "kind":
-        return wire.HOOK_KINDS[value]
+        return numbers.HOOK_KINDS[value]
     if name == "domain":
         return _name_of(plan_process.PERSONALITIES, value)
-    if name in ("gid", "uid for HOME") and value == wire.NO_PATH:
+    if name in ("gid", "uid for HOME") and value == numbers.PLAN_NO_PATH:
         return "unchanged" if op == "CONSOLE" else "none"
     return "unlimited" if value == _UNLIMITED else value
 

@@ -18,8 +18,8 @@ from pyrunc.cli import verbs as commands
 from pyrunc.criu import request as criu_request
 from pyrunc.host import gather as host
 from pyrunc.kernel import process as kernel
+from pyrunc.plan import numbers
 from pyrunc.plan import process as plan_process
-from pyrunc.plan import wire
 from pyrunc.seccomp import compile as seccomp
 from pyrunc.spec import capabilities
 from pyrunc.spec import mount_options as mounts
@@ -96,7 +96,7 @@ def document() -> Json:
     return {
         "ociVersionMin": _OLDEST_SPEC,
         "ociVersionMax": SPEC_VERSION,
-        "hooks": list(wire.HOOK_KINDS),
+        "hooks": list(numbers.HOOK_KINDS),
         "mountOptions": list(mounts.OPTIONS),
         "linux": _linux(),
         "annotations": annotations,

@@ -153,9 +153,9 @@ def _start() -> None:
     """Start an init that has nothing to do, in no new namespace, and wait for its end."""
     from pyrunc.launch import conversation as bringup
     from pyrunc.launch import init as launch
-    from pyrunc.plan import wire
+    from pyrunc.plan import numbers, wire
 
-    init = launch.start([wire.Op("SYNC", wire.SYNC["READY"]), wire.Op("DONE")], known={})
+    init = launch.start([wire.Op("SYNC", numbers.SYNC["READY"]), wire.Op("DONE")], known={})
     try:
         bringup.serve(init, {})
         init.go()

@@ -31,10 +31,10 @@ def _after(spans: Iterable[Span], moment: int, texts: tuple[str, ...], last: int
 
 def _words(op: Op) -> str:
     """An op and what it is about: its first text or number."""
-    from pyrunc.plan import wire
+    from pyrunc.plan import numbers
 
     if op.name == "SYNC":
-        names = [name for name, number in wire.SYNC.items() if number == op.fields[0]]
+        names = [name for name, number in numbers.SYNC.items() if number == op.fields[0]]
         return f"SYNC {names[0]}"
     first = next((field for field in op.fields if isinstance(field, str) and field), "")
     if op.name in ("RLIMIT", "SETNS", "UNSHARE"):

@@ -16,7 +16,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,17 +71,17 @@ def mount_bind(
 
 def shell(script: str) -> list[wire.Op]:
     """Run a script of the rootfs' busybox."""
-    return [op("EXEC", ["/bin/sh", "-c", script], ["PATH=/bin"], wire.NO_PATH)]
+    return [op("EXEC", ["/bin/sh", "-c", script], ["PATH=/bin"], numbers.PLAN_NO_PATH)]
 
 
 def in_rootfs(rootfs: Path, *before: wire.Op, propagation: int = MS_SLAVE | MS_REC) -> list[wire.Op]:
     """Enter `rootfs` after the given mounts."""
-    return [op("ROOTFS", str(rootfs), propagation, 0), *before, op("PIVOT", wire.PIVOT_ROOT)]
+    return [op("ROOTFS", str(rootfs), propagation, 0), *before, op("PIVOT", numbers.PIVOT_ROOT)]
 
 
 def box(rootfs: Path, *before: wire.Op) -> list[wire.Op]:
     """in_rootfs with a /proc (the host's processes: no pid namespace needed)."""
-    return in_rootfs(rootfs, mount_bind("/proc", "/proc", flags=wire.MOUNT_FLAG_RECURSIVE), *before)
+    return in_rootfs(rootfs, mount_bind("/proc", "/proc", flags=numbers.MOUNT_FLAG_RECURSIVE), *before)
 
 
 class Mount:
@@ -183,7 +183,7 @@ class Running:
         """The next message; None at the end of file."""
         self.sync.settimeout(PATIENCE)
         try:
-            data, ancillary, _, _ = self.sync.recvmsg(wire.SYNC_SIZE, socket.CMSG_SPACE(4))
+            data, ancillary, _, _ = self.sync.recvmsg(numbers.SYNC_MESSAGE_SIZE, socket.CMSG_SPACE(4))
         except ConnectionResetError:
             return None
         for _, _, content in ancillary:
@@ -194,11 +194,11 @@ class Running:
 
     def go(self) -> None:
         """Answer a message that waits."""
-        self.sync.send(wire.SYNC_GO.to_bytes(4, wire.ORDER))
+        self.sync.send(numbers.SYNC_GO.to_bytes(4, wire.ORDER))
 
     def serve(self, answers: Mapping[str, Callable[[Running], None]] | None = None) -> Result:
         """Answer everything until init closes the socket."""
-        names = {number: name for name, number in wire.SYNC.items()}
+        names = {number: name for name, number in numbers.SYNC.items()}
         while (message := self.receive()) is not None:
             name = names[message.code]
             self.result.codes.append(name)

@@ -19,7 +19,7 @@ from init.machine import (
     op,
     shell,
 )
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from init.machine import Machine, Running
 
 LIST = "cat /proc/self/mountinfo"
-READY = op("SYNC", wire.SYNC["READY"])
+READY = op("SYNC", numbers.SYNC["READY"])
 
 
 def test_read_only_in_the_end(machine: Machine, rootfs: Path) -> None:
     """Until ADD_END mount points are made in it; the others stay writable."""
-    later = wire.MOUNT_FLAG_RDONLY_LATER
+    later = numbers.MOUNT_FLAG_RDONLY_LATER
     plan = [
         *box(rootfs),
         op("ADD_BEGIN"),
@@ -60,7 +60,7 @@ def stopped(machine: Machine, rootfs: Path, *ops: wire.Op, grant: bool) -> tuple
     plan = [*box(rootfs), op("ADD_BEGIN"), *ops, op("ADD_END"), READY, op("DONE")]
     with machine.start(plan) as running:
         message = running.receive()
-        assert message is not None and message.code == wire.SYNC["READY"]
+        assert message is not None and message.code == numbers.SYNC["READY"]
         hold(running)
         if grant:
             running.go()
@@ -126,20 +126,20 @@ def test_trees_in_any_order(machine: Machine, rootfs: Path, tmp_path: Path) -> N
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x").write_text(name)
-    kept = wire.MOUNT_FLAG_KEPT_TREE
+    kept = numbers.MOUNT_FLAG_KEPT_TREE
     trees = [op("TREE", str(tmp_path / name), 0) for name in ("one", "two")]
     plan = [
         *trees,
         *box(
             rootfs,
-            mount_bind("/a", "two", flags=kept | 1 << wire.MOUNT_FLAG_KEPT_SHIFT),
+            mount_bind("/a", "two", flags=kept | 1 << numbers.MOUNT_FLAG_KEPT_SHIFT),
             mount_bind("/b", "one", flags=kept),
         ),
         *shell("cat /a/x /b/x"),
     ]
     assert machine.run(plan).ok() == "twoone"
     for number in (1, 2, 0xFFFF):
-        again = mount_bind("/c", "", flags=kept | number << wire.MOUNT_FLAG_KEPT_SHIFT)
+        again = mount_bind("/c", "", flags=kept | number << numbers.MOUNT_FLAG_KEPT_SHIFT)
         error = machine.run([*plan[:-2], again, *plan[-2:]]).failed()
         assert (error.step, error.text) == ("plan", "a MOUNT_BIND without its TREE")
     error = machine.run([op("TREE", "/no/such", 0), *plan]).failed()
@@ -191,7 +191,7 @@ def test_copy_symlink(machine: Machine, rootfs: Path, tmp_path: Path) -> None:
     """A link is made with the same text; the very same may be there; another thing is an error; no link is bound."""
     (tmp_path / "link").symlink_to("text of it")
     (tmp_path / "dir").mkdir()
-    flag = wire.MOUNT_FLAG_COPY_SYMLINK
+    flag = numbers.MOUNT_FLAG_COPY_SYMLINK
     plan = [
         *box(
             rootfs,
@@ -221,7 +221,7 @@ def test_a_mode_and_a_copy_for_a_given_tree(machine: Machine, rootfs: Path) -> N
     assert fs >= 0 and libc.syscall(431, fs, 6, None, None, 0) == 0
     tree = libc.syscall(432, fs, 1, 0)
     os.close(fs)
-    flags = wire.MOUNT_FLAG_COPY_UP | wire.MOUNT_FLAG_TARGET_MODE
+    flags = numbers.MOUNT_FLAG_COPY_UP | numbers.MOUNT_FLAG_TARGET_MODE
     try:
         plan = [
             *box(rootfs, mount_bind("/etc", "", tree=tree, flags=flags)),
@@ -238,7 +238,7 @@ def test_slave_of_a_copy(machine: Machine, rootfs: Path) -> None:
         op("UNSHARE", NEWNS),
         op("ROOT_PROPAGATION", MS_SLAVE | MS_REC),
         op("TREE", "/usr", 0),
-        *box(rootfs, mount_bind("/u", "", flags=wire.MOUNT_FLAG_KEPT_TREE)),
+        *box(rootfs, mount_bind("/u", "", flags=numbers.MOUNT_FLAG_KEPT_TREE)),
         *shell(LIST),
     ]
     assert "/u" in mounts(machine.run(plan).ok())

@@ -27,7 +27,7 @@ from init.machine import (
     op,
     shell,
 )
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ def test_existing_node_that_matches_is_left_alone(machine: Machine, rootfs: Path
 
 
 @pytest.mark.parametrize("existing", ["number", "type", "file", "link"])
-@pytest.mark.parametrize("flags", [0, wire.DEVICE_FLAG_BIND])
+@pytest.mark.parametrize("flags", [0, numbers.DEVICE_FLAG_BIND])
 def test_existing_file_that_does_not_match(
     machine: Machine, rootfs: Path, existing: str, flags: int
 ) -> None:
@@ -118,7 +118,7 @@ def test_bind_from_the_host(machine: Machine, rootfs: Path) -> None:
     plan = [
         *in_rootfs(
             rootfs,
-            device("/dev/null", CHARACTER | 0o666, flags=wire.DEVICE_FLAG_BIND),
+            device("/dev/null", CHARACTER | 0o666, flags=numbers.DEVICE_FLAG_BIND),
             device("/dev/zero", CHARACTER | 0o666, 1, 5),
         ),
         *shell("stat -c %t:%T /dev/null /dev/zero; echo x > /dev/null"),
@@ -135,11 +135,11 @@ def test_bind_from_the_host(machine: Machine, rootfs: Path) -> None:
 def test_bind_of_the_wrong_device(machine: Machine, rootfs: Path) -> None:
     """The host has something else at that path: checked by descriptor."""
     plan = [
-        *in_rootfs(rootfs, device("/dev/null", CHARACTER | 0o666, 1, 7, flags=wire.DEVICE_FLAG_BIND)),
+        *in_rootfs(rootfs, device("/dev/null", CHARACTER | 0o666, 1, 7, flags=numbers.DEVICE_FLAG_BIND)),
         op("DONE"),
     ]
     assert machine.run(plan).failed().step == "device_mismatch"
-    missing = device("/dev/no-such-device", CHARACTER | 0o666, 1, 7, flags=wire.DEVICE_FLAG_BIND)
+    missing = device("/dev/no-such-device", CHARACTER | 0o666, 1, 7, flags=numbers.DEVICE_FLAG_BIND)
     error = machine.run([*in_rootfs(rootfs, missing), op("DONE")]).failed()
     assert (error.step, error.errno) == ("open_tree", errno.ENOENT)
 

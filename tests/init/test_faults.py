@@ -28,7 +28,7 @@ from init.machine import (
     op,
     shell,
 )
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,14 +50,14 @@ def busy_plan(rootfs: Path) -> list[wire.Op]:
         op("DUMPABLE", 0),
         op("KEYRING", "_ses.test"),
         op("ROOTFS", str(rootfs), MS_PRIVATE | MS_REC, 0),
-        mount_new("/proc", "proc", flags=wire.MOUNT_FLAG_ORDINARY_DIR),
-        mount_new("/tmp/made", "tmpfs", params=["size=64k"], flags=wire.MOUNT_FLAG_COPY_UP),
+        mount_new("/proc", "proc", flags=numbers.MOUNT_FLAG_ORDINARY_DIR),
+        mount_new("/tmp/made", "tmpfs", params=["size=64k"], flags=numbers.MOUNT_FLAG_COPY_UP),
         mount_bind("/tmp/file", "/etc/passwd", attrs=(1, 0, 0, 0), steps=[MS_PRIVATE]),
         op("REMOUNT", "/tmp/made", 1, 0, 0, ["size=128k"], []),
         op("DEVICE", "/dev/null", stat.S_IFCHR | 0o666, 1, 3, 0, 0, 0),
         op("SYMLINK", "a", "/dev/link", 0),
-        op("SYNC", wire.SYNC["ENV"]),
-        op("PIVOT", wire.PIVOT_ROOT),
+        op("SYNC", numbers.SYNC["ENV"]),
+        op("PIVOT", numbers.PIVOT_ROOT),
         op("HOSTNAME", "h"),
         op("DOMAINNAME", "d"),
         op("SYSCTL", "kernel/msgmax", "1234"),
@@ -174,7 +174,7 @@ def test_kernel_without_fchmodat2(machine: Machine, rootfs: Path, fail_syscall: 
 
 def test_optional_mounts(machine: Machine, rootfs: Path, fail_syscall: faults.FailSyscall) -> None:
     """What a fallback can make good, and what it cannot."""
-    first = mount_new("/tmp", "tmpfs", flags=wire.MOUNT_FLAG_OPTIONAL | wire.MOUNT_FLAG_DONE_SKIP)
+    first = mount_new("/tmp", "tmpfs", flags=numbers.MOUNT_FLAG_OPTIONAL | numbers.MOUNT_FLAG_DONE_SKIP)
     plan = [*box(rootfs, first, op("MKDIR", "/fallback", 0o755)), op("DONE")]
     for name in ("EPERM", "EINVAL", "EBUSY", "ENODEV"):
         machine.run(plan, wrapper=fail_syscall.prefix(f"fsmount {name}")).ok()
@@ -203,7 +203,7 @@ def test_unmapped_owner_is_kept(machine: Machine, rootfs: Path) -> None:
     (rootfs / "etc/theirs").write_text("content")
     os.chown(rootfs / "etc/theirs", 55555, 55555)
     plan = [
-        *in_rootfs(rootfs, mount_new("/etc", "tmpfs", flags=wire.MOUNT_FLAG_COPY_UP)),
+        *in_rootfs(rootfs, mount_new("/etc", "tmpfs", flags=numbers.MOUNT_FLAG_COPY_UP)),
         *shell("cat /etc/theirs; stat -c ' %u' /etc/theirs"),
     ]
     assert machine.run(plan, unshare=NEWNS | 0x10000000, outside=map_root).ok() == "content 0\n"
@@ -211,7 +211,7 @@ def test_unmapped_owner_is_kept(machine: Machine, rootfs: Path) -> None:
 
 def test_parent_that_dies(machine: Machine, rootfs: Path) -> None:
     """init does not outlive a runtime that was killed."""
-    with machine.start([*in_rootfs(rootfs), op("SYNC", wire.SYNC["ENV"]), op("DONE")]) as running:
+    with machine.start([*in_rootfs(rootfs), op("SYNC", numbers.SYNC["ENV"]), op("DONE")]) as running:
         assert running.receive() is not None
         running.sync.close()
         assert running.wait().exit_code == 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from init.machine import NEWIPC, NEWNET, NEWNS, NEWPID, NEWUTS, mount_bind, mount_new, op
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,13 +60,13 @@ def test_truncation_at_every_length(hardened: Machine) -> None:
     """The file ends early: at every single byte."""
     data = wire.encode([*every_field()[:4], op("DONE")])
     for size in range(0, len(data), 1 if len(data) < 600 else 3):
-        assert refused(hardened, data[:size]).op == wire.NO_PATH
+        assert refused(hardened, data[:size]).op == numbers.PLAN_NO_PATH
 
 
 def test_truncation_with_a_matching_size(hardened: Machine) -> None:
     """The header admits the shorter size: then a record or a field ends early."""
     data = wire.encode([*every_field()[:4], op("DONE")])
-    for size in range(wire.HEADER_SIZE, len(data), 4):
+    for size in range(numbers.PLAN_HEADER_SIZE, len(data), 4):
         refused(hardened, data[:8] + size.to_bytes(4, wire.ORDER) + data[12:size])
 
 
@@ -91,7 +91,7 @@ def record(number: int, body: bytes, size: int | None = None) -> bytes:
 def whole(*records: bytes) -> bytes:
     """A plan of raw records and DONE."""
     empty = wire.encode([])
-    done = record(wire.OPS["DONE"][0], b"")
+    done = record(numbers.OPS["DONE"][0], b"")
     body = b"".join(records) + done
     size, count = (
         (len(empty) + len(body)).to_bytes(4, wire.ORDER),
@@ -107,7 +107,7 @@ def number(value: int, width: int = 4) -> bytes:
 
 def hostile_records() -> Iterator[tuple[str, bytes]]:
     """Lies that a single record can tell."""
-    ops = {name: code for name, (code, _) in wire.OPS.items()}
+    ops = {name: code for name, (code, _) in numbers.OPS.items()}
     for size in (0, 4, 11, 12, 13, 20, 1 << 20, 0xFFFFFFF8, 0xFFFFFFFF):
         yield f"size {size}", record(ops["HOSTNAME"], number(1) + b"a\0", size)
     for code in (0, 50, 63, 64, 1000, 0xFFFF):
@@ -136,7 +136,7 @@ def hostile_records() -> Iterator[tuple[str, bytes]]:
 )
 def test_lies_of_a_record(hardened: Machine, name: str, raw: bytes) -> None:
     """CVE-2021-43784: sizes, counts, descriptors and numbers that do not fit are refused before anything is done."""
-    refused(hardened, whole(record(wire.OPS["HOSTNAME"][0], number(70) + b"x" * 70 + b"\0"), raw))
+    refused(hardened, whole(record(numbers.OPS["HOSTNAME"][0], number(70) + b"x" * 70 + b"\0"), raw))
 
 
 def test_a_plan_without_an_end(hardened: Machine) -> None:

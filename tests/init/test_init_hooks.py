@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from init.machine import NEWNS, NEWPID, PATIENCE, in_rootfs, op, shell
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +83,12 @@ def test_failing_hook_is_quoted(machine: Machine) -> None:
     """Wait status and the end of what it printed on stdout and stderr; the next op is not reached."""
     script = "i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; echo the reason >&2; exit 7"
     error = machine.run([hook(script), op("HOSTNAME", "x" * 100), op("DONE")]).failed()
-    assert (error.step, error.errno, error.flags, error.op) == ("hook", 0, WHICH | wire.FLAG_HOOK_OUTPUT, 0)
+    assert (error.step, error.errno, error.flags, error.op) == (
+        "hook",
+        0,
+        WHICH | numbers.SYNC_FLAG_HOOK_OUTPUT,
+        0,
+    )
     assert os.waitstatus_to_exitcode(error.value) == 7
     assert error.text.endswith("line 499\nthe reason")
     assert len(error.text) == 399
@@ -145,7 +150,7 @@ def test_start_container_hook(machine: Machine, rootfs: Path, tmp_path: Path, fa
     script = "echo why; exit 3" if failing else "exit 0"
     plan = [
         *in_rootfs(rootfs),
-        op("SYNC", wire.SYNC["READY"]),
+        op("SYNC", numbers.SYNC["READY"]),
         op("START_WAIT", fd),
         op("HOOK", "/bin/sh", ["sh", "-c", script], [], STATE, 0, 0, 3),
         *shell("echo runs"),
@@ -155,7 +160,7 @@ def test_start_container_hook(machine: Machine, rootfs: Path, tmp_path: Path, fa
         running.serve()
         start = os.open(path, os.O_RDONLY)
         try:
-            data = os.read(start, wire.SYNC_SIZE)
+            data = os.read(start, numbers.SYNC_MESSAGE_SIZE)
         finally:
             os.close(start)
         result = running.wait()

@@ -29,7 +29,7 @@ from init.machine import (
     open_tree,
     shell,
 )
-from pyrunc.plan import wire
+from pyrunc.plan import numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,7 @@ def test_bad_parameter_in_the_kernels_words(machine: Machine, rootfs: Path) -> N
     """What the file system logs is what the user reads."""
     error = machine.run([*box(rootfs, mount_new("/tmp", "tmpfs", params=["nonsense=1"])), *LIST]).failed()
     assert (error.step, error.errno) == ("fsconfig", errno.EINVAL)
-    assert error.flags == wire.FLAG_KERNEL_TEXT
+    assert error.flags == numbers.SYNC_FLAG_KERNEL_TEXT
     assert "nonsense" in error.text
     assert error.op == 2
 
@@ -75,7 +75,7 @@ def test_unknown_file_system(machine: Machine, rootfs: Path) -> None:
 def test_tmpfs_takes_the_mode_of_its_directory(machine: Machine, rootfs: Path) -> None:
     """With TARGET_MODE, sticky bit included; a directory that is made for it does not count."""
     (rootfs / "tmp").chmod(0o1750)
-    flag = wire.MOUNT_FLAG_TARGET_MODE
+    flag = numbers.MOUNT_FLAG_TARGET_MODE
     plan = [
         *in_rootfs(rootfs, mount_new("/tmp", "tmpfs", flags=flag), mount_new("/new", "tmpfs", flags=flag)),
         *shell("stat -c %a /tmp /new"),
@@ -130,7 +130,7 @@ def test_copy_up(machine: Machine, rootfs: Path) -> None:
         (tree / f"many-{index:03}").touch()
     os.mkfifo(tree / "fifo")
     tree.chmod(0o710)
-    over = mount_new("/etc", "tmpfs", params=["ro"], attrs=ATTR_RDONLY, flags=wire.MOUNT_FLAG_COPY_UP)
+    over = mount_new("/etc", "tmpfs", params=["ro"], attrs=ATTR_RDONLY, flags=numbers.MOUNT_FLAG_COPY_UP)
     script = (
         "cd /etc; stat -c '%a %u %g %Y' secret; stat -c %a .; readlink link; ls many-* | grep -c many;"
         f"stat -c %s {'d/' * 30}file; stat -c %F fifo; touch new 2>&1"
@@ -162,7 +162,7 @@ def test_bind_directory_and_file(machine: Machine, rootfs: Path, tmp_path: Path)
 def test_bind_attributes(machine: Machine, rootfs: Path, tmp_path: Path) -> None:
     """Top: set and clear; recursive ones reach submounts, others do not; access time modes replace each other."""
     (tmp_path / "src/sub").mkdir(parents=True)
-    recursive = wire.MOUNT_FLAG_RECURSIVE
+    recursive = numbers.MOUNT_FLAG_RECURSIVE
     plan = [
         *box(
             rootfs,
@@ -194,7 +194,7 @@ def test_bind_of_a_symlink_itself(machine: Machine, rootfs: Path, tmp_path: Path
     """SOURCE_NOFOLLOW mounts the link, TARGET_NOFOLLOW mounts over one."""
     (tmp_path / "link").symlink_to("outside")
     (rootfs / "there").symlink_to("elsewhere")
-    both = wire.MOUNT_FLAG_SOURCE_NOFOLLOW | wire.MOUNT_FLAG_TARGET_NOFOLLOW
+    both = numbers.MOUNT_FLAG_SOURCE_NOFOLLOW | numbers.MOUNT_FLAG_TARGET_NOFOLLOW
     plan = [
         *in_rootfs(rootfs, mount_bind("/there", str(tmp_path / "link"), flags=both)),
         *shell("readlink /there"),
@@ -238,7 +238,7 @@ def test_mount_on_the_root(machine: Machine, rootfs: Path, tmp_path: Path) -> No
 
 def test_optional_and_its_fallback(machine: Machine, rootfs: Path) -> None:
     """OPTIONAL lets the next op be the fallback, DONE_SKIP leaves it out after success, other errors still count."""
-    optional = wire.MOUNT_FLAG_OPTIONAL | wire.MOUNT_FLAG_DONE_SKIP
+    optional = numbers.MOUNT_FLAG_OPTIONAL | numbers.MOUNT_FLAG_DONE_SKIP
     refused = mount_new("/tmp", "tmpfs", params=["nonsense"], flags=optional)
     fallback = mount_new("/tmp", "tmpfs", params=["size=64k"])
     made = mounts(machine.run([*box(rootfs, refused, fallback), *LIST]).ok())
@@ -252,7 +252,7 @@ def test_optional_and_its_fallback(machine: Machine, rootfs: Path) -> None:
 
 def test_missing_target_is_skipped(machine: Machine, rootfs: Path) -> None:
     """NO_CREATE makes nothing."""
-    skip = mount_new("/none", "tmpfs", flags=wire.MOUNT_FLAG_NO_CREATE)
+    skip = mount_new("/none", "tmpfs", flags=numbers.MOUNT_FLAG_NO_CREATE)
     assert "/none" not in mounts(machine.run([*box(rootfs, skip), *LIST]).ok())
     assert not (rootfs / "none").exists()
 

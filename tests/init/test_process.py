@@ -32,12 +32,12 @@ from init.machine import (
     op,
     shell,
 )
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 if TYPE_CHECKING:
     from init.machine import Running
 
-ALL = wire.NO_PATH
+ALL = numbers.PLAN_NO_PATH
 CHOWN, KILL, SETUID, NET_RAW = 1 << 0, 1 << 5, 1 << 7, 1 << 13
 
 
@@ -133,7 +133,7 @@ def test_user_namespace_by_unshare(machine: Machine, rootfs: Path) -> None:
     values = "/proc/sys/kernel/hostname /proc/sys/net/ipv4/ip_forward"
     plan = [
         op("UNSHARE", NEWUSER),
-        op("SYNC", wire.SYNC["MAPS"]),
+        op("SYNC", numbers.SYNC["MAPS"]),
         op("USERNS_ROOT", 0, 0, 1),
         op("DUMPABLE", 0),
         op("UNSHARE", NEWNS | NEWPID | NEWUTS | NEWIPC | NEWNET),
@@ -141,7 +141,7 @@ def test_user_namespace_by_unshare(machine: Machine, rootfs: Path) -> None:
         op("LOOPBACK_UP"),
         *in_rootfs(
             rootfs,
-            mount_new("/proc", "proc", flags=wire.MOUNT_FLAG_ORDINARY_DIR),
+            mount_new("/proc", "proc", flags=numbers.MOUNT_FLAG_ORDINARY_DIR),
             mount_new("/sys", "sysfs", attrs=1),
             op("DEVICE", "/dev/null", stat.S_IFCHR | 0o666, 1, 3, 0, 0, 0),
         ),
@@ -170,7 +170,7 @@ def test_joining_namespaces(machine: Machine, rootfs: Path) -> None:
     with machine.start(plan, unshare=NEWNS | NEWPID | NEWUTS) as first:
         message = first.receive()
         assert message is not None
-        assert message.code == wire.SYNC["READY"]
+        assert message.code == numbers.SYNC["READY"]
         fds = {kind: os.open(f"/proc/{first.pid}/ns/{kind}", os.O_RDONLY) for kind in ("uts", "pid", "mnt")}
         types = {"uts": NEWUTS, "pid": NEWPID, "mnt": NEWNS}
         joins = [op("SETNS", fd, types[kind]) for kind, fd in fds.items()]
@@ -305,7 +305,7 @@ def test_umask(machine: Machine, rootfs: Path, given: bool) -> None:
 def test_death_signal_of_an_engine(machine: Machine, rootfs: Path) -> None:
     """The runtime may die with its engine, the container may not: PR_SET_PDEATHSIG is not inherited by it."""
     heard, told = os.pipe()
-    plan = [*in_rootfs(rootfs), op("SYNC", wire.SYNC["READY"]), op("DONE")]
+    plan = [*in_rootfs(rootfs), op("SYNC", numbers.SYNC["READY"]), op("DONE")]
     middle = os.fork()
     if middle == 0:
         try:
@@ -328,7 +328,7 @@ def test_death_signal_of_an_engine(machine: Machine, rootfs: Path) -> None:
 
 def test_working_directory(machine: Machine, rootfs: Path) -> None:
     """Entered, made when asked (0755), or an error with its path."""
-    make = wire.CHDIR_MAKE
+    make = numbers.CHDIR_MAKE
     assert machine.run([*in_rootfs(rootfs), op("CHDIR", "/a/b", make), *shell("pwd")]).ok() == "/a/b\n"
     assert stat.S_IMODE((rootfs / "a/b").stat().st_mode) == 0o755
     error = machine.run([*in_rootfs(rootfs), op("CHDIR", "/none", 0), op("DONE")]).failed()
@@ -341,12 +341,12 @@ def test_working_directory_of_the_user(machine: Machine, rootfs: Path) -> None:
     """CHDIR_TRY: what root may enter and the user may not is entered as root, and the other way round."""
     (rootfs / "private").mkdir(mode=0o700)
     user = [op("USER", 1000, 1000, [], 1), op("CAPSET", 0, 0, 0, 0)]
-    as_root = [op("CHDIR", "/private", wire.CHDIR_TRY), *user, op("CHDIR", "/private", 0)]
+    as_root = [op("CHDIR", "/private", numbers.CHDIR_TRY), *user, op("CHDIR", "/private", 0)]
     assert machine.run([*in_rootfs(rootfs), *as_root, *shell("pwd")]).ok() == "/private\n"
     error = machine.run([*in_rootfs(rootfs), *user, op("CHDIR", "/private", 0), op("DONE")]).failed()
     assert (error.step, error.errno) == ("chdir", errno.EACCES)
     os.chown(rootfs / "private", 1000, 1000)
-    late = [op("CAPSET", SETUID | 1 << 6, SETUID | 1 << 6, 0, 0), op("CHDIR", "/private", wire.CHDIR_TRY)]
+    late = [op("CAPSET", SETUID | 1 << 6, SETUID | 1 << 6, 0, 0), op("CHDIR", "/private", numbers.CHDIR_TRY)]
     late += [op("USER", 1000, 1000, [], 0), op("CHDIR", "/private", 0)]
     assert machine.run([*in_rootfs(rootfs), *late, *shell("pwd")]).ok() == "/private\n"
 
@@ -484,7 +484,7 @@ def wait_on(
     """Start a plan with START_WAIT; returns when init has closed the socket."""
     fd = os.open(fifo, os.O_PATH)
     try:
-        plan = [*before, op("SYNC", wire.SYNC["READY"]), op("START_WAIT", fd), *after]
+        plan = [*before, op("SYNC", numbers.SYNC["READY"]), op("START_WAIT", fd), *after]
         running = machine.start(plan, unshare=unshare, keep=[fd], outside=map_root)
     finally:
         os.close(fd)
@@ -539,7 +539,7 @@ def test_start_that_fails(machine: Machine, rootfs: Path, fifo: Path) -> None:
     with wait_on(machine, fifo, in_rootfs(rootfs), after, NEWNS) as running:
         start = os.open(fifo, os.O_RDONLY)
         try:
-            error = wire.message(os.read(start, wire.SYNC_SIZE))
+            error = wire.message(os.read(start, numbers.SYNC_MESSAGE_SIZE))
         finally:
             os.close(start)
         assert (error.step, error.errno, error.text) == ("execve", errno.ENOEXEC, "/bin/odd")

@@ -25,7 +25,7 @@ from init.machine import (
     op,
     shell,
 )
-from pyrunc.plan import wire
+from pyrunc.plan import numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def test_move_hides_proc_and_sys_of_the_host(machine: Machine, rootfs: Path) -> 
     plan = [
         op("ROOTFS", str(rootfs), MS_PRIVATE | MS_REC, 0),
         mount_new("/proc", "proc"),
-        op("PIVOT", wire.PIVOT_MOVE),
+        op("PIVOT", numbers.PIVOT_MOVE),
         *shell("cat /proc/1/mountinfo; ls -d /bin"),
     ]
     out = machine.run(plan, unshare=NEWNS | NEWPID).ok()
@@ -72,7 +72,7 @@ def test_chroot_without_a_mount_namespace(machine: Machine, rootfs: Path) -> Non
     plan = [
         op("ROOTFS", str(rootfs), 0, 1),
         op("MKDIR", "/fresh", 0o711),
-        op("PIVOT", wire.PIVOT_CHROOT),
+        op("PIVOT", numbers.PIVOT_CHROOT),
         op("CHDIR", "/fresh", 0),
         *shell("pwd; ls /bin/busybox"),
     ]
@@ -82,7 +82,7 @@ def test_chroot_without_a_mount_namespace(machine: Machine, rootfs: Path) -> Non
 
 def test_pivot_needs_a_rootfs(machine: Machine) -> None:
     """A plan in the wrong order is refused, not followed."""
-    assert machine.run([op("PIVOT", wire.PIVOT_ROOT), op("DONE")]).failed().step == "plan"
+    assert machine.run([op("PIVOT", numbers.PIVOT_ROOT), op("DONE")]).failed().step == "plan"
 
 
 def test_missing_rootfs(machine: Machine, tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_proc_must_be_an_ordinary_directory(machine: Machine, rootfs: Path, repl
     else:
         (rootfs / "fake").mkdir()
         (rootfs / "proc").symlink_to("/fake")
-    plan = [*in_rootfs(rootfs, mount_new(target, "proc", flags=wire.MOUNT_FLAG_ORDINARY_DIR)), op("DONE")]
+    plan = [*in_rootfs(rootfs, mount_new(target, "proc", flags=numbers.MOUNT_FLAG_ORDINARY_DIR)), op("DONE")]
     error = machine.run(plan).failed()
     assert (error.step, error.text) == ("not_ordinary_dir", target)
 
@@ -259,7 +259,7 @@ def test_missing_proc_is_made(machine: Machine, rootfs: Path) -> None:
     """Ordinary means no symlink, not that it must exist."""
     (rootfs / "proc").rmdir()
     plan = [
-        *in_rootfs(rootfs, mount_new("/proc", "proc", flags=wire.MOUNT_FLAG_ORDINARY_DIR)),
+        *in_rootfs(rootfs, mount_new("/proc", "proc", flags=numbers.MOUNT_FLAG_ORDINARY_DIR)),
         *shell("ls -d /proc/1"),
     ]
     assert machine.run(plan, unshare=NEWNS | NEWPID).ok() == "/proc/1\n"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from init.machine import Machine, box, in_rootfs, op, shell
-from pyrunc.plan import wire
+from pyrunc.plan import numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,8 +63,8 @@ def test_a_listener_that_is_not_sent(machine: Machine, flags: int, listener: int
 
 def test_working_directory_behind_a_filter(machine: Machine, rootfs: Path) -> None:
     """CHDIR_FILTERED: what was verified before the filter is not verified again, what was not still is."""
-    first = op("CHDIR", "/tmp", wire.CHDIR_TRY)
-    again = op("CHDIR", "/tmp", wire.CHDIR_FILTERED)
+    first = op("CHDIR", "/tmp", numbers.CHDIR_TRY)
+    again = op("CHDIR", "/tmp", numbers.CHDIR_FILTERED)
     (rootfs / "tmp").mkdir(exist_ok=True)
     forbid = [op("SECCOMP", _forbid("getcwd", errno.EPERM), 0, 0, 0)]
     assert machine.run([*in_rootfs(rootfs), first, *forbid, again, *shell("echo x")]).ok() == "x\n"

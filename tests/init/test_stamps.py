@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from init.machine import NEWNS, op
-from pyrunc.plan import wire
+from pyrunc.plan import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ ALLOW_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
 PLAN = [
     op("UMASK", 0o22),
     op("SETSID"),
-    op("SYNC", wire.SYNC["READY"]),
+    op("SYNC", numbers.SYNC["READY"]),
     op("SECCOMP", ALLOW_ALL, 0, 0, 0),
     op("DONE"),
 ]

@@ -34,7 +34,7 @@ LIGHT = {
         "requests",
     ),
     # What it prints has more than one line.
-    *("printable", "runtime", "cli.signals", "kernel.view", "plan.wire"),
+    *("printable", "runtime", "cli.signals", "kernel.view", "plan.numbers", "plan.wire"),
 }
 START = LIGHT | {
     "launch.conversation",

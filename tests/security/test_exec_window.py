@@ -23,8 +23,8 @@ import rounds
 import support
 import terminals
 from pyrunc.host import gather as host
+from pyrunc.plan import numbers
 from pyrunc.plan import planner as plan
-from pyrunc.plan import wire
 from pyrunc.spec import capabilities
 
 if TYPE_CHECKING:
@@ -415,7 +415,7 @@ def test_forged_reports_to_start(
     """Who holds the waiting init's fifo may tell `start` anything: it is told as a failure, in bounded words."""
     one = container(bundle("probe").probe("pause"))
     one.create().ok()
-    number = wire.STEPS.index(step) if step in wire.STEPS else 4000
+    number = numbers.STEPS.index(step) if step in numbers.STEPS else 4000
     report = hostile.encode(
         1, 7, step=number, error=-5, flags=3 | 999 << 16, value=-1, text=b"\x1b]0;x\x07\n" * 40
     )

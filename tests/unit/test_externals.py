@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pyrunc.criu import externals
-from pyrunc.plan.wire import DEVICE_FLAG_BIND, MOUNT_FLAG_DONE_SKIP, MOUNT_FLAG_RECURSIVE, Op
+from pyrunc.plan.numbers import DEVICE_FLAG_BIND, MOUNT_FLAG_DONE_SKIP, MOUNT_FLAG_RECURSIVE
+from pyrunc.plan.wire import Op
 
 
 def new(target: str, flags: int = 0) -> Op:

@@ -12,7 +12,7 @@ import pytest
 import hostile_init as hostile
 from pyrunc.launch import init as launch
 from pyrunc.launch.dialogue import OutOfTurnError
-from pyrunc.plan import wire
+from pyrunc.plan import numbers, wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def said(ops: list[wire.Op], pid: int, value: int, pid_space: tuple[int, int] | 
     """Why a FORKED of this value is not believed; nobody but `pid` is ended by it."""
     init, theirs = conversation(ops, pid, pid_space)
     with theirs:
-        theirs.send(hostile.encode(wire.SYNC["FORKED"], 0, value=value))
+        theirs.send(hostile.encode(numbers.SYNC["FORKED"], 0, value=value))
         with pytest.raises(OutOfTurnError) as caught:
             init.receive()
         init.abort()
@@ -89,9 +89,9 @@ def test_a_process_that_there_is_not(child: int) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
 def test_descriptors_that_nobody_asked_for(child: int, count: int) -> None:
     """They are closed, as many as there may be."""
-    init, theirs = conversation([wire.Op("SYNC", wire.SYNC["READY"]), wire.Op("DONE")], child)
+    init, theirs = conversation([wire.Op("SYNC", numbers.SYNC["READY"]), wire.Op("DONE")], child)
     with theirs:
-        message = hostile.encode(wire.SYNC["READY"], 0)
+        message = hostile.encode(numbers.SYNC["READY"], 0)
         socket.send_fds(theirs, [message], [theirs.fileno()] * count)
         before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(OutOfTurnError):
@@ -103,7 +103,7 @@ def test_descriptors_that_nobody_asked_for(child: int, count: int) -> None:
 def test_a_socket_that_is_closed_by_who_lives_on(child: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of the messages is not the end of the process, and nobody waits for that without end."""
     monkeypatch.setattr(launch, "END_SECONDS", 0.2)
-    init, theirs = conversation([wire.Op("SYNC", wire.SYNC["READY"]), wire.Op("DONE")], child)
+    init, theirs = conversation([wire.Op("SYNC", numbers.SYNC["READY"]), wire.Op("DONE")], child)
     theirs.close()
     assert init.receive() == ("", -1)
     assert "gone silent before the container was ready" in str(init.died())

@@ -9,8 +9,8 @@ import pytest
 import plan_specs as specs
 from pyrunc.errors import ConfigError
 from pyrunc.plan import changes as plan_changes
+from pyrunc.plan import numbers, wire
 from pyrunc.plan import planner as plan
-from pyrunc.plan import wire
 from pyrunc.reports import explain
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def test_root_opens_the_sources() -> None:
     assert (op.fields[:2], op.path) == (("/b", "/srv/bundle/data"), "$[0].source")
     assert (tree.arg, tree.recursive, tree.propagation) == ("/srv/bundle/data", True, 0x80000 | 0x4000)
     flags = specs.only(made, "MOUNT_NEW").fields[-1]
-    assert flags == wire.MOUNT_FLAG_TARGET_MODE | wire.MOUNT_FLAG_RDONLY_LATER
-    assert specs.only(made, "SYNC").fields == (wire.SYNC["READY"],)
+    assert flags == numbers.MOUNT_FLAG_TARGET_MODE | numbers.MOUNT_FLAG_RDONLY_LATER
+    assert specs.only(made, "SYNC").fields == (numbers.SYNC["READY"],)
     assert "opened by the runtime" in explain.text(made)
 
 
@@ -74,13 +74,15 @@ def test_an_ordinary_users_runtime() -> None:
         *("ADD_BEGIN", "MOUNT_BIND", "MOUNT_BIND", "ADD_END", "SYNC", "DONE"),
     ]
     assert specs.every(made, "TREE") == [
-        ("/srv/bundle/data", wire.MOUNT_FLAG_RECURSIVE),
-        ("/srv/bundle/data", wire.MOUNT_FLAG_SOURCE_NOFOLLOW),
+        ("/srv/bundle/data", numbers.MOUNT_FLAG_RECURSIVE),
+        ("/srv/bundle/data", numbers.MOUNT_FLAG_SOURCE_NOFOLLOW),
     ]
     kept = [fields[-1] for fields in specs.every(made, "MOUNT_BIND")]
     assert kept == [
-        wire.MOUNT_FLAG_RECURSIVE | wire.MOUNT_FLAG_KEPT_TREE,
-        wire.MOUNT_FLAG_SOURCE_NOFOLLOW | wire.MOUNT_FLAG_KEPT_TREE | 1 << wire.MOUNT_FLAG_KEPT_SHIFT,
+        numbers.MOUNT_FLAG_RECURSIVE | numbers.MOUNT_FLAG_KEPT_TREE,
+        numbers.MOUNT_FLAG_SOURCE_NOFOLLOW
+        | numbers.MOUNT_FLAG_KEPT_TREE
+        | 1 << numbers.MOUNT_FLAG_KEPT_SHIFT,
     ]
     made = added(RO_TMPFS, spec=specs.rootless(), host=specs.ROOTLESS_HOST)
     assert "UNSHARE" not in specs.names(made)
@@ -100,7 +102,7 @@ def test_cgroups() -> None:
     mount: Mount = {"destination": "/cg", "type": "cgroup", "options": ["ro"]}
     made = added(mount, host=specs.V1_HOST)
     assert "REMOUNT" not in specs.names(made)
-    assert specs.only(made, "MOUNT_NEW").fields[-1] == wire.MOUNT_FLAG_RDONLY_LATER
+    assert specs.only(made, "MOUNT_NEW").fields[-1] == numbers.MOUNT_FLAG_RDONLY_LATER
     assert all(isinstance(fields[2], wire.Fd) for fields in specs.every(made, "MOUNT_BIND"))
 
 

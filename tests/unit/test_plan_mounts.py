@@ -9,8 +9,8 @@ import pytest
 import plan_specs as specs
 from pyrunc.errors import ConfigError
 from pyrunc.host.gather import HostFacts
+from pyrunc.plan import numbers, wire
 from pyrunc.plan import planner as plan
-from pyrunc.plan import wire
 from pyrunc.spec import mount_options as mounts
 
 if TYPE_CHECKING:
@@ -222,16 +222,16 @@ def test_new_mount() -> None:
 def test_proc_and_sysfs(kind: str) -> None:
     """CVE-2019-19921; and their superblocks belong to all of the namespace: never read-only themselves."""
     fields = new(one({"destination": f"/{kind}", "type": kind, "source": kind, "options": ["ro"]}))
-    flags = wire.MOUNT_FLAG_ORDINARY_DIR | (wire.MOUNT_FLAG_IN_PROC if kind == "proc" else 0)
+    flags = numbers.MOUNT_FLAG_ORDINARY_DIR | (numbers.MOUNT_FLAG_IN_PROC if kind == "proc" else 0)
     assert fields[3:] == ([], RO, [], flags)
 
 
 def test_what_may_lie_in_proc() -> None:
     """By its name, which config/rules/document.py has looked at; what stands for /proc itself has to be one."""
     mount: Mount = {"destination": "/proc/meminfo", "source": "/f", "options": ["bind"]}
-    assert specs.only(one(mount), "MOUNT_BIND").fields[-1] == wire.MOUNT_FLAG_IN_PROC
+    assert specs.only(one(mount), "MOUNT_BIND").fields[-1] == numbers.MOUNT_FLAG_IN_PROC
     mount["destination"] = "/proc"
-    flags = wire.MOUNT_FLAG_IN_PROC | wire.MOUNT_FLAG_PROCFS | wire.MOUNT_FLAG_ORDINARY_DIR
+    flags = numbers.MOUNT_FLAG_IN_PROC | numbers.MOUNT_FLAG_PROCFS | numbers.MOUNT_FLAG_ORDINARY_DIR
     assert specs.only(one(mount), "MOUNT_BIND").fields[-1] == flags
     mount["destination"] = "/process"
     assert specs.only(one(mount), "MOUNT_BIND").fields[-1] == 0
@@ -241,22 +241,22 @@ def test_sysfs_fallback() -> None:
     """Only where the kernel may refuse it and the mount is read-only anyway: crun's rule."""
     mount: Mount = {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro", "nosuid"]}
     made = one_in_userns(mount)
-    flags = wire.MOUNT_FLAG_ORDINARY_DIR | wire.MOUNT_FLAG_OPTIONAL | wire.MOUNT_FLAG_DONE_SKIP
+    flags = numbers.MOUNT_FLAG_ORDINARY_DIR | numbers.MOUNT_FLAG_OPTIONAL | numbers.MOUNT_FLAG_DONE_SKIP
     assert new(made)[6] == flags
     fallback = specs.only(made, "MOUNT_BIND").fields
     assert fallback[:7] == ("/sys", "/sys", -1, 0, 0, RO | NOSUID, 0)
     assert specs.names(made).index("MOUNT_BIND") == specs.names(made).index("MOUNT_NEW") + 1
     mount["options"] = ["nosuid"]
-    assert new(one_in_userns(mount))[6] == wire.MOUNT_FLAG_ORDINARY_DIR
+    assert new(one_in_userns(mount))[6] == numbers.MOUNT_FLAG_ORDINARY_DIR
     mount["options"] = ["ro"]
-    assert new(one(mount))[6] == wire.MOUNT_FLAG_ORDINARY_DIR
+    assert new(one(mount))[6] == numbers.MOUNT_FLAG_ORDINARY_DIR
     assert new(one(mount, specs.NESTED_HOST))[6] == flags
 
 
 def test_tmpfs() -> None:
     """Its mode is the covered directory's unless given; read-only is deferred, whatever is below gets made first."""
     made = one({"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "tmpcopyup"]})
-    flags = wire.MOUNT_FLAG_TARGET_MODE | wire.MOUNT_FLAG_COPY_UP
+    flags = numbers.MOUNT_FLAG_TARGET_MODE | numbers.MOUNT_FLAG_COPY_UP
     assert new(made) == ("/run", "tmpfs", "tmpfs", [], 0, [], flags)
     assert specs.only(made, "REMOUNT").fields == ("/run", RO, 0, 0, [], [])
     assert specs.names(made).index("REMOUNT") > specs.names(made).index("PIVOT")
@@ -285,7 +285,7 @@ def test_bind() -> None:
         NOEXEC,
         0,
         [SLAVE],
-        wire.MOUNT_FLAG_RECURSIVE,
+        numbers.MOUNT_FLAG_RECURSIVE,
     )
     assert op.fields == expected
     assert op.path == "$.mounts[0].source"
@@ -372,7 +372,7 @@ def test_mapped_file_system() -> None:
     fd, op = mapped(made)
     assert (fd.kind, fd.arg, fd.source, fd.parameters) == ("filesystem", "tmpfs", "none", ["size=64k"])
     assert fd.propagation == 0
-    flags = wire.MOUNT_FLAG_COPY_UP | wire.MOUNT_FLAG_TARGET_MODE
+    flags = numbers.MOUNT_FLAG_COPY_UP | numbers.MOUNT_FLAG_TARGET_MODE
     assert op.fields == ("/a", "", fd, NOSUID, 0, 0, 0, [PRIVATE | REC], flags)
     assert "MOUNT_NEW" not in specs.names(made)
     assert specs.only(made, "REMOUNT").fields[:2] == ("/a", RO)
@@ -382,9 +382,9 @@ def test_mapped_file_system() -> None:
 def test_links() -> None:
     """crun's options about symbolic links are flags of the bind, and of the clone that the runtime makes."""
     for options, flags, nofollow in (
-        (["bind", "src-nofollow"], wire.MOUNT_FLAG_SOURCE_NOFOLLOW, True),
-        (["bind", "dest-nofollow"], wire.MOUNT_FLAG_TARGET_NOFOLLOW, False),
-        (["bind", "copy-symlink"], wire.MOUNT_FLAG_COPY_SYMLINK, True),
+        (["bind", "src-nofollow"], numbers.MOUNT_FLAG_SOURCE_NOFOLLOW, True),
+        (["bind", "dest-nofollow"], numbers.MOUNT_FLAG_TARGET_NOFOLLOW, False),
+        (["bind", "copy-symlink"], numbers.MOUNT_FLAG_COPY_SYMLINK, True),
     ):
         mount: Mount = {"destination": "/a", "source": "/b", "options": options}
         assert specs.only(one(mount), "MOUNT_BIND").fields[8] == flags
@@ -446,7 +446,7 @@ CGROUP: Mount = {
 def test_cgroup_v2() -> None:
     """cgroup2; where that is refused the host's, read-only (CVE-2023-25809), or with a namespace the own one."""
     made = one(CGROUP, cgroup_paths=specs.V2_PATHS)
-    flags = wire.MOUNT_FLAG_OPTIONAL | wire.MOUNT_FLAG_DONE_SKIP
+    flags = numbers.MOUNT_FLAG_OPTIONAL | numbers.MOUNT_FLAG_DONE_SKIP
     assert new(made) == ("/sys/fs/cgroup", "cgroup2", "cgroup", [], RO | NODEV, [], flags)
     assert specs.only(made, "MOUNT_BIND").fields[1:4] == ("/sys/fs/cgroup", -1, RO | NODEV)
     writable: Mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["rw"]}
@@ -479,9 +479,9 @@ def test_mount_label() -> None:
     """With SELinux: context= where the file system takes it; the root of an mqueue is labelled instead."""
     host = HostFacts(selinux=True, cgroup_mode="v2", unified_mount="/sys/fs/cgroup")
     for kind, parameters, flags in (
-        ("tmpfs", ["context=a:b:c:s0"], wire.MOUNT_FLAG_TARGET_MODE),
-        ("mqueue", ["context=a:b:c:s0"], wire.MOUNT_FLAG_MQUEUE_LABEL),
-        ("proc", [], wire.MOUNT_FLAG_ORDINARY_DIR),
+        ("tmpfs", ["context=a:b:c:s0"], numbers.MOUNT_FLAG_TARGET_MODE),
+        ("mqueue", ["context=a:b:c:s0"], numbers.MOUNT_FLAG_MQUEUE_LABEL),
+        ("proc", [], numbers.MOUNT_FLAG_ORDINARY_DIR),
     ):
         spec = specs.docker_like()
         spec["linux"]["mountLabel"] = "a:b:c:s0"
@@ -529,10 +529,10 @@ def test_rootfs_propagation(wanted: str | None, first: int, later: int | None) -
 @pytest.mark.parametrize(
     ("kinds", "no_pivot", "mode", "stay"),
     [
-        (["mount"], False, wire.PIVOT_ROOT, 0),
-        (["mount"], True, wire.PIVOT_MOVE, 0),
-        (["uts"], False, wire.PIVOT_CHROOT, 1),
-        (["uts"], True, wire.PIVOT_CHROOT, 1),
+        (["mount"], False, numbers.PIVOT_ROOT, 0),
+        (["mount"], True, numbers.PIVOT_MOVE, 0),
+        (["uts"], False, numbers.PIVOT_CHROOT, 1),
+        (["uts"], True, numbers.PIVOT_CHROOT, 1),
     ],
 )
 def test_pivot(kinds: Sequence[str], no_pivot: bool, mode: int, stay: int) -> None:

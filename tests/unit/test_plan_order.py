@@ -11,8 +11,8 @@ import pytest
 import plan_specs as specs
 from pyrunc.errors import ConfigError
 from pyrunc.host.gather import HostFacts
+from pyrunc.plan import numbers, wire
 from pyrunc.plan import planner as plan
-from pyrunc.plan import wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def before(made: plan.Plan, first: str, second: str) -> bool:
 
 def sync(made: plan.Plan, code: str) -> list[int]:
     """Where this SYNC stands."""
-    return positions(made, "SYNC", wire.SYNC[code])
+    return positions(made, "SYNC", numbers.SYNC[code])
 
 
 ALWAYS = [
@@ -430,7 +430,7 @@ def test_working_directory_is_tried_twice() -> None:
     """As root, as runc does it; then as the user, which may be the only one that can."""
     made = specs.create(specs.docker_like())
     first, second = positions(made, "CHDIR")
-    assert made.ops[first].fields == ("/work", wire.CHDIR_TRY)
+    assert made.ops[first].fields == ("/work", numbers.CHDIR_TRY)
     assert made.ops[second].fields == ("/work", 0)
     assert first < positions(made, "USER")[0] < second < positions(made, "LOOKUP")[0]
 
@@ -456,7 +456,7 @@ def test_environment_ready_between_mounts_and_hooks() -> None:
         b'{"id":"c1"}',
         5000,
         0,
-        wire.HOOK_KINDS.index("createContainer"),
+        numbers.HOOK_KINDS.index("createContainer"),
     )
     start = positions(made, "START_WAIT")[0]
     assert sync(made, "READY")[0] + 1 == start and positions(made, "HOOK")[1] == start + 1
@@ -486,7 +486,7 @@ def test_exec_without_mount_namespace_stays_in_the_root() -> None:
     spec["linux"]["namespaces"] = specs.new_namespaces("uts")
     made = specs.enter(specs.process(), spec)
     assert specs.only(made, "ROOTFS").fields == ("/proc/4242/root", 0, 1)
-    assert specs.only(made, "PIVOT").fields == (wire.PIVOT_CHROOT,)
+    assert specs.only(made, "PIVOT").fields == (numbers.PIVOT_CHROOT,)
     assert not made.needs_fork
 
 

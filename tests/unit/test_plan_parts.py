@@ -16,9 +16,9 @@ import plan_specs as specs
 import support
 from pyrunc.errors import ConfigError
 from pyrunc.host.gather import HostFacts
+from pyrunc.plan import numbers, wire
 from pyrunc.plan import process as plan_process
 from pyrunc.plan import rootfs as plan_rootfs
-from pyrunc.plan import wire
 from pyrunc.reports import explain
 from pyrunc.spec import capabilities, devices
 from pyrunc.spec import id_mappings as idmap
@@ -225,9 +225,9 @@ def test_devices() -> None:
         "/dev/urandom",
         "/dev/tty",
     ]
-    assert {fields[6] for fields in found[2:]} == {wire.DEVICE_FLAG_DEFAULT}
+    assert {fields[6] for fields in found[2:]} == {numbers.DEVICE_FLAG_DEFAULT}
     for fields in specs.every(specs.create(spec, specs.NESTED_HOST), "DEVICE"):
-        assert bool(int(str(fields[6])) & wire.DEVICE_FLAG_BIND) == (fields[0] != "/opt/pipe")
+        assert bool(int(str(fields[6])) & numbers.DEVICE_FLAG_BIND) == (fields[0] != "/opt/pipe")
 
 
 def test_default_devices_are_the_hosts() -> None:
@@ -249,7 +249,7 @@ def environment(*env: str, extra: tuple[str, ...] = ()) -> tuple[list[str], int]
 def test_environment() -> None:
     """The last of a name wins, the caller's after the configuration's; an empty HOME is none."""
     assert environment("A=1", "B=2", "A=3=4", extra=("B=5",)) == (["A=3=4", "B=5"], 7)
-    assert environment("HOME=/x") == (["HOME=/x"], wire.NO_PATH)
+    assert environment("HOME=/x") == (["HOME=/x"], numbers.PLAN_NO_PATH)
     assert environment("HOME=", "A=") == (["A="], 7)
 
 
@@ -376,7 +376,7 @@ def test_umask(umask: int | None, expected: int) -> None:
 def test_terminal() -> None:
     """A size of nothing is none; exec's terminal is not the container's console."""
     spec = specs.terminal()
-    assert specs.only(specs.create(spec), "CONSOLE").fields == (24, 80, 1, 1000, wire.NO_PATH)
+    assert specs.only(specs.create(spec), "CONSOLE").fields == (24, 80, 1, 1000, numbers.PLAN_NO_PATH)
     assert "SETSID" not in specs.names(specs.create(spec))
     assert specs.only(specs.enter(specs.process(terminal=True), spec), "CONSOLE").fields[:3] == (0, 0, 0)
     assert "CONSOLE" not in specs.names(specs.create(specs.docker_like()))
@@ -415,14 +415,14 @@ def test_minimal_configuration() -> None:
     made = specs.create(
         {"ociVersion": "1.0.0", "root": {"path": "r"}, "process": {"args": ["/a"], "cwd": "/"}}
     )
-    assert made.clone_flags == 0 and specs.only(made, "PIVOT").fields == (wire.PIVOT_CHROOT,)
+    assert made.clone_flags == 0 and specs.only(made, "PIVOT").fields == (numbers.PIVOT_CHROOT,)
     assert specs.only(made, "USER").fields == (0, 0, [], 1)
 
 
 def test_every_op_has_words() -> None:
     """explain knows each op of the wire, and a name for each of its fields."""
-    assert set(explain.OPS) == set(wire.OPS)
-    for name, (_, letters) in wire.OPS.items():
+    assert set(explain.OPS) == set(numbers.OPS)
+    for name, (_, letters) in numbers.OPS.items():
         assert len(explain.OPS[name][1]) == len(letters), name
 
 
