@@ -2,7 +2,7 @@
 
 May be imported by the cgroups package and explain. Imports errors only. Devices are not here but in device_rules.
 What is refused here is what one version cannot express: the form of the document (config) and the rules that hold on
-every host (rules_linux.check_resources) have been checked before.
+every host (config/rules/resources.py) have been checked before.
 Source: runtime-spec config-linux.md "Control groups"; Linux Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst.
 """
 

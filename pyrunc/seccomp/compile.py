@@ -21,9 +21,8 @@ from pyrunc.seccomp import profile as seccomp_profile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pyrunc.seccomp.profile import Filter, Json, Profile
+    from pyrunc.seccomp.profile import Filter, Profile
+    from pyrunc.spec.shapes import Seccomp
 
 CACHE_NAME = "@seccomp"
 _CACHE_LIMIT = 64  # entries; one is about 10 kB
@@ -32,22 +31,21 @@ _LARGEST_ENTRY = 1 << 17
 
 
 def compile(  # noqa: A001 (it is what libseccomp's verb is)
-    seccomp: Mapping[str, Json], cache_root: str = "", *, starts: bool = False
+    seccomp: Seccomp, cache_root: str = "", *, starts: bool = False
 ) -> Filter:
     """The finished filter of a `linux.seccomp` object; `cache_root` is the runtime's root directory, "" for no cache.
 
     `starts`: a program shall be executed under it, so it is refused when it does not let execve through.
-    Raises ConfigError with the JSON path of what is wrong or not supported here.
+    Raises ConfigError with the JSON path of what is not supported here.
     """
     result = seccomp_profile.make(seccomp, _Builder(cache_root, starts).build)
     _check_flags(seccomp)
     return result
 
 
-def _check_flags(seccomp: Mapping[str, Json]) -> None:
+def _check_flags(seccomp: Seccomp) -> None:
     """Flags that the user asked for and the kernel lacks are an error; the default one has been there since 4.17."""
-    listed = seccomp.get("flags")
-    for index, name in enumerate(listed if isinstance(listed, list) else ()):
+    for index, name in enumerate(seccomp.get("flags") or ()):
         if name not in supported_flags():
             raise ConfigError(
                 f"seccomp flag '{name}' is not supported by this kernel",

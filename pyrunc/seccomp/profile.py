@@ -18,15 +18,16 @@ from pyrunc.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    Json = object
+    from pyrunc.spec.shapes import Seccomp, SeccompArg, SeccompRule
+
     # What libseccomp made of one architecture: SCMP_ARCH_* token, largest system call number named, program.
     Part = tuple[int, int, bytes]
 
 ROOT_PATH = "$.linux.seccomp"
 
-# include/uapi/linux/seccomp.h; TRACE and ERRNO carry 16 bits of data.
+# include/uapi/linux/seccomp.h
 ACTIONS = {
     "SCMP_ACT_ALLOW": 0x7FFF0000,
     "SCMP_ACT_ERRNO": 0x00050000,
@@ -38,8 +39,8 @@ ACTIONS = {
     "SCMP_ACT_TRACE": 0x7FF00000,
     "SCMP_ACT_TRAP": 0x00030000,
 }
-# Largest value that fits: what libseccomp takes (the kernel's MAX_ERRNO is 4095), 16 bits for a tracer.
-_ERRNO_LIMITS = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 0xFFFF}
+# These carry 16 bits of data.
+_WITH_DATA = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 # With these as default a new system call is let through (or a tracer decides), so there is nothing to soften.
 _PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 
@@ -71,10 +72,6 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
 }
-
-# init hands the listener over under the filter already: a notification of a call that it needs for that would wait for
-# its own receiver. init uses the second; the first is what agents know cannot be asked for.
-NOT_NOTIFIABLE = ("write", "sendmsg")
 
 ARCH_X86_64 = 0xC000003E
 # The kernel's AUDIT_ARCH_* and the number of execve.
@@ -121,13 +118,13 @@ class Filter:
 
 
 class Profile:
-    """A checked `linux.seccomp`: `description` is of csrc/shim/seccomp_filter.h, `soften` asks for ENOSYS."""
+    """A `linux.seccomp`: `description` is of csrc/shim/seccomp_filter.h, `soften` asks for ENOSYS."""
 
     __slots__ = ("arch_names", "description", "flags", "notify", "soften", "source")
 
     def __init__(
         self,
-        source: Mapping[str, Json],
+        source: Seccomp,
         description: bytes,
         arch_names: Sequence[str],
         flags: int,
@@ -142,12 +139,12 @@ class Profile:
         self.soften = soften
 
 
-def make(seccomp: Mapping[str, Json], build: Callable[[Profile], bytes]) -> Filter:
+def make(seccomp: Seccomp, build: Callable[[Profile], bytes]) -> Filter:
     """Make the filter of a `linux.seccomp` object; `build` turns the checked profile into a program.
 
-    Raises ConfigError with the JSON path of what is wrong or not supported here. config-linux.md "Seccomp".
+    The rules of config/rules/seccomp.py hold for it. Raises ConfigError with the JSON path of what is not supported.
     """
-    profile = check(seccomp)
+    profile = describe(seccomp)
     bpf = build(profile)
     count = len(bpf) // 8
     if count > MAX_INSTRUCTIONS:
@@ -162,25 +159,15 @@ def make(seccomp: Mapping[str, Json], build: Callable[[Profile], bytes]) -> Filt
 # --- linux.seccomp -> description -------------------------------------------------------------------------------------
 
 
-def check(seccomp: Mapping[str, Json]) -> Profile:
-    """Check everything that needs no library, and describe the profile. Raises ConfigError."""
-    name = _text(seccomp.get("defaultAction"), f"{ROOT_PATH}.defaultAction")
-    default = _action(
-        name, seccomp.get("defaultErrnoRet"), f"{ROOT_PATH}.defaultAction", "defaultErrnoRet", ROOT_PATH
-    )
-    if name == "SCMP_ACT_NOTIFY":
-        raise ConfigError(
-            "SCMP_ACT_NOTIFY cannot be used as default action", path=f"{ROOT_PATH}.defaultAction"
-        )
-    arch_names = _architectures(_list(seccomp.get("architectures"), f"{ROOT_PATH}.architectures"))
-    rules: list[bytes] = []
-    notify = False
-    for index, item in enumerate(_list(seccomp.get("syscalls"), f"{ROOT_PATH}.syscalls")):
-        path = f"{ROOT_PATH}.syscalls[{index}]"
-        entry = _object(item, path)
-        rules.append(_rule(entry, path))
-        notify = notify or entry.get("action") == "SCMP_ACT_NOTIFY"
-    _check_listener(seccomp, notify)
+def describe(seccomp: Seccomp) -> Profile:
+    """What libseccomp is to be told of a profile that config and rules have checked."""
+    name = seccomp["defaultAction"]
+    default = _action(name, seccomp.get("defaultErrnoRet"))
+    # Without repetition. csrc/seccomp_filter.c adds the native one, which the library knows.
+    arch_names = list(dict.fromkeys([library_arch(arch) for arch in seccomp.get("architectures") or ()]))
+    listed = seccomp.get("syscalls") or ()
+    rules = [_rule(entry) for entry in listed]
+    notify = any(entry["action"] == "SCMP_ACT_NOTIFY" for entry in listed)
     head = b"".join(_u32(number) for number in (default, len(arch_names), len(rules)))
     archs = "".join(arch + "\0" for arch in arch_names).encode()
     soften = name not in _PERMISSIVE and default != ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS
@@ -188,152 +175,56 @@ def check(seccomp: Mapping[str, Json]) -> Profile:
     return Profile(seccomp, head + archs + b"".join(rules), arch_names, flags, notify, soften)
 
 
-def _architectures(listed: Sequence[Json]) -> list[str]:
-    """libseccomp's names, without repetition. csrc/shim/seccomp_filter.c adds the native one."""
-    names: list[str] = []
-    for index, item in enumerate(listed):
-        if item not in ARCHITECTURES:
-            raise ConfigError(
-                f"string {item} is not a valid arch for seccomp", path=f"{ROOT_PATH}.architectures[{index}]"
-            )
-        name = library_arch(str(item))
-        if name not in names:
-            names.append(name)
-    return names
-
-
 def library_arch(name: str) -> str:
     """libseccomp's name of an architecture: `SCMP_ARCH_X86_64` -> `x86_64`."""
     return name[len("SCMP_ARCH_") :].lower()
 
 
-def _rule(entry: Mapping[str, Json], path: str) -> bytes:
-    name = _text(entry.get("action"), f"{path}.action")
-    action = _action(name, entry.get("errnoRet"), f"{path}.action", "errnoRet", path)
-    calls = _list(entry.get("names"), f"{path}.names")
-    if not calls:
-        raise ConfigError("names needs at least one system call", path=f"{path}.names")
-    text = "\0".join([_text(call, f"{path}.names[{index}]") for index, call in enumerate(calls)])
-    if "" in calls or text.count("\0") != len(calls) - 1:
-        raise ConfigError("empty string is not a valid syscall", path=f"{path}.names")
-    if name == "SCMP_ACT_NOTIFY":
-        for call in NOT_NOTIFIABLE:
-            if call in calls:
-                raise ConfigError(
-                    f"SCMP_ACT_NOTIFY cannot be used for the {call} syscall",
-                    path=f"{path}.names[{calls.index(call)}]",
-                )
-    sets = _condition_sets(_list(entry.get("args"), f"{path}.args"), f"{path}.args")
-    numbers = (_u32(action), _u32(len(sets)), _u32(len(calls)))
-    return b"".join((*numbers, *sets, text.encode("utf-8", "surrogatepass"), b"\0"))
+def _rule(entry: SeccompRule) -> bytes:
+    names = entry["names"]
+    sets = _condition_sets(entry.get("args") or ())
+    numbers = (_u32(_action(entry["action"], entry.get("errnoRet"))), _u32(len(sets)), _u32(len(names)))
+    return b"".join((*numbers, *sets, "\0".join(names).encode("utf-8", "surrogatepass"), b"\0"))
 
 
-def _condition_sets(args: Sequence[Json], path: str) -> list[bytes]:
+def _condition_sets(args: Sequence[SeccompArg]) -> list[bytes]:
     """All conditions in one set (AND), or one set each (OR) when an argument is named twice.
 
     libseccomp takes one condition per argument and set; the second meaning is what profiles written for older
     libraries rely on, and what all runtimes do.
     """
-    indexes: list[int] = []
-    conditions: list[bytes] = []
-    for number, item in enumerate(args):
-        here = f"{path}[{number}]"
-        arg = _object(item, here)
-        index = _number(arg.get("index"), 5, f"{here}.index")
-        operator = OPERATORS.get(_text(arg.get("op"), f"{here}.op"))
-        if operator is None:
-            raise ConfigError(
-                f"string {arg.get('op')} is not a valid operator for seccomp", path=f"{here}.op"
-            )
-        value = _number(arg.get("value"), 2**64 - 1, f"{here}.value")
-        value_two = _number(arg.get("valueTwo"), 2**64 - 1, f"{here}.valueTwo")
-        indexes.append(index)
-        conditions.append(
-            _u32(index) + _u32(operator) + value.to_bytes(8, _ORDER) + value_two.to_bytes(8, _ORDER)
-        )
+    conditions = [
+        _u32(arg["index"])
+        + _u32(OPERATORS[arg["op"]])
+        + arg["value"].to_bytes(8, _ORDER)
+        + arg.get("valueTwo", 0).to_bytes(8, _ORDER)
+        for arg in args
+    ]
     if not conditions:
         return []
-    if len(set(indexes)) < len(indexes):
+    if len({arg["index"] for arg in args}) < len(args):
         return [_u32(1) + condition for condition in conditions]
     return [_u32(len(conditions)) + b"".join(conditions)]
 
 
-def _action(name: str, data: Json, path: str, data_key: str, parent: str) -> int:
-    action = ACTIONS.get(name)
-    if action is None:
-        raise ConfigError(f"string {name} is not a valid action for seccomp", path=path)
-    limit = _ERRNO_LIMITS.get(name)
-    if limit is None:
-        if data is not None:
-            # config-linux.md: "When the action doesn't support an errno, the runtime MUST print and error and fail."
-            raise ConfigError(
-                f"{data_key} is set, but action '{name}' has no errno", path=f"{parent}.{data_key}"
-            )
-        return action
-    return action | (errno.EPERM if data is None else _number(data, limit, f"{parent}.{data_key}"))
+def _action(name: str, data: int | None) -> int:
+    if name not in _WITH_DATA:
+        return ACTIONS[name]
+    return ACTIONS[name] | (errno.EPERM if data is None else data)
 
 
-def _flags(listed: Json, notify: bool) -> int:
-    if listed is None:
-        flags = FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
-    else:
-        flags = 0
-        for index, item in enumerate(_list(listed, f"{ROOT_PATH}.flags")):
-            flag = FLAGS.get(_text(item, f"{ROOT_PATH}.flags[{index}]"))
-            if flag is None:
-                raise ConfigError(f"seccomp flag '{item}' is not known", path=f"{ROOT_PATH}.flags[{index}]")
-            flags |= flag
+def _flags(listed: Sequence[str] | None, notify: bool) -> int:
+    flags = 0
+    for name in ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",) if listed is None else listed:
+        flags |= FLAGS[name]
     if notify:
         return flags | FLAG_NEW_LISTENER
     # It speaks of notifications only, and the kernel refuses it without a listener.
     return flags & ~FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
 
 
-def _check_listener(seccomp: Mapping[str, Json], notify: bool) -> None:
-    path = seccomp.get("listenerPath")
-    if seccomp.get("listenerMetadata") and not path:
-        # config-linux.md: "This field MUST NOT be set if listenerPath is not set."
-        raise ConfigError(
-            "listenerMetadata is set without listenerPath", path=f"{ROOT_PATH}.listenerMetadata"
-        )
-    if notify and not path:
-        raise ConfigError(
-            "seccomp listenerPath is not set",
-            path=f"{ROOT_PATH}.listenerPath",
-            hint="a rule with SCMP_ACT_NOTIFY needs the socket of an agent",
-        )
-
-
 def _u32(number: int) -> bytes:
     return number.to_bytes(4, _ORDER)
-
-
-def _text(value: Json, path: str) -> str:
-    if not isinstance(value, str):
-        raise ConfigError("a string is required", path=path)
-    return value
-
-
-def _list(value: Json, path: str) -> list[Json]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise ConfigError("a list is required", path=path)
-    return value
-
-
-def _object(value: Json, path: str) -> dict[str, Json]:
-    if not isinstance(value, dict):
-        raise ConfigError("an object is required", path=path)
-    return value
-
-
-def _number(value: Json, limit: int, path: str) -> int:
-    if value is None:
-        return 0
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
-        raise ConfigError(f"a number from 0 to {limit} is required, not '{value}'", path=path)
-    return value
 
 
 # --- programs -> filter -----------------------------------------------------------------------------------------------
@@ -463,7 +354,7 @@ def refusal(profile: Profile, error: int, where: tuple[int, int, int, int]) -> C
 
 
 def _arch_refusal(profile: Profile, error: int, arch: int) -> ConfigError:
-    listed = _list(profile.source.get("architectures"), ROOT_PATH)
+    listed = profile.source.get("architectures") or []
     spelled = "SCMP_ARCH_" + profile.arch_names[arch].upper()
     path = f"{ROOT_PATH}.architectures" + (f"[{listed.index(spelled)}]" if spelled in listed else "")
     if error == errno.EDOM:
@@ -479,13 +370,13 @@ def _arch_refusal(profile: Profile, error: int, arch: int) -> ConfigError:
 
 def _rule_refusal(profile: Profile, error: int, rule: int, name: int) -> ConfigError:
     path = f"{ROOT_PATH}.syscalls[{rule}]"
-    entry = _object(_list(profile.source.get("syscalls"), ROOT_PATH)[rule], path)
-    call = _list(entry.get("names"), path)[name]
+    entry = profile.source["syscalls"][rule]
+    call = entry["names"][name]
     if error == errno.EEXIST:
         return ConfigError(f"the rule for '{call}' contradicts an earlier one", path=f"{path}.names[{name}]")
     if error == errno.EINVAL:
         return ConfigError(
-            f"action '{entry.get('action')}' for '{call}' is not supported by this kernel or libseccomp",
+            f"action '{entry['action']}' for '{call}' is not supported by this kernel or libseccomp",
             path=f"{path}.action",
         )
     text = errno.errorcode.get(error, str(error))

@@ -92,7 +92,8 @@ SEAMS: dict[str, dict[str, str]] = {
     "pyrunc.plan.planner": {"create": "plan", "exec_process": "plan"},
     "pyrunc.host.resctrl": {"Group.attach": "resctrl: attach", "Group.create": "resctrl: make"},
     "pyrunc.container.exit_status": {"start": "recorder"},
-    "pyrunc.config.rules.document": {"check": "rules", "check_process": "rules"},
+    "pyrunc.config.rules.document": {"check": "rules"},
+    "pyrunc.config.rules.process": {"check": "rules"},
     "pyrunc.runtime": {
         "checkpoint": "checkpoint",
         "create": "create",

@@ -11,8 +11,7 @@ import os
 from pyrunc import log, runtime
 from pyrunc.cgroups import manager as cgroups
 from pyrunc.config import load as config
-from pyrunc.config.rules import document as rules
-from pyrunc.config.rules import linux as rules_linux
+from pyrunc.config.rules import process as rules
 from pyrunc.container import directory as state
 from pyrunc.errors import ContainerError, KernelError, StateError
 from pyrunc.host import console
@@ -66,12 +65,12 @@ def _process(spec: Spec, options: ExecOptions) -> tuple[Process, str]:
     """The process to run and the JSON path its errors start with."""
     if options.process:
         process = config.load_process(options.process)
-        rules.check_process(process, path="$")
+        rules.check(process, path="$")
         return process, "$"
     from pyrunc.config import exec_process as execspec
 
     process = execspec.build(spec.get("process") or {}, options)
-    rules.check_process(process, path="$.process")
+    rules.check(process, path="$.process")
     return process, "$.process"
 
 
@@ -196,7 +195,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Containe
     bringup.check_pid_file(options.pid_file)
     count, environment = bringup.extra_fds(options)
     facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
-    rules_linux.labels(process, facts, json_path)
+    rules.labels(process, facts, json_path)
     manager = cgroups.from_paths(_cgroup_directories(found.cgroups, options), unit=found.unit)
     compiled = bringup.compile_seccomp(spec, ctx.root)
     the_plan = plan.exec_process(

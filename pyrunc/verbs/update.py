@@ -10,7 +10,7 @@ from pyrunc import log, runtime
 from pyrunc.cgroups import manager as cgroups
 from pyrunc.config import load as config
 from pyrunc.config import resource_update as updates
-from pyrunc.config.rules import document as rules
+from pyrunc.config.rules import resources as rules
 from pyrunc.container import directory as state
 from pyrunc.errors import ConfigError, PyruncError, StateError
 from pyrunc.json_text import document as jsonfast
@@ -58,7 +58,7 @@ def _apply(found: Container, stored: Mapping[str, object], resources: Resources)
     """Set the limits; what undoes it."""
     full, stands_for = updates.complete(resources, stored)
     try:
-        rules.check_resources(full, "$")  # type: ignore[arg-type]  # of checked parts
+        rules.check(full, "$")  # type: ignore[arg-type]  # of checked parts
         manager = cgroups.from_paths(found.cgroups, found.made, found.unit)
         undo = manager.update(full, "$")
     except PyruncError as error:
@@ -83,7 +83,7 @@ def update(
     The stored configuration has the new values afterwards.
     """
     config.check_resources(resources)
-    rules.check_resources(resources, "$", partial=True)
+    rules.check(resources, "$", partial=True)
     _alive(ctx, container_id)
     directory = state.open_(ctx.root, container_id)
     try:

@@ -16,6 +16,8 @@ import pytest
 import support
 from pyrunc.config import load as config
 from pyrunc.config.rules import document as rules
+from pyrunc.config.rules import process as rules_process
+from pyrunc.config.rules import resources as rules_resources
 from pyrunc.config.schema import check, explain, generate, patterns
 from pyrunc.errors import ConfigError, KernelError
 from pyrunc.json_text import document as jsonfast
@@ -46,11 +48,11 @@ def judge(folder: str, name: str) -> None:
     path = os.path.join(CORPUS, folder, name)
     kind = kind_of(name)
     if kind == "process":
-        rules.check_process(config.load_process(path), path="$")
+        rules_process.check(config.load_process(path), path="$")
     elif kind == "resources":
         with open(path, "rb") as file:
             resources = config.load_resources(file.read(), name)
-        rules.check_resources(resources, "$", partial=True)
+        rules_resources.check(resources, "$", partial=True)
     else:
         rules.check(config.load(os.path.dirname(path), name).spec)
 
@@ -384,8 +386,12 @@ def test_a_good_configuration_loads_nothing_that_explains() -> None:
         "pyrunc.config.load",
         "pyrunc.config.rules",
         "pyrunc.config.rules.document",
+        "pyrunc.config.rules.fail",
         "pyrunc.config.rules.linux",
         "pyrunc.config.rules.mounts",
+        "pyrunc.config.rules.process",
+        "pyrunc.config.rules.resources",
+        "pyrunc.config.rules.seccomp",
         "pyrunc.config.schema",
         "pyrunc.config.schema.check",
         "pyrunc.errors",

@@ -17,6 +17,8 @@ from pyrunc.cgroups import resources
 from pyrunc.cli import options
 from pyrunc.config import load as config
 from pyrunc.config.rules import document as rules
+from pyrunc.config.rules import process as rules_process
+from pyrunc.config.rules import resources as rules_resources
 from pyrunc.launch import conversation as bringup
 from pyrunc.seccomp.profile import Filter
 
@@ -152,7 +154,7 @@ def test_configuration_is_planned(name: str, version: str) -> None:
 def test_process_is_planned(name: str) -> None:
     """What `exec --process` is given: accepted, and planned down to the program."""
     process = config.load_process(os.path.join(CORPUS, name))
-    rules.check_process(process, path="$")
+    rules_process.check(process, path="$")
     made = specs.enter(process, specs.docker_like(), specs.V1_HOST, path="$", cgroup_paths=specs.V1_PATHS)
     assert specs.only(made, "EXEC").path == "$.args"
 
@@ -162,6 +164,6 @@ def test_resources_are_planned(name: str) -> None:
     """What `update --resources` is given: accepted, and every limit is written."""
     with open(os.path.join(CORPUS, name), "rb") as stream:
         wanted = config.load_resources(stream.read(), name)
-    rules.check_resources(wanted, "$", partial=True)
+    rules_resources.check(wanted, "$", partial=True)
     for version in (1, 2):
         limited(dict(wanted), version)

@@ -9,13 +9,17 @@ import pytest
 from pyrunc.config import load, resource_update
 from pyrunc.config.rules import document as rules
 from pyrunc.config.rules import linux as rules_linux
+from pyrunc.config.rules import resources as rules_resources
 from pyrunc.errors import ConfigError
 from pyrunc.host.gather import HostFacts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import pathlib
+
     from pyrunc.spec.shapes import IDMapping, Linux, Memory, Mount, Spec
 
+Json = dict[str, object]
 IDS: list[IDMapping] = [
     {"containerID": 0, "hostID": 1000, "size": 1},
     {"containerID": 1, "hostID": 100000, "size": 9},
@@ -129,13 +133,13 @@ def test_resctrl_must_be_mounted() -> None:
     ("memory", "partial"), [({"swap": 5}, True), ({"swap": -1}, False), ({"swap": 0}, False)]
 )
 def test_an_update_may_name_swap_alone(memory: Memory, partial: bool) -> None:
-    rules.check_resources({"memory": memory}, "$", partial=partial)
+    rules_resources.check({"memory": memory}, "$", partial=partial)
 
 
 @pytest.mark.parametrize("memory", [{"swap": 5}, {"swap": 5, "limit": -1}, {"swap": 5, "limit": 0}])
 def test_swap_is_a_sum(memory: Memory) -> None:
     with pytest.raises(ConfigError, match="unable to set swap limit without memory limit") as caught:
-        rules.check_resources({"memory": memory}, "$")
+        rules_resources.check({"memory": memory}, "$")
     assert caught.value.path == "$.memory.swap"
 
 
@@ -223,19 +227,103 @@ def test_resources_that_no_version_of_cgroups_takes(
 ) -> None:
     """Form and rules together: what turns resources into writes of files relies on them."""
     with pytest.raises(ConfigError) as caught:
-        rules.check_resources(load.load_resources(json.dumps(resources)), "$")
+        rules_resources.check(load.load_resources(json.dumps(resources)), "$")
     assert caught.value.path == f"$.{path}"
     assert words in caught.value.message
 
 
 def test_an_update_is_checked_with_what_it_is_completed_by() -> None:
     """The swap of an update is a sum with the limit from before, whatever that is."""
-    rules.check_resources({"memory": {"swap": 5}}, "$", partial=True)
+    rules_resources.check({"memory": {"swap": 5}}, "$", partial=True)
     for limit, words in ((-1, "unable to set swap limit without memory limit"), (6, "5 is less than 6")):
         full, stands_for = resource_update.complete({"memory": {"swap": 5}}, {"memory": {"limit": limit}})
         with pytest.raises(ConfigError, match=words) as caught:
-            rules.check_resources(full, "$")  # type: ignore[arg-type]  # of checked parts
+            rules_resources.check(full, "$")  # type: ignore[arg-type]  # of checked parts
         assert (caught.value.path, stands_for) == ("$.memory.swap", {"$.memory.limit": "$.memory.swap"})
+
+
+NOTIFY: Json = {"names": ["mount", "sendmsg", "write"], "action": "SCMP_ACT_NOTIFY"}
+REFUSED_FILTERS: list[tuple[Json, str, str]] = [
+    ({}, "defaultAction", "required"),
+    (
+        {"defaultAction": "SCMP_ACT_X"},
+        "defaultAction",
+        "string SCMP_ACT_X is not a valid action for seccomp",
+    ),
+    (
+        {"defaultAction": "SCMP_ACT_NOTIFY"},
+        "defaultAction",
+        "SCMP_ACT_NOTIFY cannot be used as default action",
+    ),
+    ({"defaultErrnoRet": 4095}, "defaultErrnoRet", "4095 is greater than 4094, the largest errno"),
+    ({"defaultErrnoRet": True}, "defaultErrnoRet", "true is not a whole number"),
+    (
+        {"defaultAction": "SCMP_ACT_KILL", "defaultErrnoRet": 1},
+        "defaultErrnoRet",
+        "SCMP_ACT_KILL has no errno",
+    ),
+    (
+        {"architectures": ["SCMP_ARCH_VAX"]},
+        "architectures[0]",
+        "SCMP_ARCH_VAX is not a valid arch for seccomp",
+    ),
+    ({"flags": ["SECCOMP_FILTER_FLAG_X"]}, "flags[0]", "is not a known name"),
+    ({"listenerMetadata": "x"}, "listenerMetadata", "seccomp listenerMetadata is set without listenerPath"),
+    ({"listenerPath": "a\0"}, "listenerPath", "contains a null byte"),
+    ({"syscalls": [{**NOTIFY, "names": ["mount"]}]}, "listenerPath", "seccomp listenerPath is not set"),
+    (
+        {"syscalls": [NOTIFY], "listenerPath": "/x"},
+        "syscalls[0].names[2]",
+        "SCMP_ACT_NOTIFY cannot be used for the write syscall",
+    ),
+    (
+        {"syscalls": [{**NOTIFY, "names": ["mount", "sendmsg"]}], "listenerPath": "/x"},
+        "syscalls[0].names[1]",
+        "SCMP_ACT_NOTIFY cannot be used for the sendmsg syscall",
+    ),
+]
+REFUSED_RULES: list[tuple[Json, str, str]] = [
+    ({"errnoRet": 1}, "errnoRet", "SCMP_ACT_ALLOW has no errno to return"),
+    (
+        {"action": "SCMP_ACT_ERRNO", "errnoRet": 4095},
+        "errnoRet",
+        "4095 is greater than 4094, the largest errno",
+    ),
+    ({"action": "SCMP_ACT_TRACE", "errnoRet": 65536}, "errnoRet", "65536 is greater than 65535"),
+    ({"action": "ALLOW"}, "action", "string ALLOW is not a valid action for seccomp"),
+    ({"names": []}, "names", "must not be empty"),
+    ({"names": ["read", ""]}, "names[1]", "empty string is not a valid syscall"),
+    ({"names": ["re\0ad"]}, "names[0]", "contains a null byte"),
+    ({"names": ["read", 3]}, "names[1]", "3 is not a string"),
+    ({"args": [{"index": 0, "value": 1, "op": "EQ"}]}, "args[0].op", "string EQ is not a valid operator"),
+    ({"args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}, "args[0].index", "6 is greater than 5"),
+    ({"args": [{"index": 0, "value": -1, "op": "SCMP_CMP_EQ"}]}, "args[0].value", "-1 is less than 0"),
+    (
+        {"args": [{"index": 0, "value": 1, "valueTwo": 1 << 64, "op": "SCMP_CMP_EQ"}]},
+        "args[0].valueTwo",
+        "is greater than",
+    ),
+]
+REFUSED_FILTERS += [
+    ({"syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW", **change}]}, f"syscalls[0].{path}", words)
+    for change, path, words in REFUSED_RULES
+]
+
+
+@pytest.mark.parametrize(
+    ("seccomp", "path", "words"), REFUSED_FILTERS, ids=[f"{row[1]} {row[2]}" for row in REFUSED_FILTERS]
+)
+def test_filters_that_cannot_be_described(
+    seccomp: Json, path: str, words: str, tmp_path: pathlib.Path
+) -> None:
+    """Form and rules together: what describes a filter to libseccomp relies on them."""
+    default = {"defaultAction": "SCMP_ACT_ERRNO"} if seccomp else {}
+    document = spec({"seccomp": {**default, **seccomp}})  # type: ignore[arg-type]  # wrong on purpose
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(ConfigError) as caught:
+        rules.check(load.load(str(tmp_path)).spec)
+    assert caught.value.path == f"$.linux.seccomp.{path}"
+    assert words in caught.value.message
 
 
 @pytest.mark.parametrize(

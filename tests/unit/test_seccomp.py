@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 import bpf_sim
+from pyrunc.config.rules import seccomp as rules
 from pyrunc.errors import ConfigError
 from pyrunc.kernel import process as kernel
 from pyrunc.seccomp import compile as seccomp
 from pyrunc.seccomp import profile as seccomp_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
+
+    from pyrunc.spec.shapes import Seccomp, SeccompRule
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86_64")
 
@@ -62,13 +65,13 @@ def answer(bpf: bytes, arch: int, number: int, *args: int) -> int:
     return bpf_sim.run(bpf, bpf_sim.X86_64 if arch == X32 else arch, number, args)
 
 
-def call(*names: str, **members: object) -> dict[str, object]:
-    return {"names": list(names), "action": "SCMP_ACT_ALLOW", **members}
+def call(*names: str, **members: object) -> SeccompRule:
+    return {"names": list(names), "action": "SCMP_ACT_ALLOW", **members}  # type: ignore[typeddict-item]  # given by name
 
 
-def compile_bpf(*rules: Mapping[str, object], **members: object) -> bytes:
+def compile_bpf(*rules: SeccompRule, **members: object) -> bytes:
     """A checked filter; the default action is ERRNO, the architecture the native one unless given."""
-    profile = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": list(rules), **members}
+    profile: Seccomp = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": list(rules), **members}  # type: ignore[typeddict-item]  # given by name
     bpf = seccomp.compile(profile).bpf
     bpf_sim.check(bpf)
     return bpf
@@ -89,7 +92,7 @@ DENIED = {
 MASK = 0x7E020000
 
 
-def large_profile() -> dict[str, object]:
+def large_profile() -> Seccomp:
     """What engines send: three architectures, more than 300 names, a few conditions, one call that "does not exist"."""
     listed = (name_of(bpf_sim.X86_64, number) for number in range(334))
     names = [name for name in listed if name and name not in {*DENIED, "clone", "personality"}]
@@ -157,7 +160,7 @@ def test_large_profile_is_a_tree() -> None:
     few = [call(name_of(bpf_sim.X86_64, number)) for number in range(32)]
     many = [*few, call(name_of(bpf_sim.X86_64, 32))]
 
-    def comparisons(rules: list[dict[str, object]]) -> int:
+    def comparisons(rules: list[SeccompRule]) -> int:
         """Instructions that only a tree has: "above this number, go there"."""
         bpf = compile_bpf(*rules, defaultAction="SCMP_ACT_LOG")
         return sum(code == 0x25 for code, *_ in bpf_sim.decode(bpf))
@@ -379,11 +382,29 @@ def test_joined_equals_library(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_refused_by_library(profile: dict[str, object], path: str, message: str) -> None:
+def test_refused_by_library(profile: Seccomp, path: str, message: str) -> None:
     """What only libseccomp can refuse is an error of the configuration with its place."""
     with pytest.raises(ConfigError) as caught:
         seccomp.compile({"defaultAction": "SCMP_ACT_ERRNO", **profile})
     assert (caught.value.path, caught.value.message) == (path, message)
+
+
+@pytest.mark.parametrize(("code", "taken"), [(0, True), (4094, True), (4095, False)])
+def test_largest_errno(code: int, taken: bool) -> None:
+    """The rules allow what libseccomp takes: one less than the kernel, whose MAX_ERRNO is 4095."""
+    profile: Seccomp = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": code,
+        "syscalls": [call("read")],
+    }
+    answer, _, parts = kernel.seccomp_compile(seccomp_profile.describe(profile).description)
+    assert (answer > 0, bool(parts)) == (taken, taken)
+    if taken:
+        rules.check(profile)
+        return
+    with pytest.raises(ConfigError, match="4095 is greater than 4094, the largest errno") as caught:
+        rules.check(profile)
+    assert caught.value.path == "$.linux.seccomp.defaultErrnoRet"
 
 
 def test_unknown_architecture() -> None:
@@ -396,7 +417,7 @@ def test_unknown_architecture() -> None:
 @pytest.mark.parametrize("cut", [0, 3, 11, 20, 30, 44, 60])
 def test_malformed_description(cut: int) -> None:
     """A description that ends too early is refused, not read beyond its end."""
-    whole = seccomp_profile.check(
+    whole = seccomp_profile.describe(
         {
             "defaultAction": "SCMP_ACT_ERRNO",
             "architectures": ALL_ARCHES,
@@ -426,7 +447,7 @@ def entries(root: Path) -> list[Path]:
     return sorted((root / seccomp.CACHE_NAME).iterdir())
 
 
-PROFILE = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [call("read")]}
+PROFILE: Seccomp = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [call("read")]}
 # A valid program that no profile leads to: who gets it got it from the cache.
 PLANTED = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF1234)
 
@@ -448,7 +469,7 @@ def test_cache_hit(tmp_path: Path) -> None:
     plant(entry)
     assert seccomp.compile(PROFILE, str(tmp_path)).bpf == PLANTED
     # Differs in what is not part of libseccomp's input alone.
-    other = {**PROFILE, "defaultErrnoRet": errno.ENOSYS}
+    other: Seccomp = {**PROFILE, "defaultErrnoRet": errno.ENOSYS}
     assert seccomp.compile(other, str(tmp_path)).bpf == seccomp.compile(other).bpf != first
     assert len(entries(tmp_path)) == 2
 
@@ -520,7 +541,7 @@ def test_cache_limit(tmp_path: Path) -> None:
         if code == 10:
             (tmp_path / seccomp.CACHE_NAME / ".1").touch()
         assert len(entries(tmp_path)) <= 65
-    last = {**PROFILE, "defaultErrnoRet": 199}
+    last: Seccomp = {**PROFILE, "defaultErrnoRet": 199}
     newest = max(entries(tmp_path), key=lambda entry: entry.stat().st_mtime_ns)
     plant(newest)
     assert seccomp.compile(last, str(tmp_path)).bpf == PLANTED

@@ -11,6 +11,10 @@ import bpf_sim
 from pyrunc.kernel import process as kernel
 from pyrunc.seccomp import compile as seccomp
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.spec.shapes import Seccomp, SeccompRule
+
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86_64")
 
 LIBRARY = ctypes.CDLL("libseccomp.so.2")
@@ -24,7 +28,7 @@ def answer(bpf: bytes, number: int, *args: int) -> int:
     return bpf_sim.run(bpf, bpf_sim.X86_64, number, args)
 
 
-def call(*names: str, action: str = "SCMP_ACT_ALLOW") -> dict[str, object]:
+def call(*names: str, action: str = "SCMP_ACT_ALLOW") -> SeccompRule:
     return {"names": list(names), "action": action}
 
 
@@ -32,7 +36,10 @@ def test_own_calls() -> None:
     """Whoever learns init's number has the calls that init makes, and no other use of them; the rest stays as it is."""
     own = 0x1234_5678_9ABC_DEF0
     names = "clone", "setsid", "ioctl", "prlimit64"
-    refused = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [call(*names, action="SCMP_ACT_ERRNO")]}
+    refused: Seccomp = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [call(*names, action="SCMP_ACT_ERRNO")],
+    }
     bpf = seccomp.compile(refused).bpf
     front = kernel.seccomp_own_calls(bpf, own)
     bpf_sim.check(front + bpf)

@@ -1,32 +1,26 @@
-"""PURE: the rules about `linux`: namespaces, ids, devices, paths, sysctl, seccomp, resources. config-linux.md.
+"""PURE: the rules about `linux`: namespaces, ids, devices, paths, sysctl, labels. config-linux.md.
 
-Imported by rules only. Imports errors, jsonfast and the names of mounts.
+Those about `linux.resources` and `linux.seccomp` are in files of their own.
 """
 
 from __future__ import annotations
 
-from pyrunc.errors import ConfigError
+from pyrunc.config.rules import process as rules_process
+from pyrunc.config.rules import resources as rules_resources
+from pyrunc.config.rules import seccomp as rules_seccomp
+from pyrunc.config.rules.fail import absolute, fail, no_nul, numbers
 from pyrunc.json_text.document import member, quote
 from pyrunc.spec.mount_options import CONTEXT_ANNOTATION, CONTEXTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from pyrunc.host.gather import HostFacts
     from pyrunc.spec.shapes import (
-        CPU,
-        BlockIO,
         Device,
         IDMapping,
         IntelRdt,
         Linux,
-        Memory,
         MemoryPolicy,
-        Process,
-        Resources,
-        Seccomp,
-        SeccompRule,
         Spec,
     )
 
@@ -36,44 +30,11 @@ _IPC_SYSCTLS = {
     *("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax"),
     *("kernel.shmmni", "kernel.shm_rmid_forced"),
 }
-_WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
-_MAX_ERRNO = 4095
-# More CPUs or nodes than any kernel is built for; a mask of what a hostile list names would take all memory.
-_LIST_MAX = 65535
-_LIST_DIGITS = 40
 # What info/ lists where resctrl can divide the L3 cache: with code and data apart there are two resources.
 CAT = frozenset(("L3", "L3CODE", "L3DATA"))
 # Directories of resctrl that are no groups.
 RESCTRL_OWN = ("info", "mon_data", "mon_groups")
-_NO_SELINUX = "selinux label is specified in config, but selinux is disabled or not supported"
 _NAME_MAX = 15  # IFNAMSIZ without the final NUL, netdevice(7)
-# Docker casts its -1 for "not set" to an unsigned number.
-_UNSET_SWAPPINESS = (1 << 64) - 1
-
-
-def fail(message: str, path: str, hint: str | None = None) -> NoReturn:
-    """Raises ConfigError."""
-    raise ConfigError(message, path=path, hint=hint)
-
-
-def no_nul(text: str, path: str) -> None:
-    """The kernel's strings end at a NUL byte: a text with one would silently mean something else."""
-    if "\0" in text:
-        fail("contains a null byte", path)
-
-
-def no_nuls(texts: list[str], path: str) -> None:
-    """no_nul for each of a list."""
-    if "\0" in "".join(texts):
-        for index, text in enumerate(texts):
-            no_nul(text, f"{path}[{index}]")
-
-
-def absolute(value: str, path: str, what: str) -> None:
-    """Raises ConfigError unless `value` is an absolute path."""
-    if value[:1] != "/":
-        fail(f"{what} must be absolute, not {quote(value)}", path)
-    no_nul(value, path)
 
 
 def namespaces(linux: Linux, host: HostFacts | None) -> Spaces:
@@ -112,10 +73,10 @@ def check(spec: Spec, spaces: Spaces, host: HostFacts | None) -> None:
     _rdt(linux, host)
     _security_modules(spec, host)
     if seccomp := linux.get("seccomp"):
-        _seccomp(seccomp)
+        rules_seccomp.check(seccomp)
     no_nul(linux.get("cgroupsPath", ""), "$.linux.cgroupsPath")
     if resources := linux.get("resources"):
-        check_resources(resources)
+        rules_resources.check(resources)
 
 
 def _ids(linux: Linux, spaces: Spaces, host: HostFacts | None) -> None:
@@ -271,20 +232,6 @@ def dotted(key: str) -> str:
     return key.translate({ord("/"): ".", ord("."): "/"})
 
 
-def numbers(text: str, path: str) -> int:
-    """How many numbers a list such as "0-3,7" has. Raises ConfigError for a range that ends before it begins."""
-    seen: set[int] = set()
-    for part in text.replace(" ", "").split(","):
-        if part:
-            first, _, last = part.partition("-")
-            if len(part) > _LIST_DIGITS or int(last or first) > _LIST_MAX:
-                fail(f"{quote(part[:_LIST_DIGITS])} is beyond {_LIST_MAX}", path)
-            if last and int(last) < int(first):
-                fail(f"{quote(part)} ends before it begins", path)
-            seen.update(range(int(first), int(last or first) + 1))
-    return len(seen)
-
-
 def _memory_policy(policy: MemoryPolicy) -> None:
     mode = policy["mode"]
     count = numbers(policy.get("nodes", ""), "$.linux.memoryPolicy.nodes")
@@ -345,131 +292,7 @@ def _security_modules(spec: Spec, host: HostFacts | None) -> None:
         )
     if not host:
         return
-    labels(spec.get("process") or {}, host, "$.process")
+    rules_process.labels(spec.get("process") or {}, host, "$.process")
     # Of a mount, unlike of a process, nobody expects to be confined by it alone: plan_rootfs warns.
     if (spec.get("linux") or {}).get("mountLabel") and not host.selinux and host.strict:
-        fail(_NO_SELINUX, "$.linux.mountLabel")
-
-
-def labels(process: Process, host: HostFacts, path: str) -> None:
-    """A label that nothing would enforce must not look as if it were. Raises ConfigError; `path`: of the process."""
-    profile, label = process.get("apparmorProfile", ""), process.get("selinuxLabel", "")
-    # "unconfined" is what every process is where there is no AppArmor.
-    if profile not in ("", "unconfined") and not host.apparmor:
-        fail(
-            "apparmor profile is specified in config, but apparmor is disabled or not supported",
-            f"{path}.apparmorProfile",
-        )
-    if label and not host.selinux:
-        fail(_NO_SELINUX, f"{path}.selinuxLabel")
-
-
-def _seccomp(seccomp: Seccomp) -> None:
-    path = "$.linux.seccomp"
-    default = seccomp["defaultAction"]
-    if default == "SCMP_ACT_NOTIFY":
-        fail("SCMP_ACT_NOTIFY cannot be used as default action", f"{path}.defaultAction")
-    _errno_ret(default, seccomp.get("defaultErrnoRet"), f"{path}.defaultErrnoRet")
-    notifies = False
-    for index, rule in enumerate(seccomp.get("syscalls") or ()):
-        _seccomp_rule(rule, f"{path}.syscalls[{index}]")
-        notifies = notifies or rule["action"] == "SCMP_ACT_NOTIFY"
-    listener = seccomp.get("listenerPath")
-    if notifies and not listener:
-        fail("seccomp listenerPath is not set", f"{path}.listenerPath", "SCMP_ACT_NOTIFY needs a listener")
-    if seccomp.get("listenerMetadata") and not listener:
-        # config-linux.md, listenerMetadata: "This field MUST NOT be set if `listenerPath` is not set."
-        fail("seccomp listenerMetadata is set without listenerPath", f"{path}.listenerMetadata")
-    no_nul(listener or "", f"{path}.listenerPath")
-
-
-def _seccomp_rule(rule: SeccompRule, path: str) -> None:
-    if rule["action"] == "SCMP_ACT_NOTIFY" and "write" in rule["names"]:
-        # The listener's descriptor is handed over by a program that must write.
-        index = rule["names"].index("write")
-        fail("SCMP_ACT_NOTIFY cannot be used for the write syscall", f"{path}.names[{index}]")
-    _errno_ret(rule["action"], rule.get("errnoRet"), f"{path}.errnoRet")
-
-
-def _errno_ret(action: str, value: int | None, path: str) -> None:
-    if value is None:
-        return
-    if action not in _WITH_ERRNO:
-        # config-linux.md, errnoRet: an action without one MUST make the runtime fail; runc and youki ignore it.
-        fail(
-            f"{action} has no errno to return",
-            path,
-            f"leave it out: only {' and '.join(_WITH_ERRNO)} have one",
-        )
-    if action == "SCMP_ACT_ERRNO" and value > _MAX_ERRNO:
-        fail(f"{value} is greater than {_MAX_ERRNO}, the largest errno", path)
-
-
-def check_resources(resources: Resources, path: str = "$.linux.resources", *, partial: bool = False) -> None:
-    """Raises ConfigError for the first broken rule of resources.
-
-    `partial`: what is not set keeps its value (update), so that no rule may conclude from a field's absence.
-    """
-    for index, rule in enumerate(resources.get("devices") or ()):
-        if not rule.get("access"):
-            fail("device access cannot be empty", f"{path}.devices[{index}].access", "use rwm for all")
-    if memory := resources.get("memory"):
-        _memory(memory, f"{path}.memory", partial)
-    if cpu := resources.get("cpu"):
-        _cpu(cpu, f"{path}.cpu")
-    if block := resources.get("blockIO"):
-        _block_io(block, f"{path}.blockIO")
-    for name, limits in (resources.get("rdma") or {}).items():
-        if "hcaHandles" not in limits and "hcaObjects" not in limits:
-            fail(f"{quote(name)} needs hcaHandles or hcaObjects", member(f"{path}.rdma", name))
-    for key in resources.get("unified") or {}:
-        _unified(key, member(f"{path}.unified", key))
-
-
-def _unified(key: str, path: str) -> None:
-    no_nul(key, path)
-    if "/" in key:
-        fail(f"unified resource {quote(key)} must be a file name (no slashes)", path)
-    controller, dot, _ = key.partition(".")
-    if not controller or not dot:
-        fail(f"unified resource {quote(key)} must be in the form CONTROLLER.PARAMETER", path)
-
-
-def _memory(memory: Memory, path: str, partial: bool) -> None:
-    limit, swap = memory.get("limit", 0), memory.get("swap", 0)
-    if swap > 0 and not (partial and "limit" not in memory):
-        if limit <= 0:
-            fail("unable to set swap limit without memory limit", f"{path}.swap", "set memory.limit as well")
-        if swap < limit:
-            fail(
-                f"memory+swap limit should be >= memory limit, but {swap} is less than {limit}",
-                f"{path}.swap",
-                "swap is the sum of memory and swap; -1 is unlimited",
-            )
-    swappiness = memory.get("swappiness", 0)
-    if swappiness > 100 and swappiness != _UNSET_SWAPPINESS:
-        fail(f"{swappiness} is greater than 100, the largest allowed", f"{path}.swappiness")
-
-
-def _cpu(cpu: CPU, path: str) -> None:
-    quota, burst = cpu.get("quota", 0), cpu.get("burst", 0)
-    if 0 < quota < burst:
-        fail(f"burst {burst} is greater than quota {quota}", f"{path}.burst")
-
-
-def _block_io(block: BlockIO, path: str) -> None:
-    for key in ("weight", "leafWeight"):
-        _weight(block.get(key, 0), f"{path}.{key}")  # type: ignore[arg-type]  # both are integers
-    for index, device in enumerate(block.get("weightDevice") or ()):
-        where = f"{path}.weightDevice[{index}]"
-        if "weight" not in device and "leafWeight" not in device:
-            # config-linux.md: "You MUST specify at least one of `weight` or `leafWeight` in a given entry".
-            fail("at least one of weight and leafWeight is required", where)
-        _weight(device.get("weight", 0), f"{where}.weight")
-        _weight(device.get("leafWeight", 0), f"{where}.leafWeight")
-
-
-def _weight(value: int, path: str) -> None:
-    # 0 is how engines write "not set".
-    if value and not 10 <= value <= 1000:
-        fail(f"{value} is no weight: 10 to 1000, or 0 for unset", path)
+        fail(rules_process.NO_SELINUX, "$.linux.mountLabel")

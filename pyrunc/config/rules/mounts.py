@@ -1,14 +1,14 @@
 """PURE: the rules of one entry of `mounts` that no schema can say. config.md, "Mounts".
 
 check() is asked by rules for every mount of a configuration, and for those that are added to a running container.
-Raises ConfigError at the first problem. Imports idmap, jsonfast, mounts and rules_linux.
+Raises ConfigError at the first problem.
 """
 
 from __future__ import annotations
 
 import os
 
-from pyrunc.config.rules.linux import fail
+from pyrunc.config.rules.fail import fail
 from pyrunc.json_text.document import quote
 from pyrunc.spec import id_mappings as idmap
 from pyrunc.spec import mount_options as mounts
