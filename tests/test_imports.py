@@ -37,6 +37,7 @@ ROOMS: list[tuple[str, bool, set[str]]] = [
             "pyrunc.criu.externals",
             "pyrunc.launch.failures",
             "pyrunc.spec.id_mappings",
+            "pyrunc.spec.namespaces",
             "pyrunc.json_text.document",
             "pyrunc.json_text.explain",
             "pyrunc.spec.mount_options",

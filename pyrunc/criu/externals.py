@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NULL = "/dev/null"
 # Namespaces that CRIU does not look into when told so: type -> (its name for them, the key of runc's images, the first
 # version of CRIU that can).
-NAMESPACES = {"network": ("net", "extRootNetNS", 31100), "pid": ("pid", "extRootPidNS", 31500)}
+NAMESPACES = {"network": ("extRootNetNS", 31100), "pid": ("extRootPidNS", 31500)}
 # What the key of a file begins with that is open in the container, but of none of its mounts.
 FILE = "file["
 _FLAGS = -1  # the last field of MOUNT_NEW, MOUNT_BIND and DEVICE

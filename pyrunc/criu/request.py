@@ -10,6 +10,7 @@ import os
 from pyrunc.criu import rpc as criu_rpc
 from pyrunc.errors import ConfigError, UsageError
 from pyrunc.json_text.document import member, quote
+from pyrunc.spec.namespaces import CLONE_NEWNET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ CONFIG_ANNOTATION = "org.criu.config"
 CONFIG_TOP = "/etc/"
 # The first one that is there. What is in it goes before our options.
 CONFIG_FILES = ("/etc/criu/pyrunc.conf", "/etc/criu/runc.conf")
-_CLONE_NEWNET = 0x40000000
 # criu(8) --verbosity: 4 is debug; without that much a log does not tell why.
 _LOG_LEVEL = 4
 
@@ -39,7 +39,7 @@ def _empty_namespaces(options: CriuOptions) -> int:
         if kind != "network":
             raise UsageError(f'namespace "{kind}" is not supported', hint="--empty-ns takes network only")
     # Devices and addresses are the engine's: it makes them anew, as runc has it.
-    return _CLONE_NEWNET
+    return CLONE_NEWNET
 
 
 def page_server(text: str) -> Message:

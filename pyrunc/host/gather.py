@@ -9,22 +9,13 @@ import os
 
 from pyrunc.errors import check_shortage
 from pyrunc.kernel import process as kernel
+from pyrunc.spec.namespaces import NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LAST_CAP_FILE = "/proc/sys/kernel/cap_last_cap"
-NAMESPACE_FILES = {
-    "cgroup": "cgroup",
-    "ipc": "ipc",
-    "mount": "mnt",
-    "network": "net",
-    "pid": "pid",
-    "time": "time",
-    "user": "user",
-    "uts": "uts",
-}
 _CGROUP_ROOT = "/sys/fs/cgroup"
 _RESCTRL = "/sys/fs/resctrl"
 _S_IFMT, _S_IFLNK = 0o170000, 0o120000
@@ -82,7 +73,7 @@ class HostFacts:
         own_cgroups: dict[str, str] | None = None,
         bounding_caps: int = (1 << 41) - 1,
         last_cap: int = 40,
-        namespaces: frozenset[str] = frozenset(NAMESPACE_FILES),
+        namespaces: frozenset[str] = frozenset(NAMESPACES),
         apparmor: bool = False,
         selinux: bool = False,
         resctrl: str = "",
@@ -275,7 +266,7 @@ def _of_this_boot() -> tuple[int, frozenset[str]]:
     if not _kept:
         last_cap = int(read_file(LAST_CAP_FILE, "40"))
         kinds = [
-            kind for kind, name in NAMESPACE_FILES.items() if os.access(f"/proc/self/ns/{name}", os.F_OK)
+            kind for kind, (_, name) in NAMESPACES.items() if os.access(f"/proc/self/ns/{name}", os.F_OK)
         ]
         _kept.append((last_cap, frozenset(kinds)))
     return _kept[0]

@@ -9,6 +9,7 @@ import errno
 
 from pyrunc.errors import ContainerError, PyruncError, strerror
 from pyrunc.plan import numbers, wire
+from pyrunc.spec.namespaces import CLONE_NEWUSER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ FILTER_HINT = (
     "the seccomp filter has to allow what init does behind it: with noNewPrivileges execve alone, without it also"
     " write, openat, setuid, capset and others"
 )
-_CLONE_NEWUSER = 0x10000000
 _SCHED_ISO, _SCHED_DEADLINE = 4, 6
 _ARGUMENT = {
     "ROOTFS": 0,
@@ -156,7 +156,7 @@ def _root_hint(message: wire.Message) -> str | None:
 
 def _no_namespace_hint(op: wire.Op) -> str | None:
     flags = op.fields[0]
-    if isinstance(flags, int) and flags & _CLONE_NEWUSER:
+    if isinstance(flags, int) and flags & CLONE_NEWUSER:
         return "the kernel makes no user namespace for a caller in a chroot, and none that an LSM or a sysctl forbids"
     return None
 

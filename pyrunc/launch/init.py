@@ -36,6 +36,7 @@ from pyrunc.launch import ending
 from pyrunc.launch.dialogue import Dialogue, OutOfTurnError
 from pyrunc.launch.ending import collect
 from pyrunc.plan import numbers, wire
+from pyrunc.spec.namespaces import CLONE_NEWPID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ END_SECONDS = 10
 NAME_SECONDS = 0.5
 _SIGSYS = 31
 _MOST_UNREAD = 128
-_CLONE_NEWPID = 0x20000000
 
 
 def init_program() -> bytes:
@@ -460,7 +460,7 @@ def _pipes(ops: Sequence[wire.Op]) -> tuple[list[int], dict[str, int]]:
 
 def _joined_pid_namespace(ops: Sequence[wire.Op], opened: dict[wire.Fd, int]) -> tuple[int, int] | None:
     for op in ops:
-        if op.name == "SETNS" and op.fields[1] == _CLONE_NEWPID:
+        if op.name == "SETNS" and op.fields[1] == CLONE_NEWPID:
             fd = op.fields[0]
             found = os.fstat(opened[fd] if isinstance(fd, wire.Fd) else int(fd))  # type: ignore[arg-type]
             return found.st_dev, found.st_ino

@@ -16,6 +16,7 @@ from pyrunc.plan import planner as plan
 from pyrunc.plan import process as plan_process
 from pyrunc.plan.numbers import MOUNT_FLAG_RDONLY_LATER, SYNC
 from pyrunc.plan.wire import Op
+from pyrunc.spec.namespaces import CLONE_NEWNS, NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _job(spec: Spec, host: HostFacts, options: PlanOptions, kinds: set[str]) -> 
         raise ConfigError("the container has no mount namespace: its mounts are the host's")
     spaces.new = 0
     spaces.joined = [
-        (kind, f"/proc/{options.init_pid}/ns/{plan.NAMESPACES[kind][1]}", at)
+        (kind, f"/proc/{options.init_pid}/ns/{NAMESPACES[kind][1]}", at)
         for kind, at in spaces.paths.items()
         if kind in kinds
     ]
@@ -77,7 +78,7 @@ def _take_hold(job: Job) -> None:
     if not job.kept:
         return
     why = "open_tree(2) wants privileges in the mount namespace: a copy of the runtime's belongs to us"
-    job.plan.add("UNSHARE", plan.CLONE_NEWNS, path="$", why=why)
+    job.plan.add("UNSHARE", CLONE_NEWNS, path="$", why=why)
     why = "what is mounted inside must not get out"
     job.plan.add("ROOT_PROPAGATION", plan_mounts.propagation_of_host(job), path="$", why=why)
     job.plan.ops += job.kept

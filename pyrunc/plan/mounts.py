@@ -61,11 +61,6 @@ def absolute(destination: str) -> str:
     return os.path.normpath("/" + destination.lstrip("/"))
 
 
-def is_bind(mount: Mount, options: MountOptions) -> bool:
-    """config.md: the options decide, `type` is then a dummy; runc takes type bind alone, too."""
-    return options.bind or (mount.get("type") == "bind" and not options.remount)
-
-
 def _proc_flags(target: str) -> int:
     """Rules have looked at what says that it lies in /proc; nothing else may come to lie there."""
     return MOUNT_FLAG_IN_PROC if target == "/proc" or target.startswith("/proc/") else 0
@@ -404,7 +399,7 @@ def add(job: Job, mount: Mount, at: str) -> Deferred | None:
     target = absolute(mount["destination"])
     options = mounts.parse(mount.get("options") or ())
     kind = mount.get("type") or ""
-    bind = is_bind(mount, options)
+    bind = mounts.is_bind(mount)
     if options.remount:
         _remount(job, target, options, at)
         return None

@@ -15,6 +15,14 @@ from pyrunc.plan import rootfs as plan_rootfs
 from pyrunc.plan.numbers import PIVOT_CHROOT, SYNC
 from pyrunc.plan.wire import Fd, Op
 from pyrunc.spec import id_mappings as idmap
+from pyrunc.spec.namespaces import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWNET,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    NAMESPACES,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,28 +39,6 @@ if TYPE_CHECKING:
         bpf: bytes
         flags: int
         notify: bool
-
-
-CLONE_NEWTIME = 0x80
-CLONE_NEWNS = 0x20000
-CLONE_NEWCGROUP = 0x2000000
-CLONE_NEWUTS = 0x4000000
-CLONE_NEWIPC = 0x8000000
-CLONE_NEWUSER = 0x10000000
-CLONE_NEWPID = 0x20000000
-CLONE_NEWNET = 0x40000000
-
-# namespaces[].type -> (CLONE_NEW* flag, file name in /proc/PID/ns)
-NAMESPACES: dict[str, tuple[int, str]] = {
-    "cgroup": (CLONE_NEWCGROUP, "cgroup"),
-    "ipc": (CLONE_NEWIPC, "ipc"),
-    "mount": (CLONE_NEWNS, "mnt"),
-    "network": (CLONE_NEWNET, "net"),
-    "pid": (CLONE_NEWPID, "pid"),
-    "time": (CLONE_NEWTIME, "time"),
-    "user": (CLONE_NEWUSER, "user"),
-    "uts": (CLONE_NEWUTS, "uts"),
-}
 
 
 class PlanOptions:

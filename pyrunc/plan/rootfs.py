@@ -31,11 +31,7 @@ if TYPE_CHECKING:
 
 def _brings_dev(spec_mounts: list[Mount]) -> bool:
     """Whether /dev is one that exists already, in which nothing must be made: a bind, as of the host's."""
-    return any(
-        _target(mount["destination"]) == "/dev"
-        and plan_mounts.is_bind(mount, mounts.parse(mount.get("options") or ()))
-        for mount in spec_mounts
-    )
+    return any(_target(mount["destination"]) == "/dev" and mounts.is_bind(mount) for mount in spec_mounts)
 
 
 def _devices(job: Job) -> None:

@@ -11,9 +11,9 @@ import os
 from pyrunc import printable
 from pyrunc.plan import numbers, wire
 from pyrunc.plan import process as plan_process
-from pyrunc.plan.planner import NAMESPACES
 from pyrunc.spec import capabilities
 from pyrunc.spec import mount_options as mounts
+from pyrunc.spec.namespaces import NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from pyrunc.cgroups.resources import TABLE as RESOURCES
 from pyrunc.cgroups.systemd import unit
 from pyrunc.cli import verbs as commands
 from pyrunc.criu import request as criu_request
-from pyrunc.host import gather as host
 from pyrunc.kernel import process as kernel
 from pyrunc.plan import numbers
 from pyrunc.plan import process as plan_process
 from pyrunc.seccomp import compile as seccomp
 from pyrunc.spec import capabilities
 from pyrunc.spec import mount_options as mounts
+from pyrunc.spec.namespaces import NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _seccomp() -> Json:
 def _linux() -> Json:
     resources = {row[0] for row in RESOURCES}
     return {
-        "namespaces": sorted(host.NAMESPACE_FILES),
+        "namespaces": sorted(NAMESPACES),
         "capabilities": list(capabilities.NAMES),
         "cgroup": {
             "v1": _part("v1"),

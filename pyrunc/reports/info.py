@@ -9,6 +9,7 @@ import os
 
 from pyrunc import printable
 from pyrunc.host import gather as host
+from pyrunc.spec.namespaces import NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def rows() -> list[tuple[str, str]]:
 
     facts = host.gather()
     uname = os.uname()
-    missing = sorted(set(host.NAMESPACE_FILES) - facts.namespaces)
+    missing = sorted(set(NAMESPACES) - facts.namespaces)
     return [
         *[
             (name, text)

@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pyrunc.spec.shapes import Mount
+
 ATTR_RDONLY = 0x1
 ATTR_NOSUID = 0x2
 ATTR_NODEV = 0x4
@@ -169,6 +171,17 @@ class MountOptions:
     def new_attributes(self) -> int:
         """MOUNT_ATTR_* for a mount that does not exist yet, where recursive and not recursive are the same."""
         return (self.attr_set & ~self.rec_clear) | self.rec_set
+
+
+def is_bind(mount: Mount) -> bool:
+    """config.md: the options decide, and `type` is then a dummy.
+
+    Type bind alone can mean nothing else, except beside remount, which mounts nothing.
+    """
+    options = mount.get("options") or ()
+    return (
+        "bind" in options or "rbind" in options or (mount.get("type") == "bind" and "remount" not in options)
+    )
 
 
 def parse(options: Iterable[str]) -> MountOptions:

@@ -24,6 +24,7 @@ from pyrunc.errors import CriuError, KernelError, StateError, UsageError, strerr
 from pyrunc.host import gather as host
 from pyrunc.launch import conversation as bringup
 from pyrunc.plan import planner as plan
+from pyrunc.spec.namespaces import NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,8 +209,9 @@ def _external(
         _masked_files(found, spec),
         lambda path: _inside(found.pid, path),
     )
-    for kind, (name, key, _since) in externals.NAMESPACES.items():
+    for kind, (key, _since) in externals.NAMESPACES.items():
         if joins(spec, kind):
+            name = NAMESPACES[kind][1]
             inode = os.stat(f"/proc/{found.pid}/ns/{name}").st_ino
             names.append(f"{name}[{inode}]:{key}")
     return names + [name for name in dict.fromkeys(descriptors) if name.startswith(externals.FILE)]
@@ -272,7 +274,7 @@ def _add_container(
     """Which container, and how to hold it still."""
     opts["pid"] = found.pid
     opts["root"] = str(runtime.state(ctx, container_id)["rootfs"])
-    for kind, (_name, _key, since) in externals.NAMESPACES.items():
+    for kind, (_key, since) in externals.NAMESPACES.items():
         if joins(spec, kind):
             criu.require(version, since, f"a {kind} namespace that exists")
     if freezer := _freezer(found, version):

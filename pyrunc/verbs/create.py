@@ -21,6 +21,7 @@ from pyrunc.launch import hooks
 from pyrunc.launch import init as launch
 from pyrunc.plan import planner as plan
 from pyrunc.spec import id_mappings as idmap
+from pyrunc.spec.namespaces import NAMESPACES
 from pyrunc.verbs.new_container import Attempt, PlanChangedError
 
 TYPE_CHECKING = False
@@ -110,7 +111,7 @@ def _check_joined_sysctls(spec: Spec) -> None:
     spaces = rules_linux.namespaces(linux, None)
     for kind, path in list(spaces.items()):
         try:
-            if path and os.path.samefile(path, f"/proc/self/ns/{host.NAMESPACE_FILES[kind]}"):
+            if path and os.path.samefile(path, f"/proc/self/ns/{NAMESPACES[kind][1]}"):
                 del spaces[kind]
         except OSError:
             pass  # said with its path when it is opened

@@ -37,6 +37,7 @@ from pyrunc.kernel import process as kernel
 from pyrunc.launch import conversation as bringup
 from pyrunc.launch import init as launch
 from pyrunc.plan import planner as plan
+from pyrunc.spec.namespaces import NAMESPACES
 from pyrunc.verbs.checkpoint import config_file, file_systems, mount_points, warn_of_rootless
 from pyrunc.verbs.new_container import Attempt
 
@@ -131,9 +132,9 @@ def _namespaces(spec: Spec, opts: Message, version: int) -> list[int]:
             if kind == "cgroup":
                 raise StateError("CRIU cannot restore into a cgroup namespace that exists", path=at)
             if kind not in externals.NAMESPACES:
-                joined.append({"ns": host.NAMESPACE_FILES[kind], "ns_file": path})
+                joined.append({"ns": NAMESPACES[kind][1], "ns_file": path})
                 continue
-            _, key, since = externals.NAMESPACES[kind]
+            key, since = externals.NAMESPACES[kind]
             criu.require(version, since, f"a {kind} namespace that exists")
             try:
                 fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))

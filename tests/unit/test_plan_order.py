@@ -13,6 +13,7 @@ from pyrunc.errors import ConfigError
 from pyrunc.host.gather import HostFacts
 from pyrunc.plan import numbers, wire
 from pyrunc.plan import planner as plan
+from pyrunc.spec import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -215,8 +216,14 @@ def test_one_filter_per_plan() -> None:
 def test_common_container_needs_no_fork() -> None:
     """Without user and time namespaces clone3 makes the others, but for those of the network and of cgroups."""
     made = specs.create(specs.docker_like(), specs.V1_HOST, cgroup_paths=specs.V1_PATHS)
-    assert made.clone_flags == plan.CLONE_NEWNS | plan.CLONE_NEWUTS | plan.CLONE_NEWPID | plan.CLONE_NEWIPC
-    assert [fields[0] for fields in specs.every(made, "UNSHARE")] == [plan.CLONE_NEWNET]
+    assert (
+        made.clone_flags
+        == namespaces.CLONE_NEWNS
+        | namespaces.CLONE_NEWUTS
+        | namespaces.CLONE_NEWPID
+        | namespaces.CLONE_NEWIPC
+    )
+    assert [fields[0] for fields in specs.every(made, "UNSHARE")] == [namespaces.CLONE_NEWNET]
     assert not {"FORK", "SETNS"} & set(specs.names(made))
     assert (made.needs_fork, made.uid_maps, made.setgroups) == (False, None, None)
     assert positions(made, "UNSHARE")[0] < sync(made, "CGROUP")[0] < min(positions(made, "MOUNT_NEW"))
@@ -225,12 +232,12 @@ def test_common_container_needs_no_fork() -> None:
 def test_pod_member_needs_no_fork() -> None:
     """Joined network, ipc and uts namespaces do not keep clone3 from making the others."""
     made = specs.create(specs.podman_like(), specs.V2_HOST, cgroup_paths=specs.V2_PATHS)
-    assert made.clone_flags == plan.CLONE_NEWNS | plan.CLONE_NEWPID
+    assert made.clone_flags == namespaces.CLONE_NEWNS | namespaces.CLONE_NEWPID
     assert not made.needs_fork
     assert [fields[1] for fields in specs.every(made, "SETNS")] == [
-        plan.CLONE_NEWNET,
-        plan.CLONE_NEWIPC,
-        plan.CLONE_NEWUTS,
+        namespaces.CLONE_NEWNET,
+        namespaces.CLONE_NEWIPC,
+        namespaces.CLONE_NEWUTS,
     ]
     assert "LOOPBACK_UP" not in specs.names(made)
 
@@ -238,11 +245,11 @@ def test_pod_member_needs_no_fork() -> None:
 def test_cgroup_namespace_after_the_cgroup() -> None:
     """cgroup_namespaces(7): its root is where the process is at that moment. On v2 clone3 has put it there."""
     v1 = specs.create(specs.podman_like(), specs.V1_HOST, cgroup_paths=specs.V1_PATHS)
-    unshare = positions(v1, "UNSHARE", plan.CLONE_NEWCGROUP)
+    unshare = positions(v1, "UNSHARE", namespaces.CLONE_NEWCGROUP)
     assert sync(v1, "CGROUP")[0] + 1 == unshare[0]
     assert unshare[0] < min(positions(v1, "MOUNT_NEW"))
     v2 = specs.create(specs.podman_like(), specs.V2_HOST, cgroup_paths=specs.V2_PATHS)
-    assert positions(v2, "UNSHARE", plan.CLONE_NEWCGROUP) and not sync(v2, "CGROUP")
+    assert positions(v2, "UNSHARE", namespaces.CLONE_NEWCGROUP) and not sync(v2, "CGROUP")
 
 
 def test_no_cgroup_no_wait() -> None:
@@ -257,19 +264,25 @@ def test_new_user_namespace() -> None:
     assert made.clone_flags == 0 and made.needs_fork and sync(made, "CGROUP")
     assert made.uid_maps == [(0, 100000, 65536)] and made.gid_maps == [(0, 100000, 65536)]
     assert made.setgroups == "allow"
-    rest = plan.CLONE_NEWNS | plan.CLONE_NEWNET | plan.CLONE_NEWUTS | plan.CLONE_NEWPID | plan.CLONE_NEWIPC
+    rest = (
+        namespaces.CLONE_NEWNS
+        | namespaces.CLONE_NEWNET
+        | namespaces.CLONE_NEWUTS
+        | namespaces.CLONE_NEWPID
+        | namespaces.CLONE_NEWIPC
+    )
     order = [
         positions(made, "RLIMIT", 7)[0],
         positions(made, "PROC_SELF", "oom_score_adj")[0],
-        positions(made, "UNSHARE", plan.CLONE_NEWUSER)[0],
+        positions(made, "UNSHARE", namespaces.CLONE_NEWUSER)[0],
         sync(made, "MAPS")[0],
-        positions(made, "UNSHARE", plan.CLONE_NEWTIME)[0],
+        positions(made, "UNSHARE", namespaces.CLONE_NEWTIME)[0],
         positions(made, "PROC_SELF", "timens_offsets")[0],
         positions(made, "USERNS_ROOT", 0, 0, 1)[0],
         positions(made, "DUMPABLE", 0)[0],
         positions(made, "UNSHARE", rest)[0],
         sync(made, "CGROUP")[0],
-        positions(made, "UNSHARE", plan.CLONE_NEWCGROUP)[0],
+        positions(made, "UNSHARE", namespaces.CLONE_NEWCGROUP)[0],
         positions(made, "FORK")[0],
         positions(made, "ROOTFS")[0],
     ]
@@ -349,7 +362,7 @@ def test_additional_groups_need_setgroups() -> None:
 def test_join_order(host: HostFacts, expected: Sequence[str]) -> None:
     """pid after all but what root's user namespace takes away; others need the user namespace's privileges first."""
     made = specs.create(specs.joined(), host)
-    flags = [plan.NAMESPACES[kind][0] for kind in expected]
+    flags = [namespaces.NAMESPACES[kind][0] for kind in expected]
     assert [fields[1] for fields in specs.every(made, "SETNS")] == flags
     assert made.clone_flags == 0 and made.needs_fork
     assert not positions(made, "UNSHARE") and before(made, "SETNS", "FORK")
@@ -360,7 +373,7 @@ def test_others_are_joined_before_a_new_user_namespace() -> None:
     spec = specs.userns()
     spec["linux"]["namespaces"][1] = {"type": "network", "path": "/run/netns/x"}
     made = specs.create(spec)
-    assert positions(made, "SETNS")[0] < positions(made, "UNSHARE", plan.CLONE_NEWUSER)[0]
+    assert positions(made, "SETNS")[0] < positions(made, "UNSHARE", namespaces.CLONE_NEWUSER)[0]
 
 
 def test_not_dumpable_before_strangers() -> None:
@@ -368,7 +381,7 @@ def test_not_dumpable_before_strangers() -> None:
     for title, _, made in ALL:
         dumpable, joins = positions(made, "DUMPABLE", 0), positions(made, "SETNS")
         assert dumpable, title
-        if joins and not positions(made, "UNSHARE", plan.CLONE_NEWUSER):
+        if joins and not positions(made, "UNSHARE", namespaces.CLONE_NEWUSER):
             assert dumpable[0] < joins[0], title
         assert dumpable[0] < positions(made, "KEYRING")[0], title
 
@@ -402,7 +415,7 @@ def test_hooks_and_mounts_are_not_where_others_are() -> None:
     spec["hooks"] = {"createContainer": [{"path": "/bin/true"}]}
     made = specs.create(spec)
     joins = max(positions(made, "SETNS"))
-    assert made.ops[joins].fields[1] == plan.CLONE_NEWPID
+    assert made.ops[joins].fields[1] == namespaces.CLONE_NEWPID
     for name in ("HOOK", "MOUNT_NEW", "PIVOT", "PIDNS"):
         assert max(positions(made, name)) < joins, name
     assert joins < positions(made, "USER")[0] < positions(made, "FORK")[0]
@@ -419,7 +432,7 @@ def test_hooks_and_a_user_namespace_of_others(inside: bool) -> None:
     spec["hooks"] = {"createContainer": [{"path": "/bin/true"}]}
     made = specs.create(spec, pid_inside=inside)
     (joins,) = (
-        place for place in positions(made, "SETNS") if made.ops[place].fields[1] == plan.CLONE_NEWPID
+        place for place in positions(made, "SETNS") if made.ops[place].fields[1] == namespaces.CLONE_NEWPID
     )
     assert (max(positions(made, "HOOK")) < joins) == inside
     assert (joins < positions(made, "USERNS_ROOT")[0]) == (not inside)

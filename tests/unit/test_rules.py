@@ -12,6 +12,7 @@ from pyrunc.config.rules import linux as rules_linux
 from pyrunc.config.rules import resources as rules_resources
 from pyrunc.errors import ConfigError
 from pyrunc.host.gather import HostFacts
+from pyrunc.spec import mount_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,6 +142,34 @@ def test_swap_is_a_sum(memory: Memory) -> None:
     with pytest.raises(ConfigError, match="unable to set swap limit without memory limit") as caught:
         rules_resources.check({"memory": memory}, "$")
     assert caught.value.path == "$.memory.swap"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "bind"),
+    [
+        ("none", ["bind"], True),
+        ("tmpfs", ["ro", "rbind"], True),
+        ("bind", [], True),
+        ("bind", ["remount", "ro"], False),
+        ("none", ["remount", "bind"], True),
+        ("tmpfs", [], False),
+        ("", ["ro"], False),
+    ],
+)
+def test_what_a_bind_mount_is(kind: str, options: list[str], bind: bool) -> None:
+    """Rules and planner ask the same function, and what the planner makes shows it."""
+    mount: Mount = {"destination": "/a", "source": "/b", "type": kind, "options": options}
+    assert mount_options.is_bind(mount) is bind
+    assert mount_options.parse(options).bind is ("bind" in options or "rbind" in options)
+
+
+@pytest.mark.parametrize("kind", ["bind", "none", "proc"])
+def test_a_remount_of_proc_mounts_nothing_there(kind: str) -> None:
+    """runc and crun take it, whatever its type; the same without remount is refused for another type."""
+    mount: Mount = {"destination": "/proc", "type": kind, "options": ["remount", "ro"]}
+    rules.check(spec({}, [mount]), HostFacts())
+    mount = {"destination": "/proc", "type": "tmpfs", "options": ["ro"]}
+    assert "is not of type proc" in refused(spec({}, [mount]), HostFacts()).message
 
 
 REFUSED_RESOURCES: list[tuple[dict[str, object], str, str]] = [

@@ -11,6 +11,7 @@ from pyrunc.config.rules import linux as rules_linux
 from pyrunc.config.rules import mounts as rules_mounts
 from pyrunc.config.rules import process as rules_process
 from pyrunc.config.rules.fail import absolute, fail, no_nul, no_nuls
+from pyrunc.plan.numbers import HOOK_KINDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 # Linux allows 64 bytes in either name, uts_namespaces(7).
 _UTS_NAME_MAX = 64
-_HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
 def check(spec: Spec, host: HostFacts | None = None) -> None:
@@ -71,7 +71,7 @@ def _hooks(spec: Spec) -> None:
     hooks = spec.get("hooks")
     if not hooks:
         return
-    for kind in _HOOKS:
+    for kind in HOOK_KINDS:
         listed: list[Hook] = hooks.get(kind) or []  # type: ignore[assignment]  # the six hold the same
         for index, hook in enumerate(listed):
             path = f"$.hooks.{kind}[{index}]"

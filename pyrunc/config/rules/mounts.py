@@ -49,24 +49,18 @@ def check(
     for index, option in enumerate(mount.get("options") or ()):
         if "\0" in option:
             fail("mount field contains null byte", f"{path}.options[{index}]")
-    bind = is_bind(mount)
+    bind = mounts.is_bind(mount)
     below_proc(mount, path, bind=bind)
     _idmap(mount, path, bind, linux, spaces, host)
     _special(mount, path, bind)
-
-
-def is_bind(mount: Mount) -> bool:
-    """Whether the options, or the type alone, ask for a bind mount."""
-    options = mount.get("options") or ()
-    return "bind" in options or "rbind" in options or mount.get("type") == "bind"
 
 
 def below_proc(mount: Mount, path: str, *, bind: bool) -> None:
     """Raises ConfigError for a destination at or below /proc that is not allowed."""
     destination = os.path.normpath("/" + mount["destination"].lstrip("/"))
     if destination == "/proc":
-        # Whether a bind mount's source is a procfs is seen when it is opened.
-        if not bind and mount.get("type") != "proc":
+        # Whether a bind mount's source is a procfs is seen when it is opened; a remount leaves what is there.
+        if not bind and mount.get("type") != "proc" and "remount" not in (mount.get("options") or ()):
             fail(
                 f"{quote(destination)} cannot be mounted because it is not of type proc",
                 f"{path}.destination",
