@@ -2,6 +2,7 @@
 /* Errors in words, and the clock: what all files of this folder use, and what uses none of them. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
@@ -99,4 +100,14 @@ int container_fail_call(struct container_error *error, const char *call, const c
 	if (words && !cut)
 		snprintf(error->text, sizeof(error->text), "%s '%s': %s", call, arg, words);
 	return CONTAINER_KERNEL;
+}
+
+int container_fail_here(const struct container *container, const char *call, struct container_error *error)
+{
+	int number = errno;
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", container->root, container->id);
+	errno = number;
+	return container_fail_call(error, call, path);
 }

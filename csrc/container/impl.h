@@ -3,8 +3,10 @@
 #ifndef PYRUNC_CONTAINER_IMPL_H
 #define PYRUNC_CONTAINER_IMPL_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/statfs.h>
 #include <sys/types.h>
 
 #include "container.h"
@@ -82,6 +84,11 @@ bool cgroup_is_gone(int number);
 /* The text is NUL terminated in any case. -1: errno. */
 ssize_t cgroup_read(int directory, const char *name, char *text, size_t size);
 int cgroup_write(int directory, const char *name, const char *text);
+
+bool cgroup_is_type(const struct statfs *fs);
+/* The names of a directory, of which those are cgroups below it. NULL: errno, 0 when it is gone, or has none. */
+DIR *cgroup_list(int directory);
+bool cgroup_is_below(const struct dirent *entry);
 
 /* The kernel takes its time for very many; each of them takes it once. */
 #define WALK_MS 30000

@@ -25,16 +25,6 @@ static const char status_line[] = "  \"status\": \"stopped\",";
 
 const struct container container_none = {.root_fd = -1, .fd = -1};
 
-int container_fail_here(const struct container *container, const char *call, struct container_error *error)
-{
-	int number = errno;
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/%s", container->root, container->id);
-	errno = number;
-	return container_fail_call(error, call, path);
-}
-
 static int not_found(struct container_error *error)
 {
 	return container_fail(error, CONTAINER_NOT_FOUND, "container does not exist");

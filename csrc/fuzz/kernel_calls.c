@@ -23,6 +23,7 @@
 #include <time.h>
 
 #include "kernel_impl.h"
+#include "shared/system_calls.h"
 
 /* Declared here, since nobody includes a header for them. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
@@ -36,18 +37,6 @@
 #define STATX_BYTES 256
 /* of syscall(2): no more than there are registers, since most callers give fewer */
 #define ARGUMENTS 5
-#ifndef SYS_open_tree
-#define SYS_open_tree 428
-#define SYS_fsopen 430
-#define SYS_fsconfig 431
-#define SYS_fsmount 432
-#define SYS_fspick 433
-#define SYS_pidfd_open 434
-#define SYS_clone3 435
-#define SYS_close_range 436
-#define SYS_openat2 437
-#define SYS_pidfd_getfd 438
-#endif
 
 /* --- Ends and beginnings --- */
 

@@ -18,52 +18,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/syscall.h>
 
 #include "plan.h"
+#include "shared/system_calls.h"
 
-/* Numbers that are the same on every architecture; the oldest headers and musl lack some. */
-#ifndef SYS_open_tree
-#define SYS_open_tree 428
-#define SYS_move_mount 429
-#define SYS_fsopen 430
-#define SYS_fsconfig 431
-#define SYS_fsmount 432
-#define SYS_fspick 433
-#endif
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
-#ifndef SYS_openat2
-#define SYS_openat2 437
-#endif
-#ifndef SYS_faccessat2
-#define SYS_faccessat2 439
-#endif
-#ifndef SYS_mount_setattr
-#define SYS_mount_setattr 442
-#endif
-#ifndef SYS_fchmodat2
-#define SYS_fchmodat2 452
-#endif
-#ifndef CLOSE_RANGE_CLOEXEC
-#define CLOSE_RANGE_CLOEXEC 4u
-#endif
-#ifndef AT_RECURSIVE
-#define AT_RECURSIVE 0x8000
-#endif
-#ifndef MOUNT_ATTR_NOSYMFOLLOW
-#define MOUNT_ATTR_NOSYMFOLLOW 0x00200000
-#endif
-#ifndef MS_NOSYMFOLLOW
-#define MS_NOSYMFOLLOW 256
-#endif
-#ifndef CLONE_NEWTIME
-#define CLONE_NEWTIME 0x80
-#endif
 /* not in the kernel's exported headers, and sys/mount.h clashes with linux/mount.h */
 #define INIT_MNT_DETACH 2
 #define INIT_UMOUNT_NOFOLLOW 8
@@ -115,8 +73,8 @@ struct init {
 	char *program;                /* found by LOOKUP, in the arena's fixed part */
 	char *home;                   /* "HOME=...", in the arena's fixed part; empty until looked up */
 
-	bool adding;       /* since ADD_BEGIN */
-	uint64_t own_call; /* the sixth argument of calls behind the filter, see SECCOMP */
+	void (*undo)(struct init *in); /* since ADD_BEGIN: takes away what has been added; NULL otherwise */
+	uint64_t own_call;             /* the sixth argument of calls behind the filter, see SECCOMP */
 
 	struct last_words *words; /* NULL without a filter */
 
@@ -177,36 +135,63 @@ void keep_words(struct init *in);
 _Noreturn void leave(int status);
 const char *number_text(char buffer[24], uint64_t value);
 
-/* path.c: paths inside the rootfs */
+/* journal.c: what `mounts add` has done so far, so that it can be undone; trees that wait for their mount */
+#define ADDED_MAX 256
+extern struct added {
+	uint32_t mount_count, target_count;
+	struct {
+		int tree;
+		bool rdonly_later;
+	} mounts[ADDED_MAX];
+	struct {
+		int dir;
+		char name[INIT_NAME_MAX];
+	} targets[ADDED_MAX];
+} added; /* not in the arena: its pages are only made when a plan begins to add */
+int added_mount(struct init *in, int tree, const char *name);
+int added_target(struct init *in, int dir, const char *name);
+void added_rdonly_later(struct init *in);
+void keep_tree(struct init *in, int tree);
+int kept_tree(struct init *in, uint32_t number);
+
+/* path.c: paths inside the rootfs, and what a descriptor is */
 enum path_kind { PATH_DIRECTORY, PATH_FILE };
+struct fd_facts {
+	uint64_t mount;
+	uint64_t inode;
+	bool mount_root;
+};
 int path_root(struct init *in);
 int path_open(struct init *in, const char *path, int flags, uint64_t resolve);
 int path_make(struct init *in, const char *path, enum path_kind kind, uint32_t mode, uint64_t resolve);
 int path_parent(struct init *in, const char *path, char name[INIT_NAME_MAX]);
+int make_symlink(struct init *in, const char *text, const char *path, bool same);
 void close_quietly(int fd);
 int open_beneath(int dir, const char *path, int flags, uint64_t resolve);
+int fd_facts(int fd, struct fd_facts *facts);
+bool is_proc(int fd);
 
-/* op_mount.c */
+/* mount_api.c */
 int tree_clone(int dir, const char *path, unsigned int flags);
 int tree_attach(struct init *in, int tree, int target, const char *name);
+int device_clone(struct init *in, int dir, const char *path, unsigned int flags);
 int mount_attributes(struct init *in, int fd, uint64_t set, uint64_t clear, bool recursive, const char *text);
 int mount_propagation(struct init *in, int fd, uint32_t flags, const char *text);
+int mount_propagate(struct init *in, int fd, const struct numbers *steps, const char *text);
 int filesystem(struct init *in, const char *type, const char *source, const struct list *params, uint64_t attributes);
-int fs_apply(struct init *in, int fs, const char *param);
+int filesystem_of(struct init *in, int fs, const char *type, const char *source, const struct list *params,
+		  uint64_t attributes);
+int filesystem_reconfigure(struct init *in, int target, const struct list *params, const char *name);
 
 /* copy_up.c */
 int copy_up(struct init *in, int from, int to, const char *text);
 
-/* op_change.c: what `mounts add` has done so far, so that it can be undone */
-int added_mount(struct init *in, int tree, const char *name);
-int added_target(struct init *in, int dir, const char *name);
-void added_rdonly_later(struct init *in);
-void added_undo(struct init *in);
-int kept_tree(struct init *in, uint32_t number);
+/* proc_pidns.c */
+int proc_filesystem(struct init *in, const char *source, const struct list *params, uint64_t attributes);
 
-/* op_proc.c */
-bool is_proc(int fd);
+/* proc.c */
 void proc_open_host(struct init *in);
+int proc_own(struct init *in);
 void proc_forget(struct init *in);
 void proc_prepare_wait(struct init *in);
 void proc_drop(struct init *in);
@@ -216,26 +201,10 @@ void proc_drop_hosts(struct init *in);
 int proc_chmod(struct init *in, int fd, uint32_t mode);
 int proc_enter_fds(struct init *in);
 
-/* op_process.c */
-long load_filter(struct blob filter, uint32_t flags);
+/* filter.c */
+long filter_load(struct blob filter, uint32_t flags);
 
-/* op_pidns.c */
-int pidns_context(struct init *in);
-void pidns_check(struct init *in, int mount);
-
-/* op_dev.c */
-int device_clone(struct init *in, int dir, const char *path, unsigned int flags);
-int make_symlink(struct init *in, const char *text, const char *path, bool same);
-
-/* op_rootfs.c */
-struct fd_facts {
-	uint64_t mount;
-	uint64_t inode;
-	bool mount_root;
-};
-int fd_facts(int fd, struct fd_facts *facts);
-
-/* op_*.c: a function for each op, see plan.h */
+/* op_*.c: a function for each op of plan.h, and nothing else that others call */
 #define X(number, name, function, payload) op_function op_##function;
 PLAN_OPS(X)
 #undef X

@@ -12,71 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ADDED_MAX 256
-
-/* Not in the arena: its pages are only made when a plan begins to add. */
-static struct {
-	uint32_t mount_count, target_count;
-	struct {
-		int tree;
-		bool rdonly_later;
-	} mounts[ADDED_MAX];
-	struct {
-		int dir;
-		char name[INIT_NAME_MAX];
-	} targets[ADDED_MAX];
-} added;
-
-static struct {
-	uint32_t count;
-	int trees[ADDED_MAX];
-} kept;
-
-/* Before the tree is attached: the undo of one that never was is refused and does no harm. */
-int added_mount(struct init *in, int tree, const char *name)
-{
-	int copy;
-
-	if (added.mount_count == ADDED_MAX)
-		errno = E2BIG;
-	copy = added.mount_count == ADDED_MAX ? -1 : fcntl(tree, F_DUPFD_CLOEXEC, 3);
-	if (copy < 0)
-		return note(in, STEP_MOVE_MOUNT, name);
-	added.mounts[added.mount_count].tree = copy;
-	added.mounts[added.mount_count].rdonly_later = false;
-	added.mount_count++;
-	return 0;
-}
-
-/* A directory or file that was made for a mount. -1 with errno. */
-int added_target(struct init *in, int dir, const char *name)
-{
-	int copy;
-
-	if (!in->adding)
-		return 0;
-	copy = fcntl(dir, F_DUPFD_CLOEXEC, 3);
-	if (copy < 0 || added.target_count == ADDED_MAX) {
-		unlinkat(dir, name, 0);
-		unlinkat(dir, name, AT_REMOVEDIR);
-		if (copy >= 0) {
-			close(copy);
-			errno = E2BIG;
-		}
-		return -1;
-	}
-	added.targets[added.target_count].dir = copy;
-	strcpy(added.targets[added.target_count].name, name);
-	added.target_count++;
-	return 0;
-}
-
-void added_rdonly_later(struct init *in)
-{
-	if (in->adding && added.mount_count > 0)
-		added.mounts[added.mount_count - 1].rdonly_later = true;
-}
-
 /* Unmount exactly the mount whose root `fd` is. "." and a magic link stand for it, whatever is on top by now. */
 static int unmount(struct init *in, int fd)
 {
@@ -93,11 +28,9 @@ static int unmount(struct init *in, int fd)
 }
 
 /* The last first. Nothing in here may fail(): that is where it is called from. */
-void added_undo(struct init *in)
+static void added_undo(struct init *in)
 {
-	if (!in->adding)
-		return;
-	in->adding = false;
+	in->undo = NULL;
 	while (added.mount_count > 0)
 		unmount(in, added.mounts[--added.mount_count].tree);
 	while (added.target_count > 0) {
@@ -117,7 +50,7 @@ void added_undo(struct init *in)
 void op_add_begin(struct init *in, struct cursor *fields)
 {
 	(void)fields;
-	in->adding = true;
+	in->undo = added_undo;
 }
 
 void op_add_end(struct init *in, struct cursor *fields)
@@ -137,8 +70,6 @@ void op_tree(struct init *in, struct cursor *fields)
 	unsigned int how = 0;
 	int tree;
 
-	if (kept.count == ADDED_MAX)
-		fail(in, STEP_PLAN, 0, "too many trees");
 	if ((flags & MOUNT_FLAG_RECURSIVE) != 0)
 		how |= AT_RECURSIVE;
 	if ((flags & MOUNT_FLAG_SOURCE_NOFOLLOW) != 0)
@@ -146,19 +77,7 @@ void op_tree(struct init *in, struct cursor *fields)
 	tree = tree_clone(AT_FDCWD, source, how);
 	if (tree < 0)
 		fail(in, STEP_OPEN_TREE, errno, source);
-	kept.trees[kept.count++] = tree;
-}
-
-/* Once: whoever gets it closes it. */
-int kept_tree(struct init *in, uint32_t number)
-{
-	int tree;
-
-	if (number >= kept.count || kept.trees[number] < 0)
-		fail(in, STEP_PLAN, 0, "a MOUNT_BIND without its TREE");
-	tree = kept.trees[number];
-	kept.trees[number] = -1;
-	return tree;
+	keep_tree(in, tree);
 }
 
 /* The mount at `path`: a mounted symlink is the mount itself, any other link leads to it. */

@@ -52,21 +52,6 @@ static int open_existing(struct init *in, int dir, const char *name, const struc
 	return fd;
 }
 
-/*
- * The host's own node. Read-only, whoever is root inside cannot change its mode, owner and times, while what is written
- * goes to the device as ever.
- */
-int device_clone(struct init *in, int dir, const char *path, unsigned int flags)
-{
-	int tree = tree_clone(dir, path, flags);
-
-	if (tree < 0 ||
-	    mount_attributes(in, tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0, false, path) == 0)
-		return tree;
-	close_quietly(tree);
-	return -1;
-}
-
 static void bind_device(struct init *in, int dir, const char *name, const struct device *d, int mknod_error)
 {
 	int tree = device_clone(in, AT_FDCWD, d->path, AT_SYMLINK_NOFOLLOW), target;
@@ -146,28 +131,6 @@ static bool resolves(struct init *in, const char *text)
 	if (strncmp(text, "/proc/", 6) != 0)
 		return true;
 	return fstatat(in->proc_fd, text + 6, &st, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-/* What is there already stays; with `same` it must be a link with this very text. -1 when the failure is noted. */
-int make_symlink(struct init *in, const char *text, const char *path, bool same)
-{
-	char name[INIT_NAME_MAX], there[INIT_PATH_MAX];
-	int dir = path_parent(in, path, name), result = 0;
-
-	if (dir < 0)
-		return -1;
-	if (symlinkat(text, dir, name) < 0 && errno != EEXIST) {
-		result = note(in, STEP_SYMLINKAT, path);
-	} else if (same) {
-		ssize_t size = readlinkat(dir, name, there, sizeof(there));
-
-		if (size < 0 || (size_t)size != strlen(text) || memcmp(there, text, (size_t)size) != 0) {
-			errno = 0;
-			result = note(in, STEP_LINK_EXISTS, path);
-		}
-	}
-	close_quietly(dir);
-	return result;
 }
 
 void op_symlink(struct init *in, struct cursor *fields)

@@ -68,7 +68,7 @@ static _Noreturn void become_hook(const struct hook *hook, int input, int output
 	failure = fcntl(failure, F_DUPFD_CLOEXEC, 4);
 	if (dup2(input, 0) >= 0 && dup2(output, 1) >= 0 && dup2(output, 2) >= 0 && dup3(failure, 3, O_CLOEXEC) >= 0 &&
 	    syscall(SYS_close_range, 4, ~0u, 0) == 0 &&
-	    (hook->filter.size == 0 || load_filter(hook->filter, hook->filter_flags) == 0))
+	    (hook->filter.size == 0 || filter_load(hook->filter, hook->filter_flags) == 0))
 		execve(hook->path, hook->argv.items, hook->env.items);
 	error = errno;
 	/* the parent sees the number, or an exit status that says little */

@@ -12,9 +12,16 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-/* fsconfig(2) takes 255 bytes per string, mount(2) a page of all together */
-#define FSCONFIG_TEXT_MAX 255
+#include "shared/mounts.h"
+
+/* mount(2) takes a page of all parameters together */
 #define MOUNT_DATA_MAX 4095
+#ifndef MOUNT_ATTR_NOSYMFOLLOW
+#define MOUNT_ATTR_NOSYMFOLLOW 0x00200000
+#endif
+#ifndef MS_NOSYMFOLLOW
+#define MS_NOSYMFOLLOW 256
+#endif
 
 struct new_mount {
 	const char *target;
@@ -26,122 +33,14 @@ struct new_mount {
 	uint32_t flags;
 };
 
-int tree_clone(int dir, const char *path, unsigned int flags)
-{
-	return (int)syscall(SYS_open_tree, dir, path, flags | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-}
-
-/* Put the detached `tree` on `target`. When that covers the container's root, the root is the new mount from now on. */
-int tree_attach(struct init *in, int tree, int target, const char *name)
-{
-	struct fd_facts root, place;
-	bool covers;
-
-	if (fd_facts(path_root(in), &root) < 0 || fd_facts(target, &place) < 0)
-		return note(in, STEP_FSTAT, name);
-	covers = root.mount == place.mount && root.inode == place.inode;
-	if (in->adding && added_mount(in, tree, name) < 0)
-		return -1;
-	if (syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
-		return note(in, STEP_MOVE_MOUNT, name);
-	if (covers) {
-		close(in->root_fd);
-		in->root_fd = fcntl(tree, F_DUPFD_CLOEXEC, 3);
-	}
-	return 0;
-}
-
-int mount_attributes(struct init *in, int fd, uint64_t set, uint64_t clear, bool recursive, const char *text)
-{
-	struct mount_attr attr = {.attr_set = set, .attr_clr = clear};
-
-	if (set == 0 && clear == 0)
-		return 0;
-	/* the access time modes are a number, not bits: the kernel wants the whole field cleared before one is set */
-	if (((set | clear) & MOUNT_ATTR__ATIME) != 0)
-		attr.attr_clr |= MOUNT_ATTR__ATIME;
-	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof(attr)) < 0)
-		return note(in, STEP_MOUNT_SETATTR, text);
-	return 0;
-}
-
-int mount_propagation(struct init *in, int fd, uint32_t flags, const char *text)
-{
-	struct mount_attr attr = {.propagation = flags & (MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE)};
-	int at = AT_EMPTY_PATH | ((flags & MS_REC) != 0 ? AT_RECURSIVE : 0);
-
-	if (syscall(SYS_mount_setattr, fd, "", at, &attr, sizeof(attr)) < 0)
-		return note(in, STEP_MOUNT_SETATTR, text);
-	return 0;
-}
-
-static int propagate(struct init *in, int fd, const struct numbers *steps, const char *text)
-{
-	for (uint32_t i = 0; i < steps->count; i++)
-		if (mount_propagation(in, fd, steps->values[i], text) < 0)
-			return -1;
-	return 0;
-}
-
-/* "key=value" or "key" */
-int fs_apply(struct init *in, int fs, const char *param)
-{
-	const char *equals = strchr(param, '=');
-	char key[FSCONFIG_TEXT_MAX + 1];
-	size_t size = equals == NULL ? strlen(param) : (size_t)(equals - param);
-	long result;
-
-	if (size >= sizeof(key)) {
-		errno = E2BIG;
-		return note(in, STEP_FSCONFIG, param);
-	}
-	memcpy(key, param, size);
-	key[size] = '\0';
-	if (equals == NULL)
-		result = syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, key, NULL, 0);
-	else
-		result = syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, equals + 1, 0);
-	return result < 0 ? note_fs(in, STEP_FSCONFIG, fs, param) : 0;
-}
-
-static int configure(struct init *in, int fs, const char *source, const struct list *params)
-{
-	if (source[0] != '\0' && syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
-		return note_fs(in, STEP_FSCONFIG, fs, source);
-	for (uint32_t i = 0; i < params->count; i++)
-		if (fs_apply(in, fs, params->items[i]) < 0)
-			return -1;
-	return 0;
-}
-
-/* A detached mount of a new file system; -1 when the failure is noted. */
-int filesystem(struct init *in, const char *type, const char *source, const struct list *params, uint64_t attributes)
-{
-	bool others = in->pidns_fd >= 0 && strcmp(type, "proc") == 0;
-	int fs = others ? pidns_context(in) : (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), mount = -1;
-
-	if (fs < 0)
-		return note(in, STEP_FSOPEN, type);
-	if (configure(in, fs, source, params) == 0) {
-		if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-			note_fs(in, STEP_FSCONFIG, fs, source[0] != '\0' ? source : type);
-		else if ((mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes)) < 0)
-			note_fs(in, STEP_FSMOUNT, fs, type);
-		else if (others)
-			pidns_check(in, mount);
-	}
-	close_quietly(fs);
-	return mount;
-}
-
 static bool too_long_for_fsconfig(const struct new_mount *m)
 {
-	if (strlen(m->source) > FSCONFIG_TEXT_MAX)
+	if (strlen(m->source) > MOUNTS_TEXT_MAX)
 		return true;
 	for (uint32_t i = 0; i < m->params.count; i++) {
 		const char *equals = strchr(m->params.items[i], '=');
 
-		if (equals != NULL && strlen(equals + 1) > FSCONFIG_TEXT_MAX)
+		if (equals != NULL && strlen(equals + 1) > MOUNTS_TEXT_MAX)
 			return true;
 	}
 	return false;
@@ -264,7 +163,7 @@ static int mount_classic(struct init *in, const struct new_mount *m, int target)
 		note(in, STEP_OPENAT2, m->target);
 		close_quietly(fd);
 		fd = -1;
-	} else if (in->adding && added_mount(in, fd, m->target) < 0)
+	} else if (in->undo != NULL && added_mount(in, fd, m->target) < 0)
 		fd = -1;
 	if (fchdir(back) < 0)
 		fail(in, STEP_CHDIR, errno, ".");
@@ -410,7 +309,8 @@ static int mount_new(struct init *in, struct new_mount *m, int target)
 		}
 		if ((m->flags & MOUNT_FLAG_MQUEUE_LABEL) != 0 && m->params.count > 0)
 			label = m->params.items[--m->params.count];
-		mount = filesystem(in, m->type, m->source, &m->params, attributes);
+		mount = strcmp(m->type, "proc") == 0 ? proc_filesystem(in, m->source, &m->params, attributes)
+						     : filesystem(in, m->type, m->source, &m->params, attributes);
 		if (mount >= 0 && fill_and_attach(in, m, mount, target, label) < 0) {
 			close_quietly(mount);
 			return -1;
@@ -418,7 +318,7 @@ static int mount_new(struct init *in, struct new_mount *m, int target)
 	}
 	if (mount < 0)
 		return -1;
-	if (propagate(in, mount, &m->propagation, m->target) < 0)
+	if (mount_propagate(in, mount, &m->propagation, m->target) < 0)
 		fail_noted(in); /* it is mounted: too late for a fallback */
 	close(mount);
 	return 0;
@@ -558,24 +458,11 @@ void op_mount_bind(struct init *in, struct cursor *fields)
 		settle(in, done, m.flags);
 		if ((m.flags & MOUNT_FLAG_RDONLY_LATER) != 0)
 			added_rdonly_later(in);
-		if (done && propagate(in, tree, &m.propagation, m.target) < 0)
+		if (done && mount_propagate(in, tree, &m.propagation, m.target) < 0)
 			fail_noted(in);
 		close(target);
 	}
 	close(tree);
-}
-
-static int reconfigure(struct init *in, int target, const struct list *params, const char *name)
-{
-	int fs = (int)syscall(SYS_fspick, target, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC), result;
-
-	if (fs < 0)
-		return note(in, STEP_FSPICK, name);
-	result = configure(in, fs, "", params);
-	if (result == 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
-		result = note_fs(in, STEP_FSCONFIG, fs, name);
-	close_quietly(fs);
-	return result;
 }
 
 void op_remount(struct init *in, struct cursor *fields)
@@ -589,9 +476,9 @@ void op_remount(struct init *in, struct cursor *fields)
 
 	if (target < 0)
 		fail(in, STEP_OPENAT2, errno, path);
-	if ((params.count > 0 && reconfigure(in, target, &params, path) < 0) ||
+	if ((params.count > 0 && filesystem_reconfigure(in, target, &params, path) < 0) ||
 	    mount_attributes(in, target, set, clear, recursive, path) < 0 ||
-	    propagate(in, target, &propagation, path) < 0)
+	    mount_propagate(in, target, &propagation, path) < 0)
 		fail_noted(in);
 	close(target);
 }

@@ -9,7 +9,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
+#include <linux/nsfs.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
 #include <sched.h>
@@ -80,6 +80,19 @@ void op_setns(struct init *in, struct cursor *fields)
 		fail(in, STEP_SETNS, errno, "");
 	forget_old_view(in, type);
 	close(fd);
+}
+
+void op_pidns(struct init *in, struct cursor *fields)
+{
+	int fd = take_fd(fields);
+
+	/* as setns(2) does it for the others */
+	if (ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWPID)
+		fail(in, STEP_SETNS, EINVAL, "");
+	/* a copy: a SETNS may close the original */
+	in->pidns_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (in->pidns_fd < 0)
+		fail(in, STEP_DUP3, errno, "");
 }
 
 void op_unshare(struct init *in, struct cursor *fields)
@@ -312,21 +325,6 @@ void op_no_new_privs(struct init *in, struct cursor *fields)
 		fail(in, STEP_PRCTL, errno, "PR_SET_NO_NEW_PRIVS");
 }
 
-/* What seccomp(2) says. */
-long load_filter(struct blob filter, uint32_t flags)
-{
-	struct sock_fprog program = {
-		.filter = (struct sock_filter *)(void *)(uintptr_t)filter.data,
-		.len = (unsigned short)(filter.size / sizeof(struct sock_filter)),
-	};
-
-	if (filter.size % sizeof(struct sock_filter) != 0 || filter.size / sizeof(struct sock_filter) > UINT16_MAX) {
-		errno = EINVAL;
-		return -1;
-	}
-	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-}
-
 void op_seccomp(struct init *in, struct cursor *fields)
 {
 	struct blob filter = take_aligned(fields);
@@ -338,7 +336,7 @@ void op_seccomp(struct init *in, struct cursor *fields)
 	/* one that is not sent would stay open in a child that others can see */
 	if (listener != ((flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) != 0))
 		fail(in, STEP_PLAN, 0, "SECCOMP's flags and its listener differ");
-	result = load_filter(filter, flags);
+	result = filter_load(filter, flags);
 	if (result < 0)
 		fail(in, STEP_SECCOMP, errno, "");
 	if (result > 0 && !listener)

@@ -12,51 +12,13 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* roots on top of each other: more than anybody has */
-#define STACKED_MAX 16
-#define STATX_MNT_ID_MASK 0x1000u
-#define STATX_INO_MASK 0x100u
-#define STATX_ATTR_MOUNT_ROOT_BIT 0x2000u
+#include "shared/mounts.h"
 
-/* struct statx as far as we need it; musl and glibc disagree about where it is declared */
-struct statx_facts {
-	uint32_t mask, block_size;
-	uint64_t attributes;
-	uint32_t links, uid, gid;
-	uint16_t mode, pad;
-	uint64_t inode, size, blocks, attributes_mask;
-	uint64_t times[8];
-	uint32_t device[4];
-	uint64_t mount;
-	uint64_t rest[13];
-};
-_Static_assert(offsetof(struct statx_facts, mount) == 0x90, "struct statx");
-_Static_assert(sizeof(struct statx_facts) == 256, "struct statx");
-
-int fd_facts(int fd, struct fd_facts *facts)
-{
-	struct statx_facts st;
-
-	memset(&st, 0, sizeof(st));
-	if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_MNT_ID_MASK | STATX_INO_MASK, &st) < 0)
-		return -1;
-	facts->mount = st.mount;
-	facts->inode = st.inode;
-	facts->mount_root = (st.attributes & STATX_ATTR_MOUNT_ROOT_BIT) != 0;
-	return 0;
-}
-
-/*
- * Whoever joins a mount namespace gets its root, as does every process that exec adds later. A caller in a chroot has
- * another one, and so has one whose "/" was mounted over. By a descriptor of ourselves, for which no /proc is needed.
- */
+/* Every process that exec adds later begins there. */
 static void go_to_namespace_root(struct init *in)
 {
-	int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
-
-	if (self < 0 || setns(self, CLONE_NEWNS) < 0)
+	if (mounts_go_to_namespace_root() < 0)
 		fail(in, STEP_SETNS, errno, "/proc/self/ns/mnt");
-	close(self);
 }
 
 static void change_root(struct init *in, int root)
@@ -133,7 +95,7 @@ static void uncover(struct init *in, int root, const struct fd_facts *ours, uint
 		fail_noted(in);
 	go_to_namespace_root(in);
 	for (int i = 0; !is_below_root(in, ours->mount); i++) {
-		if (i == STACKED_MAX)
+		if (i == MOUNTS_STACKED_MAX)
 			fail(in, STEP_ROOT_OUTSIDE, 0, "/");
 		unmount_top(in);
 	}
@@ -264,7 +226,7 @@ static bool at_root(struct init *in)
 static void unmount_old_roots(struct init *in)
 {
 	go_to_namespace_root(in);
-	for (int i = 0; i < STACKED_MAX; i++) {
+	for (int i = 0; i < MOUNTS_STACKED_MAX; i++) {
 		if (at_root(in))
 			return;
 		unmount_top(in);

@@ -9,13 +9,33 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define LINKS_MAX 16
 /* openat2 gives up with EAGAIN when something is renamed meanwhile; an attacker could do that for ever */
 #define AGAIN_MAX 256
+#define STATX_MNT_ID_MASK 0x1000u
+#define STATX_INO_MASK 0x100u
+#define STATX_ATTR_MOUNT_ROOT_BIT 0x2000u
+
+/* struct statx as far as we need it; musl and glibc disagree about where it is declared */
+struct statx_facts {
+	uint32_t mask, block_size;
+	uint64_t attributes;
+	uint32_t links, uid, gid;
+	uint16_t mode, pad;
+	uint64_t inode, size, blocks, attributes_mask;
+	uint64_t times[8];
+	uint32_t device[4];
+	uint64_t mount;
+	uint64_t rest[13];
+};
+_Static_assert(offsetof(struct statx_facts, mount) == 0x90, "struct statx");
+_Static_assert(sizeof(struct statx_facts) == 256, "struct statx");
 
 static int openat2_retried(int dir, const char *path, int flags, uint64_t resolve)
 {
@@ -250,4 +270,46 @@ int path_parent(struct init *in, const char *path, char name[INIT_NAME_MAX])
 		return fcntl(path_root(in), F_DUPFD_CLOEXEC, 3);
 	*slash = '\0';
 	return path_make(in, text, PATH_DIRECTORY, 0755, 0);
+}
+
+/* What is there already stays; with `same` it must be a link with this very text. -1 when the failure is noted. */
+int make_symlink(struct init *in, const char *text, const char *path, bool same)
+{
+	char name[INIT_NAME_MAX], there[INIT_PATH_MAX];
+	int dir = path_parent(in, path, name), result = 0;
+
+	if (dir < 0)
+		return -1;
+	if (symlinkat(text, dir, name) < 0 && errno != EEXIST) {
+		result = note(in, STEP_SYMLINKAT, path);
+	} else if (same) {
+		ssize_t size = readlinkat(dir, name, there, sizeof(there));
+
+		if (size < 0 || (size_t)size != strlen(text) || memcmp(there, text, (size_t)size) != 0) {
+			errno = 0;
+			result = note(in, STEP_LINK_EXISTS, path);
+		}
+	}
+	close_quietly(dir);
+	return result;
+}
+
+int fd_facts(int fd, struct fd_facts *facts)
+{
+	struct statx_facts st;
+
+	memset(&st, 0, sizeof(st));
+	if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_MNT_ID_MASK | STATX_INO_MASK, &st) < 0)
+		return -1;
+	facts->mount = st.mount;
+	facts->inode = st.inode;
+	facts->mount_root = (st.attributes & STATX_ATTR_MOUNT_ROOT_BIT) != 0;
+	return 0;
+}
+
+bool is_proc(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && (unsigned long)fs.f_type == PROC_SUPER_MAGIC;
 }

@@ -9,9 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -132,10 +130,16 @@ _Noreturn void leave(int status)
 		__builtin_trap();
 }
 
+/* Of a failure before it is reported: whoever gets the report may end us. */
+static void undo_added(struct init *in)
+{
+	if (in->undo != NULL)
+		in->undo(in);
+}
+
 _Noreturn void fail_noted(struct init *in)
 {
-	/* before the report: whoever gets it may end us */
-	added_undo(in);
+	undo_added(in);
 	keep_words(in);
 	send_message(in, &in->why, -1);
 	leave(INIT_EXIT_FAILED);
@@ -168,7 +172,7 @@ void sync_send(struct init *in, enum sync_code code, int64_t value, int fd)
 	if (send_message(in, &message, fd) < 0) {
 		/* nobody is left to tell, or a filter forbids it */
 		note(in, STEP_WRITE, "the runtime's socket");
-		added_undo(in);
+		undo_added(in);
 		keep_words(in);
 		leave(INIT_EXIT_FAILED);
 	}
@@ -184,7 +188,7 @@ void sync_wait(struct init *in)
 		n = read(in->sync_fd, &answer, sizeof(answer));
 	} while (n < 0 && interrupted(&times));
 	if (n == 0) {
-		added_undo(in);
+		undo_added(in);
 		leave(INIT_EXIT_FAILED);
 	}
 	if (n < 0)
@@ -203,31 +207,4 @@ const char *number_text(char buffer[24], uint64_t value)
 		value /= 10;
 	} while (value > 0);
 	return at;
-}
-
-void op_last_words(struct init *in, struct cursor *fields)
-{
-	int fd = take_fd(fields);
-	struct stat facts;
-	void *memory;
-
-	if (fd < 0 || fstat(fd, &facts) < 0 || (uint64_t)facts.st_size < sizeof(struct last_words))
-		fail(in, STEP_PLAN, 0, "LAST_WORDS has no memory");
-	memory = mmap(NULL, sizeof(struct last_words), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (memory == MAP_FAILED)
-		fail(in, STEP_MEMORY, errno, "");
-	close(fd);
-	/* what FORK leaves behind, and hooks, are where others can see it */
-	if (madvise(memory, sizeof(struct last_words), MADV_DONTFORK) < 0)
-		fail(in, STEP_MEMORY, errno, "");
-	in->words = memory;
-}
-
-void op_sync(struct init *in, struct cursor *fields)
-{
-	uint32_t code = take_u32(fields);
-
-	sync_send(in, (enum sync_code)code, getpid(), -1);
-	if (code != SYNC_ERROR && code != SYNC_FORKED && code != SYNC_WARNING)
-		sync_wait(in);
 }

@@ -14,25 +14,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#ifndef SYS_clone3
-#define SYS_clone3 435
-#endif
-#ifndef SYS_open_tree
-#define SYS_open_tree 428
-#define SYS_fsopen 430
-#define SYS_fsconfig 431
-#define SYS_fsmount 432
-#endif
-#ifndef SYS_mount_setattr
-#define SYS_mount_setattr 442
-#endif
-#ifndef CLONE_NEWUSER
-#define CLONE_NEWUSER 0x10000000
-#endif
+#include "shared/mounts.h"
+#include "shared/system_calls.h"
 
 #define ATTR_IDMAP 0x00100000ULL
-#define RECURSIVE 0x8000u
-#define KEY_MAX 256
 
 struct tree_attr {
 	uint64_t attr_set;
@@ -51,7 +36,7 @@ int shim_open_tree(int dirfd, const char *path, unsigned int flags)
 int shim_tree_setattr(int tree, uint64_t propagation, int userns, int recursive)
 {
 	struct tree_attr attr = {.propagation = propagation};
-	unsigned int flags = AT_EMPTY_PATH | (recursive ? RECURSIVE : 0);
+	unsigned int flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
 
 	if (userns >= 0) {
 		attr.attr_set = ATTR_IDMAP;
@@ -87,23 +72,6 @@ static int failed_with_log(struct shim_words *words, int fs, const char *text)
 	return failed(words, "fsconfig", NULL);
 }
 
-static int set_param(int fs, const char *param)
-{
-	const char *equals = strchr(param, '=');
-	size_t size = equals == NULL ? strlen(param) : (size_t)(equals - param);
-	char key[KEY_MAX];
-
-	if (size >= sizeof(key)) {
-		errno = E2BIG;
-		return -1;
-	}
-	memcpy(key, param, size);
-	key[size] = '\0';
-	if (equals == NULL)
-		return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, key, NULL, 0);
-	return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, equals + 1, 0);
-}
-
 int shim_filesystem(const char *type, const char *source, const char *const *params, struct shim_words *words)
 {
 	int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), tree = 0;
@@ -113,7 +81,7 @@ int shim_filesystem(const char *type, const char *source, const char *const *par
 	if (source[0] != '\0' && syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
 		tree = failed_with_log(words, fs, source);
 	for (; tree == 0 && *params != NULL; params++)
-		if (set_param(fs, *params) < 0)
+		if (mounts_set_parameter(fs, *params) < 0)
 			tree = failed_with_log(words, fs, *params);
 	if (tree == 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		tree = failed_with_log(words, fs, source[0] != '\0' ? source : type);

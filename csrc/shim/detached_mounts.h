@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Detached mounts, made by the runtime with its own privileges and handed to init as descriptors. Like spawn.h: one
+ * Detached mounts, made by the runtime with its own privileges and handed to init as descriptors. Like calls.h: one
  * function per step, no policy, >= 0 or -errno.
  */
 #ifndef PYRUNC_DETACHED_MOUNTS_H

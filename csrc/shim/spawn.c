@@ -11,20 +11,15 @@
 #include <stdnoreturn.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#ifndef SYS_clone3
-#define SYS_clone3 435
-#endif
-#ifndef CLONE_INTO_CGROUP
-#define CLONE_INTO_CGROUP 0x200000000ULL
-#endif
+#include "shared/mounts.h"
+#include "shared/system_calls.h"
+
 /* of linux/mount.h, with which older versions of sys/mount.h clash */
 #ifndef OPEN_TREE_CLONE
 #define OPEN_TREE_CLONE 1u
@@ -32,27 +27,6 @@
 #define MOVE_MOUNT_F_EMPTY_PATH 4u
 #define MOVE_MOUNT_T_EMPTY_PATH 64u
 #endif
-#ifndef SYS_open_tree
-#define SYS_open_tree 428
-#define SYS_move_mount 429
-#endif
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-/* AT_RECURSIVE of linux/fcntl.h */
-#define RECURSIVE 0x8000u
-/* roots on top of each other: more than anybody has */
-#define STACKED_MAX 16
-
-#ifndef PYRUNC_VERSION
-#error "PYRUNC_VERSION is given by the build"
-#endif
-
-const char *shim_version(void)
-{
-	return PYRUNC_VERSION;
-}
-
 /*
  * The system call stands in this frame, not in a libc wrapper's: the child shares our stack until it execs, and a
  * wrapper's return address would be overwritten by the time the parent goes on.
@@ -106,18 +80,6 @@ static int place_stdio(const int wanted[3])
 	return 0;
 }
 
-/* setns(2) on the own mount namespace: its root becomes ours. */
-static int go_to_namespace_root(void)
-{
-	int self = (int)syscall(SYS_pidfd_open, getpid(), 0), result;
-
-	if (self < 0)
-		return -1;
-	result = setns(self, CLONE_NEWNS);
-	(void)close(self);
-	return result;
-}
-
 static int same_as_slash(int fd)
 {
 	struct statx slash, other;
@@ -131,16 +93,16 @@ static int same_as_slash(int fd)
 /* `root`, ours before we went to the namespace's, replaces that. */
 static int replace_root(int root)
 {
-	int tree =
-		(int)syscall(SYS_open_tree, root, "", AT_EMPTY_PATH | RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	int tree = (int)syscall(SYS_open_tree, root, "",
+				AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	int same = 0;
 
 	if (tree < 0 || syscall(SYS_move_mount, tree, "", root, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
 		return -1;
 	if (fchdir(tree) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
 		return -1;
-	for (int i = 0; i < STACKED_MAX && same == 0; i++) {
-		if (go_to_namespace_root() < 0)
+	for (int i = 0; i < MOUNTS_STACKED_MAX && same == 0; i++) {
+		if (mounts_go_to_namespace_root() < 0)
 			return -1;
 		same = same_as_slash(tree);
 		if (same == 0 && umount2("/", MNT_DETACH) < 0)
@@ -160,7 +122,7 @@ static int bind_in_private(const char *source, const char *target)
 {
 	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), same;
 
-	if (root < 0 || go_to_namespace_root() < 0 || mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+	if (root < 0 || mounts_go_to_namespace_root() < 0 || mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		return -1;
 	same = same_as_slash(root);
 	if (same < 0 || (same == 0 && replace_root(root) < 0))
@@ -297,29 +259,4 @@ int shim_netlink_in(int netns_fd)
 	answer = pid < 0 ? (int)pid : visitor->answer;
 	(void)munmap(visitor, sizeof(*visitor));
 	return answer;
-}
-
-int shim_signal_fd(uint64_t signals)
-{
-	sigset_t set;
-	int fd;
-
-	(void)sigemptyset(&set);
-	for (int number = 1; number < 65; number++)
-		if (signals >> (number - 1) & 1)
-			(void)sigaddset(&set, number);
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? -errno : fd;
-}
-
-int64_t shim_fs_type(const char *path)
-{
-	struct statfs answer;
-
-	return statfs(path, &answer) < 0 ? -errno : (int64_t)(uint32_t)answer.f_type;
-}
-
-int shim_sched_setattr(int pid, const uint8_t *attributes)
-{
-	return syscall(SYS_sched_setattr, pid, attributes, 0) < 0 ? -errno : 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * System calls that Python lacks, one function each, no policy. Every function answers >= 0 or -errno.
+ * Starting programs. Every function answers >= 0 or -errno.
  * tools/cffi_source.py hands the declarations below to cffi: keep them free of macros.
  */
 #ifndef PYRUNC_SPAWN_H
@@ -33,16 +33,5 @@ int shim_spawn(struct shim_spawn *spawn);
 
 /* A route netlink socket (AF_NETLINK, SOCK_DGRAM) of the network namespace of netns_fd. rtnetlink(7), setns(2). */
 int shim_netlink_in(int netns_fd);
-
-/* A close-on-exec, non-blocking signalfd(2) of the signals whose bits (number - 1) are set; who calls blocks them. */
-int shim_signal_fd(uint64_t signals);
-
-/* f_type of statfs(2), or -errno. */
-int64_t shim_fs_type(const char *path);
-
-const char *shim_version(void);
-
-/* 0 or -errno. `attributes` is a struct sched_attr with its size. sched_setattr(2). */
-int shim_sched_setattr(int pid, const uint8_t *attributes);
 
 #endif

@@ -30,20 +30,13 @@
 #include <unistd.h>
 
 #include "plan.h"
+#include "shared/system_calls.h"
 
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-#ifndef SYS_pidfd_getfd
-#define SYS_pidfd_getfd 438
-#endif
 #define SOCKET_PEERPIDFD 77
-#define PLAN_TEXT "pyrunc"
 #define FDS 64
 #define AHEAD 4
 #define SELDOM 1024
 #define MESSAGE 512
-#define CODE_FORKED 2
 
 static unsigned long long allowed;
 static const char *marker, *host_pid;
@@ -161,7 +154,7 @@ static void look_behind(int fd, pid_t pid, int number, int own_fds)
 static void forge(int fd)
 {
 	unsigned char message[MESSAGE] = {0};
-	uint32_t code = CODE_FORKED, op = victim_op;
+	uint32_t code = SYNC_FORKED, op = victim_op;
 	int64_t value = victim;
 
 	memcpy(message, &code, 4);

@@ -43,7 +43,7 @@ APPLETS = [
 
 def _build(to: Path, *, sanitized: bool) -> Path:
     program = to / ("init.san" if sanitized else "init")
-    sources = sorted(str(path) for path in (CSRC / "init").glob("*.c"))
+    sources = sorted(str(path) for path in [*(CSRC / "init").glob("*.c"), CSRC / "shared/mounts.c"])
     musl = shutil.which("musl-gcc")
     compiler = "cc" if sanitized or musl is None else musl
     flags = SANITIZE if sanitized else MUSL if musl else ["-Os", "-static"]

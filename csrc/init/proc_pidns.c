@@ -23,19 +23,6 @@
 #define HELPER_MS 10000
 #define HELPER_END_MS 100
 
-void op_pidns(struct init *in, struct cursor *fields)
-{
-	int fd = take_fd(fields);
-
-	/* as setns(2) does it for the others */
-	if (ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWPID)
-		fail(in, STEP_SETNS, EINVAL, "");
-	/* a copy: a SETNS may close the original */
-	in->pidns_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	if (in->pidns_fd < 0)
-		fail(in, STEP_DUP3, errno, "");
-}
-
 static int send_fd(int socket_fd, int fd)
 {
 	char none = 0;
@@ -165,7 +152,7 @@ static int context_of_helper(struct init *in)
 }
 
 /* The context of a procfs that shows the pid namespace of PIDNS; -1 with errno. */
-int pidns_context(struct init *in)
+static int pidns_context(struct init *in)
 {
 	int fs = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
 
@@ -176,7 +163,7 @@ int pidns_context(struct init *in)
 }
 
 /* What came from the helper may have been exchanged: the first process in there must be that of the namespace. */
-void pidns_check(struct init *in, int mount)
+static void pidns_check(struct init *in, int mount)
 {
 	struct stat wanted, first = {0};
 
@@ -187,4 +174,17 @@ void pidns_check(struct init *in, int mount)
 		return;
 	if (first.st_dev != wanted.st_dev || first.st_ino != wanted.st_ino)
 		fail(in, STEP_WRONG_FS, 0, "proc");
+}
+
+/* A detached procfs of the pid namespace of PIDNS, or else of ours; -1 when the failure is noted. */
+int proc_filesystem(struct init *in, const char *source, const struct list *params, uint64_t attributes)
+{
+	int mount;
+
+	if (in->pidns_fd < 0)
+		return filesystem(in, "proc", source, params, attributes);
+	mount = filesystem_of(in, pidns_context(in), "proc", source, params, attributes);
+	if (mount >= 0)
+		pidns_check(in, mount);
+	return mount;
 }
