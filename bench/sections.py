@@ -140,7 +140,7 @@ def series(scene: Scene, plan: Plan) -> None:
 
 
 def _snapshot(program: str) -> str:
-    """Where root's pyrunc keeps the Python that has started: csrc/command/main.c, find_snapshot."""
+    """Where root's pyrunc keeps the Python that has started: csrc/command/python.c, find_snapshot."""
     digest = 0xCBF29CE484222325
     for byte in os.fsencode(os.path.realpath(program)):
         digest = (digest ^ byte) * 0x100000001B3 % (1 << 64)
