@@ -2,8 +2,9 @@
 """Compare pyrunc with runc and crun: ./dev bench. Needs root.
 
 Every command of every runtime is timed on the same bundles, in alternation, and looked at: exit status and effect.
-Prints tables; --json keeps every value; --publish writes RESULTS.md, chart.svg and the table of README.md. A run can be
-taken in pieces: --only and --json, then --join them. Absolute figures say little about another machine, ratios do.
+Prints tables; --json keeps every value; --publish writes RESULTS.md, chart.svg and the table of docs/performance.md. A
+run can be taken in pieces: --only and --json, then --join them. Absolute figures say little about another machine,
+ratios do.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--svg", metavar="FILE", help="draw the comparison there")
     parser.add_argument("--results", metavar="FILE", help="write the tables there, as Markdown")
     parser.add_argument(
-        "--publish", action="store_true", help="write bench/RESULTS.md, chart.svg and README.md's table"
+        "--publish",
+        action="store_true",
+        help="write bench/RESULTS.md, chart.svg and the table of docs/performance.md",
     )
     parser.add_argument("--anyway", action="store_true", help="also measure on a busy machine")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
@@ -177,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results, svg = options.results, options.svg
     if options.publish:
         results, svg = os.path.join(HERE, "RESULTS.md"), os.path.join(HERE, "chart.svg")
-        report.update_readme(figures, os.path.join(HERE, "../README.md"))
+        report.update_page(figures, os.path.join(HERE, "../docs/performance.md"))
     if results:
         report.write(results, report.markdown(figures))
     if svg:

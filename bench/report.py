@@ -1,4 +1,4 @@
-"""The figures as tables: on the terminal, in RESULTS.md, and in README.md between two marks."""
+"""The figures as tables: on the terminal, in RESULTS.md, and in docs/performance.md between two marks."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def markdown(figures: Figures) -> str:
 
 
 def summary(figures: Figures) -> str:
-    """The table of README.md: one row for each command, hot, with both kinds of cgroups as far as measured."""
+    """The table of docs/performance.md: a row for each command, hot, with both kinds of cgroups as far as measured."""
     views = [view for view in VIEWS if any(key[0] == view and key[2] == "hot" for key in figures.measured())]
     header = ["ms, hot"]
     for view in views:
@@ -279,7 +279,7 @@ def summary(figures: Figures) -> str:
     return Table("", header, rows).markdown().split("\n", 2)[2]
 
 
-def update_readme(figures: Figures, path: str) -> None:
+def update_page(figures: Figures, path: str) -> None:
     """Put the table between the marks. Raises ValueError without them."""
     with open(path, encoding="utf-8") as stream:
         before, mark, rest = stream.read().partition(MARK[0])

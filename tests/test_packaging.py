@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
 import re
 import stat
@@ -130,23 +131,23 @@ def _installs_everywhere(wheel: str, scratch: str) -> None:
         assert f"version {__version__}" in support.run(command, "help", env={}).ok().out, name
 
 
-def test_readme_maps_the_tree() -> None:
-    """The README's map names every directory of the project and every module, and nothing that is not there."""
-    with open(os.path.join(support.PROJECT, "README.md"), encoding="utf-8") as stream:
-        found = re.search(r"^## The rooms$(.*?)^## ", stream.read(), flags=re.DOTALL | re.MULTILINE)
+def test_the_map_of_the_tree() -> None:
+    """docs/architecture.md names every folder of the project, and nothing that is not there."""
+    with open(os.path.join(support.PROJECT, "docs/architecture.md"), encoding="utf-8") as stream:
+        text = stream.read()
+    found = re.search(r"^## Map$.*?^```text$(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     assert found
-    named = set(re.findall(r"[\w./]*\w(?:\.py|\.c|\.h|/)(?![\w/])", found.group(1)))
-    tracked = support.run(*GIT, "ls-files", "pyrunc", "csrc", "tools").ok().out.splitlines()
-    there = {
-        os.path.basename(name) for name in tracked if not name.startswith(("csrc/testing/", "csrc/fuzz/"))
-    }
-    there = {name for name in there if name.endswith((".py", ".c", ".h"))} - {"__init__.py", "__main__.py"}
-    modules = {os.path.basename(name) for name in named if name.endswith((".py", ".c", ".h"))}
-    modules = {name for name in modules if not name.startswith("test_")}
-    assert modules == there
-    for name in named:
-        if name.endswith("/"):
-            assert any(
-                os.path.isdir(os.path.join(support.PROJECT, base, name))
-                for base in ("", "pyrunc", "csrc", "tests", "vm")
-            ), name
+    named: set[str] = set()
+    base = ""
+    for line in found.group(1).splitlines()[1:]:
+        names = list(itertools.takewhile(lambda word: word.endswith("/"), line.split()))
+        if not line.startswith(" "):
+            base = ""
+        named |= {base + name for name in names}
+        base = base or names[0]
+    tracked = support.run(*GIT, "ls-files").ok().out.splitlines()
+    folders = {name[: at + 1] for name in tracked for at, letter in enumerate(name) if letter == "/"}
+    data = ("tests/corpus/", "tests/goldens/", "tests/security/corpus/", "vm/guest/", ".")
+    assert named == {name for name in folders if not name.startswith(data)}
+    for path in re.findall(r"`((?:pyrunc|csrc|tests|conformance|docs)/[\w./]+)`", text):
+        assert os.path.exists(os.path.join(support.PROJECT, path)), path

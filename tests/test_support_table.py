@@ -1,4 +1,4 @@
-"""The README's table of support: a cell for every combination, and behind every "yes" a test that runs there."""
+"""The table in docs/configuration.md: a cell for every combination, and behind every "yes" a test that runs there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USERS = {"root": test_support.test_root, "rootless": test_support.test_rootless}
 
 def cells() -> dict[tuple[str, ...], str]:
     """(cgroups, driver, user, label): the text."""
-    with open(os.path.join(support.PROJECT, "README.md"), encoding="utf-8") as stream:
+    with open(os.path.join(support.PROJECT, "docs/configuration.md"), encoding="utf-8") as stream:
         lines = re.findall(r"^\| (v2|v1|hybrid) \| (.*) \|$", stream.read(), re.MULTILINE)
     found: dict[tuple[str, ...], str] = {}
     for mode, rest in lines:

@@ -1,4 +1,4 @@
-"""A containerd of our own, its plain client `ctr`, and the configuration that the README shows."""
+"""A containerd of our own, its plain client `ctr`, and the configuration that docs/engines.md shows."""
 
 from __future__ import annotations
 

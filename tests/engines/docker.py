@@ -59,7 +59,7 @@ class Docker(Client):
         self.do("load", "--quiet", "--input", make_image(area.path("busybox.tar"))).ok()
 
     def _runtimes(self) -> dict[str, support.Json]:
-        """What the README puts into daemon.json, and one more name for the same program."""
+        """What docs/engines.md puts into daemon.json, and one more name for the same program."""
         found = json.loads(SNIPPET.replace(PROGRAM, "PROGRAM").replace(OURS, self.runtime))
         found["runtimes"][self.runtime]["path"] = self.area.runtime
         found["runtimes"][NAMED] = {"path": self.area.runtime, "runtimeArgs": ["--debug"]}

@@ -62,12 +62,12 @@ def test_names_agree() -> None:
 
 
 @pytest.mark.parametrize("snippet", [containerd.SNIPPET, podman.SNIPPET, docker.SNIPPET])
-def test_readme_has_the_snippet(snippet: str) -> None:
-    """What the README shows to copy and paste is what the tests run."""
-    with open(os.path.join(support.PROJECT, "README.md"), encoding="utf-8") as stream:
+def test_the_page_has_the_snippet(snippet: str) -> None:
+    """What docs/engines.md shows to copy and paste is what the tests run."""
+    with open(os.path.join(support.PROJECT, "docs/engines.md"), encoding="utf-8") as stream:
         text = stream.read()
     lines = [line for line in snippet.splitlines() if line and "#" not in line]
-    assert "".join(f"    {line}\n" for line in lines) in text
+    assert "".join(f"{line}\n" for line in lines) in text
 
 
 def test_installer_configures_containerd(scratch: str) -> None:

@@ -1,4 +1,4 @@
-"""Every cell of the README's table of support: a container with a limit and a label, by each driver and kind of user.
+"""Every cell of the table in docs/configuration.md: a container with limit and label, by each driver and kind of user.
 
 The machine decides the row's cgroup mode and the LSM: vm/session.py runs these tests in guests of every kind.
 """

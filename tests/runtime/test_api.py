@@ -1,4 +1,4 @@
-"""The README's Python program, run as it stands there but for its paths."""
+"""The Python program of docs/python.md, run as it stands there but for its paths."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ pytestmark = pytest.mark.root
 
 
 def _program() -> str:
-    with open(os.path.join(support.PROJECT, "README.md"), encoding="utf-8") as stream:
+    with open(os.path.join(support.PROJECT, "docs/python.md"), encoding="utf-8") as stream:
         blocks = stream.read().split("```python\n")[1:]
-    assert len(blocks) == 1
     return blocks[0].partition("```")[0]
 
 
@@ -38,7 +37,7 @@ def _run(tmp_path: pathlib.Path, bundle: str) -> support.Result:
     return result
 
 
-def test_the_example_of_the_readme(tmp_path: pathlib.Path, bundle: BundleFactory) -> None:
+def test_the_example(tmp_path: pathlib.Path, bundle: BundleFactory) -> None:
     """A whole life, and the exit status at its end."""
     target = bundle("probe").probe("exit", "7")
     target.write()

@@ -52,7 +52,7 @@ def test_hooks_bundle_writes_its_log(container: ContainerFactory, bundle: Bundle
 
 
 def test_every_bundle_is_known(scratch: str) -> None:
-    """The command line makes what the README lists, and says so when it is asked for something else."""
+    """The command line makes what docs/usage.md lists, and says so when it is asked for something else."""
     make = os.path.join(support.PROJECT, "bundles/make")
     for name in (*OUTPUT, "busybox", "tty"):
         support.run(make, name, os.path.join(scratch, name)).ok()

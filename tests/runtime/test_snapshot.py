@@ -1,4 +1,4 @@
-"""The snapshot of a Python that has started: when it is made, when it is used, and that nobody can tell (README.md)."""
+"""The snapshot of a started Python: when it is made and used, and that nobody can tell (docs/performance.md)."""
 
 from __future__ import annotations
 

@@ -123,11 +123,11 @@ def test_a_busy_machine_is_refused(
     assert "40% of the processors" in capsys.readouterr().err
 
 
-def test_the_readme_has_room_for_the_table(tmp_path: object) -> None:
+def test_the_page_has_room_for_the_table(tmp_path: object) -> None:
     """Between its marks, and nowhere else."""
-    path = f"{tmp_path}/README.md"
+    path = f"{tmp_path}/performance.md"
     report.write(path, f"before\n{report.MARK[0]}\nold\n{report.MARK[1]}\nafter\n")
-    report.update_readme(two([1], [2]), path)
+    report.update_page(two([1], [2]), path)
     with open(path, encoding="utf-8") as stream:
         content = stream.read()
     assert content.startswith("before\n")
