@@ -18,8 +18,8 @@ _END_SECONDS = 10.0
 _TRY_SECONDS = 0.2
 
 
-def collect(pid: int, pidfd: int, seconds: float) -> int | None:
-    """The wait status of a child once it has ended; None when it has not in time, 0 when it was collected before.
+def collect(pid: int, pidfd: int, seconds: float, lost: int = 0) -> int | None:
+    """The wait status of a child once it has ended; None when it has not in time, `lost` when it was collected before.
 
     The pidfd alone does not tell: a dead process that somebody traces is not ours before the tracer has let go.
     """
@@ -33,7 +33,7 @@ def collect(pid: int, pidfd: int, seconds: float) -> int | None:
         try:
             found, status = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
-            return 0
+            return lost
         if found:
             return status
         if left <= 0:

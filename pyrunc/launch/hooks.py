@@ -1,7 +1,7 @@
 """Hooks that run in the runtime namespace: prestart, createRuntime, poststart, poststop. config.md, "Hooks".
 
-createContainer and startContainer hooks are steps of init's plan. Imported by runtime; imports errors, failures
-and kernel.
+createContainer and startContainer hooks are steps of init's plan. Imported by runtime; imports ending, errors,
+failures and kernel.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import os
 import select
 import time
 
-from pyrunc.errors import ContainerError, KernelError, strerror
+from pyrunc.errors import ContainerError, KernelError, PyruncError, strerror
 from pyrunc.kernel import process as kernel
 from pyrunc.launch import failures
+from pyrunc.launch.ending import collect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _SIGKILL, _SIGSTOP = 9, 19
 _LONGEST_WAIT_MS = 1 << 30
 # For what SIGKILL does not end: a process that waits for a device, or that is frozen.
 _KILL_SECONDS = 10.0
+# In the place of a wait status that nobody can know any more.
+_LOST = -1
 # As long as children make children, looking for them has no end of its own.
 _KILL_ROUNDS = 20
 
@@ -113,21 +116,29 @@ class _Talk:
 
 
 def _facts(pid: int) -> tuple[int, int, int] | None:
-    """(start time, parent, session) of a process that lives. proc(5)."""
+    """(start time, parent, session) of a process that lives and that we may see. proc(5). Raises KernelError."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stream:
             fields = stream.read().rpartition(b")")[2].split()
-        return None if fields[0] in b"ZX" else (int(fields[19]), int(fields[1]), int(fields[3]))
-    except (OSError, IndexError):
-        return None  # gone meanwhile
+    except OSError as error:
+        # Those of others are hidden by an option of proc; a hook of ours has the rights that we have, or fewer.
+        if error.errno in (errno.ENOENT, errno.ESRCH, errno.EPERM, errno.EACCES):
+            return None
+        raise KernelError("open", error.errno or 0, f"/proc/{pid}/stat") from error
+    return None if fields[0] in b"ZX" else (int(fields[19]), int(fields[1]), int(fields[3]))
 
 
 def _family(leader: int) -> dict[int, int]:
-    """Who is in the session that the hook leads, its children, and theirs, which may have left that: start times."""
+    """Who is in the session that the hook leads, its children, and theirs, which may have left that: start times.
+
+    Raises KernelError.
+    """
+    try:
+        names = os.listdir("/proc")
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, "/proc") from error
     everybody = {
-        int(name): facts
-        for name in os.listdir("/proc")
-        if name.isdigit() and (facts := _facts(int(name))) is not None
+        int(name): facts for name in names if name.isdigit() and (facts := _facts(int(name))) is not None
     }
     found = {leader}
     more = {pid for pid, (_, _, session) in everybody.items() if session == leader} | found
@@ -138,32 +149,37 @@ def _family(leader: int) -> dict[int, int]:
 
 
 def _kill_checked(pid: int, started: int) -> None:
-    """Kill the process that was seen, and not one that has got its pid meanwhile."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
+    """Kill the process that was seen, and not one that has got its pid meanwhile. Raises KernelError."""
+    pidfd = kernel.process_open(pid, started)
+    if pidfd < 0:
         return
     try:
-        facts = _facts(pid)
-        if facts is not None and facts[0] == started:
-            _signal.pidfd_send_signal(pidfd, _SIGKILL)
+        _signal.pidfd_send_signal(pidfd, _SIGKILL)
     except (ProcessLookupError, PermissionError):
         pass
     finally:
         _close(pidfd)
 
 
-def _end(leader: int, pidfd: int) -> None:
-    """Kill a hook with its family. Who has left its session and lost its parents on the way is out of reach."""
+def _end(leader: int, pidfd: int) -> str | None:
+    """Kill a hook with its family. Who has left its session and lost its parents on the way is out of reach.
+
+    What kept us from finding them, None for nothing.
+    """
     # It stays, as the parent by whom others are found, and makes no more of them.
     _signal.pidfd_send_signal(pidfd, _SIGSTOP)
-    for _ in range(_KILL_ROUNDS):
-        family = _family(leader)
-        for pid, started in family.items():
-            _kill_checked(pid, started)
-        if not family:
-            break
-    _signal.pidfd_send_signal(pidfd, _SIGKILL)
+    try:
+        for _ in range(_KILL_ROUNDS):
+            family = _family(leader)
+            for pid, started in family.items():
+                _kill_checked(pid, started)
+            if not family:
+                break
+    except PyruncError as error:
+        return f"what it has started may be left: {error}"
+    finally:
+        _signal.pidfd_send_signal(pidfd, _SIGKILL)
+    return None
 
 
 def of(spec: Spec, kind: str) -> Sequence[Hook]:
@@ -207,11 +223,8 @@ def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str, stop: Sto
     talk = _Talk(stdin_write, stdout_read, state)
     try:
         in_time = talk.until_gone(pidfd, time.monotonic() + timeout if timeout else None, stop)
-        if not in_time:
-            _end(pid, pidfd)
-        poller = select.poll()
-        poller.register(pidfd, select.POLLIN)
-        status = os.waitpid(pid, 0)[1] if poller.poll(_KILL_SECONDS * 1000) else None
+        left = None if in_time else _end(pid, pidfd)
+        status = collect(pid, pidfd, _KILL_SECONDS, lost=_LOST)
     finally:
         talk.close()
         _close(pidfd)
@@ -220,8 +233,12 @@ def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str, stop: Sto
         raise ContainerError(f"{kind} hook #{index} '{program}' was interrupted", path=json_path)
     if not in_time:
         words = failures.hook_timeout(kind, index, program, float(timeout or 0), said)
-        hint = None if status is not None else f"process {pid} could not be killed"
+        hint = left if status is not None else f"process {pid} could not be killed"
         raise ContainerError(words, path=json_path, hint=hint)
+    if status is None or status == _LOST:
+        words = f"{kind} hook #{index} '{program}' has ended, and its exit status is not known"
+        who = "another process traces it" if status is None else "somebody else has collected it"
+        raise ContainerError(words, path=json_path, hint=who)
     if status:
         raise ContainerError(failures.hook(kind, index, program, status, said), path=json_path)
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+import support
 from pyrunc.errors import ContainerError
 from pyrunc.launch import hooks
 
@@ -54,6 +60,63 @@ def test_a_hook_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) 
             assert stat.read().rsplit(")", 1)[1].split()[0] in "ZX"
     except FileNotFoundError:
         pass
+
+
+def test_what_cannot_be_found_is_not_gone(tmp_path: Path) -> None:
+    """With no descriptor left nobody sees the hook's children: it ends, and that is said."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def run_out() -> None:
+        support.wait_until((tmp_path / "started").exists, "the hook to run")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+
+    with ThreadPoolExecutor(1) as pool:
+        ready = pool.submit(run_out)
+        try:
+            with pytest.raises(ContainerError, match="hook ran past specified timeout") as caught:
+                hooks.run("prestart", [sh("echo >started; exec sleep 60", timeout=1)], b"{}", str(tmp_path))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        ready.result()
+    assert caught.value.hint == "what it has started may be left: open '/proc': too many open files"
+
+
+_TRACE = """
+import ctypes, os, signal, sys
+assert ctypes.CDLL(None).ptrace(0x4206, int(sys.argv[1]), None, None) == 0
+open("go", "w").close()
+signal.pause()
+"""
+
+
+@pytest.mark.root
+def test_a_hook_that_is_kept_by_its_tracer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has ended, and its parent cannot know how before the tracer lets go: nobody waits for ever."""
+    monkeypatch.setattr(hooks, "_KILL_SECONDS", 0.5)
+
+    def told() -> str:
+        return (tmp_path / "pid").read_text()
+
+    def trace() -> subprocess.Popen[bytes]:
+        support.wait_until(lambda: (tmp_path / "pid").exists() and told().endswith("\n"), "the hook to run")
+        return subprocess.Popen([sys.executable, "-c", _TRACE, told()], cwd=tmp_path)
+
+    # No children: it would be stopped at the signal of their end.
+    script = "echo $$ >pid; read line <go"
+    os.mkfifo(tmp_path / "go")
+    with ThreadPoolExecutor(1) as pool:
+        tracer = pool.submit(trace)
+        try:
+            with pytest.raises(
+                ContainerError, match="has ended, and its exit status is not known"
+            ) as caught:
+                hooks.run("prestart", [sh(script)], b"{}", str(tmp_path))
+        finally:
+            process = tracer.result()
+            process.kill()
+            process.wait()
+    assert caught.value.hint == "another process traces it"
+    os.waitpid(int(told()), 0)
 
 
 def test_a_missing_hook_is_named(tmp_path: Path) -> None:
