@@ -93,7 +93,13 @@ def pages() -> list[str]:
     names = sorted(
         name for name in os.listdir(os.path.join(support.PROJECT, "docs")) if name.endswith(".md")
     )
-    return ["README.md", "CONTRIBUTING.md", "SECURITY.md", *(f"docs/{name}" for name in names)]
+    return [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        *(f"docs/{name}" for name in names),
+    ]
 
 
 def read(page: str) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import documentation
+import manual
 import support
 
 PAGES = documentation.pages()
@@ -119,3 +120,20 @@ def test_what_is_compared() -> None:
     )
     assert not documentation.matches("x 1 running\n", "x 1 stopped\n")
     assert not documentation.matches("", "more\n")
+
+
+def test_every_environment_variable() -> None:
+    """docs/environment.md has each that the sources read, and those of the manual page."""
+    named = set(re.findall(r"`([A-Z][A-Z_]+)`", documentation.read("docs/environment.md")))
+    read: set[str] = set()
+    for folder in ("pyrunc", "csrc", "tests", "vm", "tools"):
+        for directory, _, names in os.walk(os.path.join(support.PROJECT, folder)):
+            for name in (name for name in names if name.endswith((".py", ".c", ".h", ".sh"))):
+                with open(os.path.join(directory, name), encoding="utf-8") as stream:
+                    text = stream.read()
+                read |= set(re.findall(r"environ(?:\.get\(|\[)[\"'](PYRUNC_[A-Z_]+)[\"']", text))
+                read |= set(re.findall(r"getenv\(\"(PYRUNC_[A-Z_]+)\"\)", text))
+    assert len(read) > 10
+    assert read - named == set()
+    of_manual = {name for names, _ in manual.ENVIRONMENT for name in names.split(", ")}
+    assert of_manual - named == set()
