@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "plan.h"
 #include "shared/system_calls.h"
@@ -128,6 +129,8 @@ int note_fs(struct init *in, enum plan_step step, int fs_fd, const char *text);
 _Noreturn void fail_noted(struct init *in);
 _Noreturn void fail(struct init *in, enum plan_step step, int error, const char *text);
 void warn(struct init *in, enum plan_step step, int error, int64_t value, const char *text);
+/* sendmsg(2) with one descriptor (SCM_RIGHTS). unix(7) */
+ssize_t send_with_fd(int socket_fd, const void *message, size_t size, int fd);
 void sync_send(struct init *in, enum sync_code code, int64_t value, int fd);
 void sync_wait(struct init *in);
 bool interrupted(unsigned int *times);

@@ -61,7 +61,7 @@ int mount_attributes(struct init *in, int fd, uint64_t set, uint64_t clear, bool
 	/* the access time modes are a number, not bits: the kernel wants the whole field cleared before one is set */
 	if (((set | clear) & MOUNT_ATTR__ATIME) != 0)
 		attr.attr_clr |= MOUNT_ATTR__ATIME;
-	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof(attr)) < 0)
+	if (mounts_set_attributes(fd, &attr, recursive) < 0)
 		return note(in, STEP_MOUNT_SETATTR, text);
 	return 0;
 }
@@ -69,9 +69,8 @@ int mount_attributes(struct init *in, int fd, uint64_t set, uint64_t clear, bool
 int mount_propagation(struct init *in, int fd, uint32_t flags, const char *text)
 {
 	struct mount_attr attr = {.propagation = flags & (MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE)};
-	int at = AT_EMPTY_PATH | ((flags & MS_REC) != 0 ? AT_RECURSIVE : 0);
 
-	if (syscall(SYS_mount_setattr, fd, "", at, &attr, sizeof(attr)) < 0)
+	if (mounts_set_attributes(fd, &attr, (flags & MS_REC) != 0) < 0)
 		return note(in, STEP_MOUNT_SETATTR, text);
 	return 0;
 }
@@ -84,30 +83,19 @@ int mount_propagate(struct init *in, int fd, const struct numbers *steps, const 
 	return 0;
 }
 
-static int configure(struct init *in, int fs, const char *source, const struct list *params)
-{
-	if (source[0] != '\0' && syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
-		return note_fs(in, STEP_FSCONFIG, fs, source);
-	for (uint32_t i = 0; i < params->count; i++)
-		if (mounts_set_parameter(fs, params->items[i]) < 0)
-			return note_fs(in, STEP_FSCONFIG, fs, params->items[i]);
-	return 0;
-}
-
 /* From a context, which is closed; fs < 0: there is none, for the reason in errno. */
 int filesystem_of(struct init *in, int fs, const char *type, const char *source, const struct list *params,
 		  uint64_t attributes)
 {
-	int mount = -1;
+	const char *const *items = (const char *const *)params->items;
+	struct mounts_attempt attempt;
+	int mount;
 
 	if (fs < 0)
 		return note(in, STEP_FSOPEN, type);
-	if (configure(in, fs, source, params) == 0) {
-		if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-			note_fs(in, STEP_FSCONFIG, fs, source[0] != '\0' ? source : type);
-		else if ((mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes)) < 0)
-			note_fs(in, STEP_FSMOUNT, fs, type);
-	}
+	mount = mounts_make(fs, type, source, items, params->count, attributes, &attempt);
+	if (mount < 0)
+		note_fs(in, attempt.fsmount ? STEP_FSMOUNT : STEP_FSCONFIG, fs, attempt.text);
 	close_quietly(fs);
 	return mount;
 }
@@ -120,12 +108,15 @@ int filesystem(struct init *in, const char *type, const char *source, const stru
 
 int filesystem_reconfigure(struct init *in, int target, const struct list *params, const char *name)
 {
-	int fs = (int)syscall(SYS_fspick, target, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC), result;
+	int fs = (int)syscall(SYS_fspick, target, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC), result = 0;
+	const char *const *items = (const char *const *)params->items;
+	struct mounts_attempt attempt;
 
 	if (fs < 0)
 		return note(in, STEP_FSPICK, name);
-	result = configure(in, fs, "", params);
-	if (result == 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+	if (mounts_configure(fs, "", items, params->count, &attempt) < 0)
+		result = note_fs(in, STEP_FSCONFIG, fs, attempt.text);
+	else if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
 		result = note_fs(in, STEP_FSCONFIG, fs, name);
 	close_quietly(fs);
 	return result;

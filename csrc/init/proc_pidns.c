@@ -25,23 +25,7 @@
 
 static int send_fd(int socket_fd, int fd)
 {
-	char none = 0;
-	struct iovec iov = {.iov_base = &none, .iov_len = 1};
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr header = {.msg_iov = &iov,
-				.msg_iovlen = 1,
-				.msg_control = control.bytes,
-				.msg_controllen = sizeof(control.bytes)};
-
-	memset(&control, 0, sizeof(control));
-	CMSG_FIRSTHDR(&header)->cmsg_level = SOL_SOCKET;
-	CMSG_FIRSTHDR(&header)->cmsg_type = SCM_RIGHTS;
-	CMSG_FIRSTHDR(&header)->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&header)), &fd, sizeof(int));
-	return sendmsg(socket_fd, &header, MSG_NOSIGNAL) == 1 ? 0 : -1;
+	return send_with_fd(socket_fd, "", 1, fd) == 1 ? 0 : -1;
 }
 
 /* -1 with errno: whoever has the other end may be stopped, or send what it likes. */

@@ -13,6 +13,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "shared/mounts.h"
+
 static void set_text(struct sync_message *message, const char *text)
 {
 	size_t size = strlen(text);
@@ -46,22 +48,12 @@ int note(struct init *in, enum plan_step step, const char *text)
 int note_fs(struct init *in, enum plan_step step, int fs_fd, const char *text)
 {
 	char line[sizeof(in->why.text)];
-	int error = errno;
-	ssize_t n;
 
 	note(in, step, text);
-	while ((n = read(fs_fd, line, sizeof(line) - 1)) > 0) {
-		line[n] = '\0';
-		if (line[n - 1] == '\n')
-			line[n - 1] = '\0';
-		/* "e " error, "w " warning, "i " information */
-		if (line[0] != 'e' || line[1] != ' ')
-			continue;
-		set_text(&in->why, line + 2);
+	if (mounts_kernel_error(fs_fd, line, sizeof(line))) {
+		set_text(&in->why, line);
 		in->why.flags |= SYNC_FLAG_KERNEL_TEXT;
-		break;
 	}
-	errno = error;
 	return -1;
 }
 
@@ -85,29 +77,36 @@ static int write_message(const struct init *in, const struct sync_message *messa
 	return n == (ssize_t)sizeof(*message) ? 0 : -1;
 }
 
-static int send_message(struct init *in, const struct sync_message *message, int fd)
+ssize_t send_with_fd(int socket_fd, const void *message, size_t size, int fd)
 {
-	struct iovec iov = {.iov_base = (void *)(uintptr_t)message, .iov_len = sizeof(*message)};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)message, .iov_len = size};
 	union {
 		struct cmsghdr header;
 		char bytes[CMSG_SPACE(sizeof(int))];
 	} control;
-	struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct msghdr header = {.msg_iov = &iov,
+				.msg_iovlen = 1,
+				.msg_control = control.bytes,
+				.msg_controllen = sizeof(control.bytes)};
+
+	memset(&control, 0, sizeof(control));
+	CMSG_FIRSTHDR(&header)->cmsg_level = SOL_SOCKET;
+	CMSG_FIRSTHDR(&header)->cmsg_type = SCM_RIGHTS;
+	CMSG_FIRSTHDR(&header)->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&header)), &fd, sizeof(int));
+	return sendmsg(socket_fd, &header, MSG_NOSIGNAL);
+}
+
+static int send_message(struct init *in, const struct sync_message *message, int fd)
+{
 	unsigned int times = 0;
 	ssize_t n;
 
 	/* a filter that is loaded by now may not let us call anything that programs need less than write(2) */
 	if (fd < 0)
 		return write_message(in, message);
-	memset(&control, 0, sizeof(control));
-	header.msg_control = control.bytes;
-	header.msg_controllen = sizeof(control.bytes);
-	CMSG_FIRSTHDR(&header)->cmsg_level = SOL_SOCKET;
-	CMSG_FIRSTHDR(&header)->cmsg_type = SCM_RIGHTS;
-	CMSG_FIRSTHDR(&header)->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&header)), &fd, sizeof(int));
 	do {
-		n = sendmsg(in->report_fd, &header, MSG_NOSIGNAL);
+		n = send_with_fd(in->report_fd, message, sizeof(*message), fd);
 	} while (n < 0 && interrupted(&times));
 	return n == (ssize_t)sizeof(*message) ? 0 : -1;
 }

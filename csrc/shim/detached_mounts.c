@@ -17,15 +17,6 @@
 #include "shared/mounts.h"
 #include "shared/system_calls.h"
 
-#define ATTR_IDMAP 0x00100000ULL
-
-struct tree_attr {
-	uint64_t attr_set;
-	uint64_t attr_clr;
-	uint64_t propagation;
-	uint64_t userns_fd;
-};
-
 int shim_open_tree(int dirfd, const char *path, unsigned int flags)
 {
 	long fd = syscall(SYS_open_tree, dirfd, path, flags);
@@ -35,14 +26,13 @@ int shim_open_tree(int dirfd, const char *path, unsigned int flags)
 
 int shim_tree_setattr(int tree, uint64_t propagation, int userns, int recursive)
 {
-	struct tree_attr attr = {.propagation = propagation};
-	unsigned int flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
+	struct mount_attr attributes = {.propagation = propagation};
 
 	if (userns >= 0) {
-		attr.attr_set = ATTR_IDMAP;
-		attr.userns_fd = (uint64_t)userns;
+		attributes.attr_set = MOUNT_ATTR_IDMAP;
+		attributes.userns_fd = (uint64_t)userns;
 	}
-	return syscall(SYS_mount_setattr, tree, "", flags, &attr, sizeof(attr)) < 0 ? -errno : 0;
+	return mounts_set_attributes(tree, &attributes, recursive != 0) < 0 ? -errno : 0;
 }
 
 /* Names the call that failed; -errno as it was. */
@@ -56,39 +46,20 @@ static int failed(struct shim_words *words, const char *call, const char *text)
 	return -error;
 }
 
-/* The last thing that the file system has to say, without "e " in front, or else what it was given. fsconfig(2). */
-static int failed_with_log(struct shim_words *words, int fs, const char *text)
-{
-	char line[sizeof(words->text)];
-	int error = errno;
-	ssize_t size;
-
-	(void)snprintf(words->text, sizeof(words->text), "%s", text);
-	while ((size = read(fs, line, sizeof(line) - 1)) > 2) {
-		line[size] = '\0';
-		(void)snprintf(words->text, sizeof(words->text), "%s", line + 2);
-	}
-	errno = error;
-	return failed(words, "fsconfig", NULL);
-}
-
 int shim_filesystem(const char *type, const char *source, const char *const *params, struct shim_words *words)
 {
-	int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), tree = 0;
+	int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), tree;
+	struct mounts_attempt attempt;
+	size_t count = 0;
 
 	if (fs < 0)
 		return failed(words, "fsopen", type);
-	if (source[0] != '\0' && syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
-		tree = failed_with_log(words, fs, source);
-	for (; tree == 0 && *params != NULL; params++)
-		if (mounts_set_parameter(fs, *params) < 0)
-			tree = failed_with_log(words, fs, *params);
-	if (tree == 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		tree = failed_with_log(words, fs, source[0] != '\0' ? source : type);
-	if (tree == 0) {
-		tree = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
-		if (tree < 0)
-			tree = failed(words, "fsmount", type);
+	while (params[count] != NULL)
+		count++;
+	tree = mounts_make(fs, type, source, params, count, 0, &attempt);
+	if (tree < 0) {
+		tree = failed(words, attempt.fsmount ? "fsmount" : "fsconfig", attempt.text);
+		(void)mounts_kernel_error(fs, words->text, sizeof(words->text));
 	}
 	(void)close(fs);
 	return tree;

@@ -7,6 +7,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+import pytest
+
 from init.machine import (
     ATTR_NOATIME,
     ATTR_NODEV,
@@ -29,6 +31,8 @@ from init.machine import (
     open_tree,
     shell,
 )
+from pyrunc.errors import KernelError
+from pyrunc.kernel import process as kernel
 from pyrunc.plan import numbers
 
 if TYPE_CHECKING:
@@ -64,6 +68,28 @@ def test_bad_parameter_in_the_kernels_words(machine: Machine, rootfs: Path) -> N
     assert error.flags == numbers.SYNC_FLAG_KERNEL_TEXT
     assert "nonsense" in error.text
     assert error.op == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameter"),
+    [
+        ("tmpfs", "nonsense=1"),
+        ("tmpfs", "size=x"),
+        ("tmpfs", "nonsense"),
+        ("tmpfs", f"{'k' * 300}=1"),
+        ("overlay", "lowerdir=/nonexistent"),
+        ("nosuchfs", "x"),
+    ],
+)
+def test_runtime_and_init_hear_the_same(machine: Machine, rootfs: Path, kind: str, parameter: str) -> None:
+    """Whichever of the two makes a file system, the call, the error number and the kernel's own words are the same."""
+    plan = [*box(rootfs, mount_new("/tmp", kind, params=[parameter])), *LIST]
+    error = machine.run(plan).failed()
+    with pytest.raises(KernelError) as caught:
+        kernel.filesystem(kind, "", [parameter])
+    assert (caught.value.syscall, caught.value.errno) == (error.step, error.errno)
+    # The record of init has less room.
+    assert error.text and (caught.value.arg or "").startswith(error.text)
 
 
 def test_unknown_file_system(machine: Machine, rootfs: Path) -> None:
