@@ -14,7 +14,7 @@
 #define LOCK_MS 10000
 #define DEATH_MS 10000
 
-/* A state directory held open, and what its state file says. Start from container_none. */
+/* A state directory held open, and what its state file says. Start with container_open(). */
 struct container {
 	const char *root, *id;
 	int root_fd, fd;
@@ -37,8 +37,6 @@ struct container {
 	const char **cgroups, **made;
 	size_t cgroup_count, made_count;
 };
-
-extern const struct container container_none;
 
 int64_t container_now_ms(void);
 void container_sleep_us(long microseconds);

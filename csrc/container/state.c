@@ -23,7 +23,7 @@
 static const char pid_line[] = "  \"pid\": 0,";
 static const char status_line[] = "  \"status\": \"stopped\",";
 
-const struct container container_none = {.root_fd = -1, .fd = -1};
+static const struct container container_none = {.root_fd = -1, .fd = -1};
 
 static int not_found(struct container_error *error)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the two halves of the test payload share: probe.c says what it sees, probe_acts.c tries and does things. */
+/* What the files of the test payload share: probe_facts.c says what it sees, probe_acts.c tries and does things. */
 #ifndef PYRUNC_PROBE_H
 #define PYRUNC_PROBE_H
 
@@ -12,7 +12,8 @@ struct command {
 	const char *help;
 };
 
-extern const struct command probe_acts[]; /* ends with a NULL name */
+/* Each ends with a NULL name. */
+extern const struct command probe_facts[], probe_acts[];
 
 /* A line on standard output, flushed: tests wait for single lines through a pipe. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
