@@ -163,7 +163,6 @@ enum plan_op {
 #define MOUNT_FLAG_ORDINARY_DIR 1u /* proc, sysfs: no component may be a symlink, the target must be a directory */
 #define MOUNT_FLAG_COPY_UP 2u      /* tmpcopyup: fill the new tmpfs from the directory it covers */
 #define MOUNT_FLAG_RECURSIVE 4u    /* rbind */
-#define MOUNT_FLAG_NO_CREATE 8u    /* a missing target is skipped, not made */
 #define MOUNT_FLAG_OPTIONAL 16u    /* EPERM/EINVAL of the kernel is not an error: the next op is the fallback */
 #define MOUNT_FLAG_DONE_SKIP 32u   /* when this mount succeeds, skip the next op (its fallback) */
 #define MOUNT_FLAG_SOURCE_NOFOLLOW 64u
@@ -180,7 +179,6 @@ enum plan_op {
 #define DEVICE_FLAG_BIND 1u    /* bind from the runtime's /dev instead of mknod (user namespace) */
 #define DEVICE_FLAG_DEFAULT 2u /* one of the spec's default devices: an existing matching file is fine */
 
-#define CHDIR_MAKE 1u     /* make it when missing, mode 0755 */
 #define CHDIR_TRY 2u      /* EACCES is left to the next CHDIR, which does nothing but verify when this one succeeded */
 #define CHDIR_FILTERED 4u /* behind a seccomp filter, which may forbid getcwd(2), or kill for it */
 
@@ -230,7 +228,7 @@ struct sync_message {
 	uint32_t step;  /* STEP_*: which call failed */
 	int32_t error;  /* errno, 0 when text says it all */
 	uint32_t flags; /* SYNC_FLAG_* */
-	int64_t value;
+	int64_t value;  /* of a hook its wait status, or -1: timed out */
 	char text[480]; /* NUL terminated: the argument, the kernel's own words (fscontext log), a hook's output */
 };
 
@@ -242,24 +240,23 @@ struct last_words {
 };
 
 #define SYNC_FLAG_KERNEL_TEXT 1u /* text is the kernel's explanation, not an argument */
-#define SYNC_FLAG_HOOK_OUTPUT 2u /* text is what the hook printed; value its wait status (or -1: timed out) */
 #define SYNC_FLAG_HOOK_SHIFT 16  /* of a hook op: flags >> 16 is its index among its kind */
 
 /* Which call failed. The name is what the user reads: STEP_MOVE_MOUNT -> "move_mount". */
 /* clang-format off */
 #define PLAN_STEPS(X)                                                                                                  \
-	X(0, NONE) X(1, PLAN) X(2, OPENAT2) X(3, OPEN_TREE) X(4, MOVE_MOUNT) X(5, FSOPEN) X(6, FSCONFIG) X(7, FSMOUNT)         \
-	X(8, MOUNT_SETATTR) X(9, MOUNT) X(10, UMOUNT2) X(11, PIVOT_ROOT) X(12, CHROOT) X(13, CHDIR) X(14, MKDIRAT)             \
-	X(15, MKNODAT) X(16, SYMLINKAT) X(17, FCHOWNAT) X(18, FCHMODAT) X(19, OPENAT) X(20, READ) X(21, WRITE)                 \
-	X(22, SETNS) X(23, UNSHARE) X(24, CLONE) X(25, SETHOSTNAME) X(26, SETDOMAINNAME) X(27, SETRLIMIT)                      \
-	X(28, PRCTL) X(29, CAPSET) X(30, SETGROUPS) X(31, SETGID) X(32, SETUID) X(33, SECCOMP)                           \
-	X(34, EXECVE) X(35, GETCWD) X(36, FSTATFS) X(37, FSTAT) X(38, IOCTL) X(39, SETSID) X(40, DUP3) X(41, SENDMSG)          \
-	X(42, RECVMSG) X(43, PERSONALITY) X(44, SCHED_SETATTR) X(45, IOPRIO_SET) X(46, SET_MEMPOLICY)                          \
-	X(47, SCHED_SETAFFINITY) X(48, KEYCTL) X(49, SOCKET) X(50, CLOSE_RANGE) X(51, HOOK) X(52, HOOK_TIMEOUT)                \
-	X(53, LOOKUP) X(54, CWD_OUTSIDE) X(55, NOT_ORDINARY_DIR) X(56, WRONG_FS) X(57, DEVICE_MISMATCH) X(58, FSPICK)          \
-	X(59, FCHOWN) X(60, READLINK) X(61, COPY_UP) X(62, SETGROUPS_DENIED) X(63, WAIT) X(64, OVERSIZE) X(65, MEMORY)    \
-	X(66, FSETXATTR) X(67, READLINKAT) X(68, LINK_EXISTS) X(69, NOT_A_MOUNT) X(70, PROTECTED) X(71, INSIDE_PROC)         \
-	X(72, ROOT_OUTSIDE)
+	X(0, NONE) X(1, PLAN) X(2, OPENAT2) X(3, OPEN_TREE) X(4, MOVE_MOUNT) X(5, FSOPEN) X(6, FSCONFIG)               \
+	X(7, FSMOUNT) X(8, MOUNT_SETATTR) X(9, MOUNT) X(10, UMOUNT2) X(11, PIVOT_ROOT) X(12, CHROOT)                   \
+	X(13, CHDIR) X(14, MKDIRAT) X(15, MKNODAT) X(16, SYMLINKAT) X(17, FCHOWNAT) X(18, FCHMODAT)                    \
+	X(19, OPENAT) X(20, READ) X(21, WRITE) X(22, SETNS) X(23, UNSHARE) X(24, CLONE) X(25, SETHOSTNAME)             \
+	X(26, SETDOMAINNAME) X(27, SETRLIMIT) X(28, PRCTL) X(29, CAPSET) X(30, SETGROUPS) X(31, SETGID)                \
+	X(32, SETUID) X(33, SECCOMP) X(34, EXECVE) X(35, GETCWD) X(36, FSTAT) X(37, IOCTL) X(38, SETSID)               \
+	X(39, DUP3) X(40, RECVMSG) X(41, PERSONALITY) X(42, SCHED_SETATTR) X(43, IOPRIO_SET)                           \
+	X(44, SET_MEMPOLICY) X(45, SCHED_SETAFFINITY) X(46, KEYCTL) X(47, SOCKET) X(48, CLOSE_RANGE)                   \
+	X(49, HOOK) X(50, HOOK_TIMEOUT) X(51, LOOKUP) X(52, CWD_OUTSIDE) X(53, NOT_ORDINARY_DIR)                       \
+	X(54, WRONG_FS) X(55, DEVICE_MISMATCH) X(56, FSPICK) X(57, FCHOWN) X(58, READLINK) X(59, COPY_UP)              \
+	X(60, SETGROUPS_DENIED) X(61, MEMORY) X(62, FSETXATTR) X(63, READLINKAT) X(64, LINK_EXISTS)                    \
+	X(65, NOT_A_MOUNT) X(66, PROTECTED) X(67, INSIDE_PROC) X(68, ROOT_OUTSIDE)
 /* clang-format on */
 
 enum plan_step {

@@ -42,11 +42,6 @@ void op_chdir(struct init *in, struct cursor *fields)
 	}
 	/* magic links are not refused but lead to EXDEV, as everything that leaves the root does */
 	fd = path_open(in, path, O_PATH | O_DIRECTORY, 0);
-	if (fd < 0 && errno == ENOENT && (flags & CHDIR_MAKE) != 0) {
-		fd = path_make(in, path, PATH_DIRECTORY, 0755, 0);
-		if (fd < 0 && (errno != EACCES || (flags & CHDIR_TRY) == 0))
-			fail_noted(in);
-	}
 	if (fd < 0 || fchdir(fd) < 0) {
 		if (errno == EACCES && (flags & CHDIR_TRY) != 0)
 			return;

@@ -259,7 +259,6 @@ static void report(struct init *in, struct hook *hook, enum plan_step step, int6
 	hook->output[hook->output_size] = '\0';
 	errno = 0;
 	note(in, step, hook->output);
-	in->why.flags |= SYNC_FLAG_HOOK_OUTPUT;
 	in->why.value = value;
 	fail_noted(in);
 }

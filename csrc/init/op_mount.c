@@ -223,24 +223,15 @@ static void refuse_in_proc(struct init *in, int target, const char *path)
 		fail(in, STEP_INSIDE_PROC, 0, path);
 }
 
-/* The target's descriptor; -1 when it is missing and may be. */
 static int target_open(struct init *in, const char *path, enum path_kind kind, uint32_t flags)
 {
 	uint64_t resolve = (flags & MOUNT_FLAG_ORDINARY_DIR) != 0 ? RESOLVE_NO_SYMLINKS : 0;
 	int fd;
 
-	if ((flags & MOUNT_FLAG_NO_CREATE) != 0) {
-		fd = path_open(in, path, O_PATH | ((flags & MOUNT_FLAG_TARGET_NOFOLLOW) != 0 ? O_NOFOLLOW : 0),
-			       resolve);
-		if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-			return fd;
-		if (fd < 0)
-			note(in, STEP_OPENAT2, path);
-	} else if ((flags & MOUNT_FLAG_TARGET_NOFOLLOW) != 0) {
+	if ((flags & MOUNT_FLAG_TARGET_NOFOLLOW) != 0)
 		fd = nofollow_target(in, path, kind);
-	} else {
+	else
 		fd = path_make(in, path, kind, kind == PATH_DIRECTORY ? 0755 : 0644, resolve);
-	}
 	/* CVE-2019-19921, CVE-2023-27561: a symlink would put proc elsewhere and leave a fake /proc in place */
 	if (fd < 0 && resolve != 0 && (in->why.error == ELOOP || in->why.error == ENOTDIR))
 		fail(in, STEP_NOT_ORDINARY_DIR, in->why.error, path);
@@ -366,8 +357,6 @@ void op_mount_new(struct init *in, struct cursor *fields)
 	m.flags = take_u32(fields);
 	keep_mode(in, &m);
 	target = target_open(in, m.target, PATH_DIRECTORY, m.flags);
-	if (target < 0)
-		return;
 	settle(in, mount_new(in, &m, target) == 0, m.flags);
 	if ((m.flags & MOUNT_FLAG_RDONLY_LATER) != 0)
 		added_rdonly_later(in);
@@ -453,15 +442,13 @@ void op_mount_bind(struct init *in, struct cursor *fields)
 	}
 	mode = covered_mode(in, m.target, m.flags);
 	target = target_open(in, m.target, S_ISDIR(st.st_mode) ? PATH_DIRECTORY : PATH_FILE, m.flags);
-	if (target >= 0) {
-		done = bind_attach(in, &m, tree, target, mode) == 0;
-		settle(in, done, m.flags);
-		if ((m.flags & MOUNT_FLAG_RDONLY_LATER) != 0)
-			added_rdonly_later(in);
-		if (done && mount_propagate(in, tree, &m.propagation, m.target) < 0)
-			fail_noted(in);
-		close(target);
-	}
+	done = bind_attach(in, &m, tree, target, mode) == 0;
+	settle(in, done, m.flags);
+	if ((m.flags & MOUNT_FLAG_RDONLY_LATER) != 0)
+		added_rdonly_later(in);
+	if (done && mount_propagate(in, tree, &m.propagation, m.target) < 0)
+		fail_noted(in);
+	close(target);
 	close(tree);
 }
 

@@ -107,7 +107,6 @@ _MOUNT_FLAGS = {
     "ordinary directory": numbers.MOUNT_FLAG_ORDINARY_DIR,
     "copy up": numbers.MOUNT_FLAG_COPY_UP,
     "recursive": numbers.MOUNT_FLAG_RECURSIVE,
-    "only where the target exists": numbers.MOUNT_FLAG_NO_CREATE,
     "may be refused": numbers.MOUNT_FLAG_OPTIONAL,
     "skip the next step when it works": numbers.MOUNT_FLAG_DONE_SKIP,
     "source nofollow": numbers.MOUNT_FLAG_SOURCE_NOFOLLOW,
@@ -122,7 +121,6 @@ _MOUNT_FLAGS = {
 }
 _DEVICE_FLAGS = {"bound from the host": numbers.DEVICE_FLAG_BIND, "may exist": numbers.DEVICE_FLAG_DEFAULT}
 _CHDIR_FLAGS = {
-    "make it": numbers.CHDIR_MAKE,
     "retried as the user": numbers.CHDIR_TRY,
     "the filter may forbid getcwd": numbers.CHDIR_FILTERED,
 }

@@ -276,13 +276,6 @@ def test_optional_and_its_fallback(machine: Machine, rootfs: Path) -> None:
     assert machine.run([*box(rootfs, missing, fallback), *LIST]).failed().errno == errno.ENOENT
 
 
-def test_missing_target_is_skipped(machine: Machine, rootfs: Path) -> None:
-    """NO_CREATE makes nothing."""
-    skip = mount_new("/none", "tmpfs", flags=numbers.MOUNT_FLAG_NO_CREATE)
-    assert "/none" not in mounts(machine.run([*box(rootfs, skip), *LIST]).ok())
-    assert not (rootfs / "none").exists()
-
-
 def test_remount(machine: Machine, rootfs: Path) -> None:
     """Mount attributes, superblock parameters and propagation of something mounted before."""
     plan = [

@@ -327,10 +327,8 @@ def test_death_signal_of_an_engine(machine: Machine, rootfs: Path) -> None:
 
 
 def test_working_directory(machine: Machine, rootfs: Path) -> None:
-    """Entered, made when asked (0755), or an error with its path."""
-    make = numbers.CHDIR_MAKE
-    assert machine.run([*in_rootfs(rootfs), op("CHDIR", "/a/b", make), *shell("pwd")]).ok() == "/a/b\n"
-    assert stat.S_IMODE((rootfs / "a/b").stat().st_mode) == 0o755
+    """Entered, or an error with its path."""
+    assert machine.run([*in_rootfs(rootfs), op("CHDIR", "/bin", 0), *shell("pwd")]).ok() == "/bin\n"
     error = machine.run([*in_rootfs(rootfs), op("CHDIR", "/none", 0), op("DONE")]).failed()
     assert (error.step, error.errno, error.text) == ("chdir", errno.ENOENT, "/none")
     error = machine.run([*in_rootfs(rootfs), op("CHDIR", "/bin/busybox", 0), op("DONE")]).failed()
