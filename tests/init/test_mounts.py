@@ -76,7 +76,6 @@ def test_bad_parameter_in_the_kernels_words(machine: Machine, rootfs: Path) -> N
         ("tmpfs", "nonsense=1"),
         ("tmpfs", "size=x"),
         ("tmpfs", "nonsense"),
-        ("tmpfs", f"{'k' * 300}=1"),
         ("overlay", "lowerdir=/nonexistent"),
         ("nosuchfs", "x"),
     ],
@@ -87,9 +86,11 @@ def test_runtime_and_init_hear_the_same(machine: Machine, rootfs: Path, kind: st
     error = machine.run(plan).failed()
     with pytest.raises(KernelError) as caught:
         kernel.filesystem(kind, "", [parameter])
-    assert (caught.value.syscall, caught.value.errno) == (error.step, error.errno)
-    # The record of init has less room.
-    assert error.text and (caught.value.arg or "").startswith(error.text)
+    assert (caught.value.syscall, caught.value.errno, caught.value.arg) == (
+        error.step,
+        error.errno,
+        error.text,
+    )
 
 
 def test_unknown_file_system(machine: Machine, rootfs: Path) -> None:
