@@ -12,8 +12,9 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path.insert(0, os.path.dirname(HERE))
+if __name__ == "__main__":
+    # While the wheel is built, nothing is installed yet; in a test, the installation counts.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from pyrunc import __version__
 from pyrunc.cli import completion, options
