@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 _HERE = os.path.dirname(os.path.realpath(__file__))
 
@@ -31,3 +36,17 @@ html_sidebars = {"**": ["about.html", "navigation.html", "searchbox.html"]}
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
+
+
+def _write_commands(_app: Sphinx) -> None:
+    """Write the page of all commands, from the option tables."""
+    sys.path.insert(0, os.path.join(_HERE, "../tools"))
+    import manual
+
+    with open(os.path.join(_HERE, "commands.md"), "w", encoding="utf-8") as stream:
+        stream.write(manual.markdown())
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this before it looks for pages."""
+    app.connect("builder-inited", _write_commands)

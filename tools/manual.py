@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Write the manual pages and the shell completions, from the option tables: tools/manual.py DIRECTORY.
 
-With --names, print the names of the pages. meson.build runs both while it builds the wheel. Only the package's own
+With --names, print the names of the pages. meson.build runs both while it builds the wheel. docs/conf.py takes the same
+as one page of the site. Only the package's own
 modules without dependencies and the standard library are imported, so that the build needs nothing else.
 """
 
@@ -131,6 +132,35 @@ def main_page() -> str:
         f".SH FILES\n{_rows(_bold(FILES))}"
         ".SH SEE ALSO\n.BR runc (8),\n.BR crun (1),\n.BR criu (8),\n.BR newuidmap (1)\n"
     )
+
+
+def _row(option: options.Option) -> str:
+    name, short, kind, text = option
+    value = f" {usage.METAVARS[kind]}" if kind in usage.METAVARS else ""
+    terms = ", ".join(f"`{term}{value}`" for term in (f"--{name}", *([f"-{short}"] if short else [])))
+    again = " (may be repeated)" if kind in ("texts", "numbers") else ""
+    return f"| {terms} | {(text + again).replace('|', '/')} |\n"
+
+
+def _table(table: Sequence[options.Option]) -> str:
+    rows = "".join(_row(option) for option in table if option[3])
+    return f"\n| option | meaning |\n|---|---|\n{rows}" if rows else ""
+
+
+def markdown() -> str:
+    """Return all commands on one page, for the site of the documentation."""
+    text = f"# Commands\n\nGlobal options stand before the command.\n{_table(options.GLOBALS)}"
+    for name, command in options.COMMANDS.items():
+        words = ["pyrunc", name, *(["[option...]"] if command.options else [])]
+        forms = "".join(
+            f"{' '.join([*words, form])}\n".replace(" \n", "\n") for form in command.arguments.split(" | ")
+        )
+        summary = command.summary[0].upper() + command.summary[1:]
+        more = f" {usage.MORE[name]}" if name in usage.MORE else ""
+        status = f" {_STATUS_OF[name]}" if name in _STATUS_OF else ""
+        text += f"\n## {name}\n\n{summary}.{more}\n\n```text\n{forms}```\n{_table(command.options)}"
+        text += f"\nExit status:{status or f' {_STATUS}'}\n"
+    return text
 
 
 def pages() -> dict[str, str]:
