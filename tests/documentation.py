@@ -90,9 +90,9 @@ class Step:
 
 def pages() -> list[str]:
     """Return the names of all pages, relative to the project."""
-    names = sorted(
-        name for name in os.listdir(os.path.join(support.PROJECT, "docs")) if name.endswith(".md")
-    )
+    # ./dev docs writes commands.md.
+    found = set(os.listdir(os.path.join(support.PROJECT, "docs"))) - {"commands.md"}
+    names = sorted(name for name in found if name.endswith(".md"))
     return [
         "README.md",
         "CHANGELOG.md",

@@ -50,6 +50,17 @@ def test_every_option_of_a_command(name: str) -> None:
     assert command.arguments.split(" | ")[0] in text
 
 
+def test_the_page_of_the_site() -> None:
+    """All commands and options are in it."""
+    text = manual.markdown()
+    parts = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
+    assert list(parts) == [*options.COMMANDS]
+    for name, command in options.COMMANDS.items():
+        for long, _, _, words in command.options:
+            found = re.search(rf"^\| `--{long}\b", parts[name], re.MULTILINE)
+            assert (found is not None) == bool(words), long
+
+
 def test_the_pages_are_well_formed() -> None:
     """groff has no warning, and mandoc but for the date, which would make two builds differ."""
     groff, mandoc = support.needs_program("groff"), support.needs_program("mandoc")
