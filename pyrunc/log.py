@@ -227,3 +227,10 @@ def _write(level: str, message: str, hint: str | None, more: dict[str, str] | No
     except OSError as problem:
         if _target.fd != _STDERR:
             _complain(problem)
+
+
+def warn_all(*sources: list[str]) -> None:
+    """Say what was done without; at the default level nobody hears it, as engines take every line for an error."""
+    for messages in sources:
+        for message in messages:
+            warning(message)

@@ -8,14 +8,14 @@ import shutil
 from typing import TYPE_CHECKING
 
 import support
-from pyrunc.host import gather as host
+from pyrunc.host import gather
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from containers import Bundle
 
-FACTS = host.gather()
+FACTS = gather.gather()
 PROFILE = f"pyrunc-test-{os.getpid()}"
 STRICTER = f"{PROFILE}-stricter"
 _PROFILES = f"""

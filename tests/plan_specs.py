@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from pyrunc.host.gather import HostFacts
 from pyrunc.plan import planner as plan
+from pyrunc.plan.job import Plan, PlanOptions
+from pyrunc.spec.host_facts import HostFacts
 
 if TYPE_CHECKING:
     from pyrunc.plan.wire import Field, Op
@@ -251,9 +252,9 @@ def terminal() -> Spec:
     return spec
 
 
-def create(spec: Spec, host: HostFacts = V1_HOST, **options: object) -> plan.Plan:
+def create(spec: Spec, host: HostFacts = V1_HOST, **options: object) -> Plan:
     """plan.create with the names that the goldens have."""
-    made = plan.PlanOptions(
+    made = PlanOptions(
         bundle="/srv/bundle",
         container_id="c1",
         rootfs="/srv/merged",
@@ -266,26 +267,26 @@ def create(spec: Spec, host: HostFacts = V1_HOST, **options: object) -> plan.Pla
 
 def enter(
     wanted: Process, spec: Spec, host: HostFacts = V1_HOST, path: str = "$.process", **options: object
-) -> plan.Plan:
+) -> Plan:
     """plan.exec_process into a container whose init is 4242."""
-    made = plan.PlanOptions(bundle="/srv/bundle", container_id="c1", rootfs="/", init_pid=4242)
+    made = PlanOptions(bundle="/srv/bundle", container_id="c1", rootfs="/", init_pid=4242)
     for name, value in options.items():
         setattr(made, name, value)
     return plan.exec_process(wanted, spec, host, made, path)
 
 
-def names(made: plan.Plan) -> list[str]:
+def names(made: Plan) -> list[str]:
     """The op names in order."""
     return [op.name for op in made.ops]
 
 
-def only(made: plan.Plan, name: str) -> Op:
+def only(made: Plan, name: str) -> Op:
     """The one op of this name."""
     found = [op for op in made.ops if op.name == name]
     assert len(found) == 1, f"{len(found)} ops {name}"
     return found[0]
 
 
-def every(made: plan.Plan, name: str) -> list[tuple[Field, ...]]:
+def every(made: Plan, name: str) -> list[tuple[Field, ...]]:
     """The fields of all ops of this name."""
     return [op.fields for op in made.ops if op.name == name]

@@ -6,13 +6,14 @@ import os
 import subprocess
 
 import support
-from pyrunc.container import directory as state
-from pyrunc.kernel import process as kernel
+from pyrunc.container import process as container_process
+from pyrunc.container.record import Record
+from pyrunc.kernel import container as kernel_container
 
 DEAD = 2**22 + 1  # above any pid_max
 
 
-def unsigned(record: state.Record) -> bytes:
+def unsigned(record: Record) -> bytes:
     """The state file without its sum, for a test that changes it by hand. A sum may be missing."""
     lines = record.render().split(b"\n", maxsplit=2)
     return b"\n".join([lines[0], lines[2]])
@@ -28,17 +29,17 @@ class Root:
     def at(self, *names: str) -> str:
         return os.path.join(self.path, *names)
 
-    def record(self, pid: int = 0, /, **changes: object) -> state.Record:
-        record = state.Record(bundle='/b\u00e4"x', rootfs="/b/rootfs", container_id="c1", annotations=None)
+    def record(self, pid: int = 0, /, **changes: object) -> Record:
+        record = Record(bundle='/b\u00e4"x', rootfs="/b/rootfs", container_id="c1", annotations=None)
         record.pid = pid
-        record.start_time = state.start_time(pid) if pid else 0
+        record.start_time = container_process.start_time(pid) if pid else 0
         for name, value in changes.items():
             setattr(record, name, value)
         return record
 
     def write(
         self,
-        record: state.Record | bytes,
+        record: Record | bytes,
         container_id: str = "c1",
         name: str = "state",
         *,
@@ -57,7 +58,7 @@ class Root:
         return self.started[-1].pid
 
     def status(self, container_id: str = "c1") -> str:
-        return kernel.container_state(self.path, container_id).status
+        return kernel_container.state(self.path, container_id).status
 
     def alive(self, pid: int) -> bool:
         return not support.process_gone(pid)
@@ -90,4 +91,4 @@ class Cgroup:
             file.write(str(pid))
 
     def freeze(self) -> None:
-        kernel.cgroup_freeze([self.entry])
+        kernel_container.cgroup_freeze([self.entry])

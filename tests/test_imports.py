@@ -4,169 +4,64 @@ from __future__ import annotations
 
 import ast
 import os
+import types
 from typing import TYPE_CHECKING
 
-import pytest
-
+import hot_modules
 import support
+from pyrunc.startup import snapshot
+from pyrunc.timing import trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCE = os.path.join(support.PROJECT, "pyrunc")
+HOT_CALLS = os.path.join(support.PROJECT, "tools/hot_calls.txt")
 
-# The rooms, from the bottom up. A module imports from rooms below its own, and inside its own room where that is said.
-ROOMS: list[tuple[str, bool, set[str]]] = [
-    ("base", True, {"pyrunc", "pyrunc.errors"}),
-    (
-        # No system call, no file: what they say depends on their arguments alone.
-        "pure",
-        True,
-        {
-            "pyrunc.spec.capabilities",
-            "pyrunc.cgroups.device_rules",
-            "pyrunc.cgroups.resources",
-            "pyrunc.cgroups.systemd.unit",
-            "pyrunc.cgroups.systemd.variants",
-            "pyrunc.criu.log",
-            "pyrunc.criu.request",
-            "pyrunc.criu.rpc",
-            "pyrunc.spec.devices",
-            "pyrunc.launch.dialogue",
-            "pyrunc.config.exec_process",
-            "pyrunc.criu.externals",
-            "pyrunc.launch.failures",
-            "pyrunc.spec.id_mappings",
-            "pyrunc.spec.namespaces",
-            "pyrunc.json_text.document",
-            "pyrunc.json_text.explain",
-            "pyrunc.spec.mount_options",
-            "pyrunc.plan.planner",
-            "pyrunc.plan.changes",
-            "pyrunc.plan.mounts",
-            "pyrunc.plan.numbers",
-            "pyrunc.plan.process",
-            "pyrunc.plan.rootfs",
-            "pyrunc.printable",
-            "pyrunc.requests",
-            "pyrunc.config.rules.document",
-            "pyrunc.config.rules.fail",
-            "pyrunc.config.rules.linux",
-            "pyrunc.config.rules.mounts",
-            "pyrunc.config.rules.process",
-            "pyrunc.config.rules.resources",
-            "pyrunc.config.rules.seccomp",
-            "pyrunc.config.schema",
-            "pyrunc.seccomp.profile",
-            "pyrunc.cli.signals",
-            "pyrunc.cgroups.stats",
-            "pyrunc.spec.shapes",
-            "pyrunc.config.resource_update",
-            "pyrunc.kernel.view",
-            "pyrunc.plan.wire",
-        },
-    ),
-    ("kernel", False, {"pyrunc.launch.ending", "pyrunc.kernel.process"}),
-    (
-        "hands",
-        False,
-        {
-            "pyrunc.cgroups.manager",
-            "pyrunc.cgroups.files",
-            "pyrunc.cgroups.systemd.driver",
-            "pyrunc.cgroups.v1",
-            "pyrunc.cgroups.v2",
-            "pyrunc.config.load",
-            "pyrunc.host.console",
-            "pyrunc.criu.server",
-            "pyrunc.criu.files",
-            "pyrunc.criu.process",
-            "pyrunc.criu.repair",
-            "pyrunc.launch.hooks",
-            "pyrunc.host.gather",
-            "pyrunc.launch.init",
-            "pyrunc.log",
-            "pyrunc.host.network",
-            "pyrunc.host.notify",
-            "pyrunc.host.resctrl",
-            "pyrunc.container.exit_status",
-            "pyrunc.seccomp.compile",
-            "pyrunc.container.directory",
-            "pyrunc.host.terminal",
-            "pyrunc.launch.detached_mounts",
-            "pyrunc.launch.id_maps",
-        },
-    ),
-    (
-        "runtime",
-        True,
-        {
-            "pyrunc.verbs.new_container",
-            "pyrunc.launch.conversation",
-            "pyrunc.runtime",
-            "pyrunc.verbs.checkpoint",
-            "pyrunc.verbs.create",
-            "pyrunc.verbs.exec",
-            "pyrunc.verbs.events",
-            "pyrunc.verbs.mounts",
-            "pyrunc.verbs.restore",
-            "pyrunc.verbs.wait",
-            "pyrunc.verbs.update",
-        },
-    ),
-    (
-        "command line",
-        True,
-        {
-            "pyrunc.__main__",
-            "pyrunc.boot",
-            "pyrunc.cli.main",
-            "pyrunc.cli.verbs",
-            "pyrunc.cli.completion",
-            "pyrunc.reports.explain",
-            "pyrunc.reports.features",
-            "pyrunc.reports.info",
-            "pyrunc.startup.entry",
-            "pyrunc.cli.options",
-            "pyrunc.cli.output",
-            "pyrunc.startup.snapshot",
-            "pyrunc.reports.spec",
-            "pyrunc.timing.timeline",
-            "pyrunc.timing.trace",
-            "pyrunc.cli.help",
-        },
-    ),
-]
+# From the bottom up: the folders and single modules of the package. Each imports from rows above its own in this table,
+# which is what lies below it, and those of one row do not know each other. Imports for types alone count as all others.
+FOLDERS: tuple[frozenset[str], ...] = tuple(
+    frozenset(row.split())
+    for row in (
+        "errors printable requests spec",
+        "json_text kernel plan",
+        "cgroups config container host log seccomp",
+        "launch timing",
+        "criu",
+        "verbs",
+        "reports runtime",
+        "cli",
+        "startup",
+        "__main__ boot",
+    )
+)
 
-# Hands that take each other's: the package's own parts.
-SAME_ROOM = {
-    ("pyrunc.cgroups.manager", "pyrunc.cgroups.files"),
-    ("pyrunc.cgroups.manager", "pyrunc.cgroups.systemd.driver"),
-    ("pyrunc.cgroups.manager", "pyrunc.cgroups.v1"),
-    ("pyrunc.cgroups.manager", "pyrunc.cgroups.v2"),
-    ("pyrunc.cgroups.systemd.driver", "pyrunc.cgroups.manager"),
-    ("pyrunc.cgroups.systemd.driver", "pyrunc.cgroups.files"),
-    ("pyrunc.cgroups.systemd.driver", "pyrunc.cgroups.v1"),
-    ("pyrunc.cgroups.systemd.driver", "pyrunc.cgroups.v2"),
-    ("pyrunc.cgroups.v1", "pyrunc.cgroups.files"),
-    ("pyrunc.cgroups.v2", "pyrunc.cgroups.files"),
-    ("pyrunc.cgroups.v2", "pyrunc.cgroups.v1"),
-    ("pyrunc.host.console", "pyrunc.host.terminal"),
-    ("pyrunc.criu.server", "pyrunc.criu.process"),
-    ("pyrunc.criu.repair", "pyrunc.criu.process"),
-    ("pyrunc.launch.init", "pyrunc.log"),
-    ("pyrunc.launch.init", "pyrunc.launch.detached_mounts"),
-    ("pyrunc.container.exit_status", "pyrunc.container.directory"),
-}
+# No system call, no file, no clock: what they answer depends on their arguments alone.
+PURE = (
+    *(
+        "pyrunc.config.rules",
+        "pyrunc.json_text",
+        "pyrunc.plan",
+        "pyrunc.printable",
+        "pyrunc.requests",
+        "pyrunc.spec",
+    ),
+    *("pyrunc.cgroups.device_rules", "pyrunc.cgroups.resources", "pyrunc.cgroups.stats"),
+    *("pyrunc.cgroups.systemd.unit", "pyrunc.cgroups.systemd.variants", "pyrunc.cli.signals"),
+    *("pyrunc.config.exec_process", "pyrunc.config.resource_update"),
+    *("pyrunc.config.schema.check", "pyrunc.config.schema.patterns"),
+    *("pyrunc.criu.externals", "pyrunc.criu.log", "pyrunc.criu.request", "pyrunc.criu.rpc"),
+    *("pyrunc.launch.dialogue", "pyrunc.launch.failures", "pyrunc.seccomp.profile"),
+)
 
-# Outside libraries: the one module that owns each, and whether it may load it with itself.
+# Outside libraries and the C module: the module or folder that alone imports it.
 OWNERS = {
     "_cffi_backend": set[str](),
     "cffi": set[str](),
     "jsonschema": {"pyrunc.config.schema.explain"},
     "prctl": {"pyrunc.kernel.process"},
     "pyroute2": {"pyrunc.host.network"},
-    "pyrunc._shim": {"pyrunc.kernel.process"},
+    "pyrunc._shim": {"pyrunc.kernel"},
 }
 
 # What any module may load at module level: built into the interpreter, or loaded by it anyway, or one small C module.
@@ -191,7 +86,7 @@ ALLOWED_AT_TOP = {
 # Off the path of create, start, state, kill, delete, run and exec: these may load what they like.
 OFF_THE_HOT_PATH = {
     "pyrunc.criu.server": {"shutil"},
-    "pyrunc.criu.files": {"json", "re", "stat"},
+    "pyrunc.criu.images": {"json", "re", "stat"},
     "pyrunc.criu.log": {"re"},
     "pyrunc.criu.repair": {"re", "shutil"},
     "pyrunc.reports.features": {"importlib.util", "json"},
@@ -228,11 +123,12 @@ IMPURE = {"posix", "fcntl", "select", "time", "_socket", "subprocess", "socket"}
 class Import:
     """One import: the module that has it, what it names, whether it runs when the module is loaded."""
 
-    def __init__(self, importer: str, target: str, line: int, *, at_top: bool) -> None:
+    def __init__(self, importer: str, target: str, line: int, *, at_top: bool, for_types: bool) -> None:
         self.importer = importer
         self.target = target
         self.line = line
         self.at_top = at_top
+        self.for_types = for_types
 
     def __repr__(self) -> str:
         return f"{self.importer}:{self.line} imports {self.target}"
@@ -267,62 +163,87 @@ def _targets(node: ast.stmt) -> Iterator[str]:
             yield whole if whole in MODULES or whole == "pyrunc._shim" else str(node.module)
 
 
-def _walk(importer: str, nodes: list[ast.stmt], *, at_top: bool) -> Iterator[Import]:
+def _walk(importer: str, nodes: list[ast.stmt], *, at_top: bool, for_types: bool) -> Iterator[Import]:
     for node in nodes:
-        if _is_type_checking(node):
-            continue
+        typed = for_types or _is_type_checking(node)
         for target in _targets(node):
-            yield Import(importer, target, node.lineno, at_top=at_top)
+            yield Import(importer, target, node.lineno, at_top=at_top, for_types=typed)
         inside = at_top and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         for part in ("body", "orelse", "finalbody"):
-            yield from _walk(importer, getattr(node, part, []), at_top=inside)
+            yield from _walk(importer, getattr(node, part, []), at_top=inside, for_types=typed)
         for handler in getattr(node, "handlers", []):
-            yield from _walk(importer, handler.body, at_top=inside)
+            yield from _walk(importer, handler.body, at_top=inside, for_types=typed)
 
 
-def imports_of(module: str) -> list[Import]:
-    """Every import of a module that runs, those inside functions included."""
+def tree_of(module: str) -> ast.Module:
+    """The syntax tree of a module."""
     with open(os.path.join(support.PROJECT, MODULES[module]), encoding="utf-8") as stream:
-        return list(_walk(module, ast.parse(stream.read()).body, at_top=True))
+        return ast.parse(stream.read())
 
 
-IMPORTS = [entry for module in MODULES for entry in imports_of(module)]
+ALL_IMPORTS = [
+    entry
+    for module in MODULES
+    for entry in _walk(module, tree_of(module).body, at_top=True, for_types=False)
+]
+# Those that run, inside functions included.
+IMPORTS = [entry for entry in ALL_IMPORTS if not entry.for_types]
 
 
-def room(module: str) -> int:
-    """The index of the module's room; a module of a listed package lives where the package does, a face is empty."""
-    if MODULES.get(module, "").endswith("/__init__.py"):
-        return 0
-    while module:
-        for index, (_, _, names) in enumerate(ROOMS):
-            if module in names:
-                return index
-        module = module.rpartition(".")[0] if module.count(".") > 1 else ""
-    return -1
+def is_face(module: str) -> bool:
+    """Whether it is the __init__ of a folder."""
+    return MODULES[module].endswith("/__init__.py")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_has_a_room(module: str) -> None:
-    """A new module says where it belongs before anybody imports it."""
-    assert room(module) >= 0, f"{module} is in no room of tests/test_imports.py"
+def row(module: str) -> int:
+    """The row of FOLDERS that the module belongs to, -1 if there is none; the package's own face is below all."""
+    folder = module.split(".")[1] if "." in module else ""
+    return next((index for index, row in enumerate(FOLDERS) if folder in row), -1)
 
 
-def _allowed(entry: Import) -> bool:
-    mine, other = room(entry.importer), room(entry.target)
-    if other < mine:
-        return True
-    package = entry.importer.rpartition(".")[0]
-    inside_package = package != "pyrunc" and entry.target.startswith(package)
-    return mine == other and (
-        ROOMS[mine][1] or (entry.importer, entry.target) in SAME_ROOM or inside_package
-    )
+def is_pure(module: str) -> bool:
+    """Whether PURE names it or a folder above it."""
+    return any(module == name or module.startswith(f"{name}.") for name in PURE)
+
+
+def test_every_module_is_in_a_folder_of_the_table() -> None:
+    """A new module says where it belongs, and the tables name nothing that is gone."""
+    assert not [module for module in MODULES if module != "pyrunc" and row(module) < 0]
+    listed = {f"pyrunc.{folder}" for row in FOLDERS for folder in row} | set(PURE)
+    assert listed <= set(MODULES)
+
+
+def test_faces_are_empty() -> None:
+    """An import of anything below would load what a face imports: a docstring is all, and the package's versions."""
+    faces = [module for module in MODULES if is_face(module) and module != "pyrunc"]
+    assert len(faces) > 15
+    assert not [module for module in faces if len(tree_of(module).body) > 1]
 
 
 def test_arrows_point_down() -> None:
-    """No module knows one above it, and in the room of hands only a package's own parts know each other."""
-    ours = [entry for entry in IMPORTS if entry.target in MODULES]
+    """A module imports from the rows below its own, and of its own row only from its own folder."""
+    ours = [entry for entry in ALL_IMPORTS if entry.target in MODULES and entry.target != "pyrunc"]
     assert len(ours) > 50
-    assert not [entry for entry in ours if not _allowed(entry)]
+    wrong = [
+        entry
+        for entry in ours
+        if row(entry.target) >= row(entry.importer)
+        and entry.target.split(".")[1] != entry.importer.split(".")[1]
+    ]
+    assert not wrong
+
+
+def test_there_is_no_circle() -> None:
+    """Not inside a folder either, through functions or for types alone."""
+    below: dict[str, set[str]] = {module: set() for module in MODULES}
+    for entry in ALL_IMPORTS:
+        if entry.target in MODULES and not is_face(entry.target):
+            below[entry.importer].add(entry.target)
+    # What imports nothing any more is taken away, until only circles and what leads to them are left.
+    while leaves := [module for module, targets in below.items() if not targets & below.keys()]:
+        for module in leaves:
+            del below[module]
+    assert not below
 
 
 def test_libraries_have_one_owner() -> None:
@@ -335,7 +256,10 @@ def test_libraries_have_one_owner() -> None:
                     library in ("jsonschema", "prctl", "pyroute2") and entry.importer not in OFF_THE_HOT_PATH
                 )
                 late = late and entry.at_top
-                if entry.importer not in owners or late:
+                mine = any(
+                    entry.importer == owner or entry.importer.startswith(f"{owner}.") for owner in owners
+                )
+                if not mine or late:
                     wrong.append(entry)
     assert not wrong
 
@@ -364,13 +288,16 @@ def test_hot_modules_do_not_load_cold_ones() -> None:
 
 
 def test_pure_modules_ask_nobody() -> None:
-    """A pure module imports neither the kernel's face nor what reads files, the clock or the environment."""
-    pure = next(names for name, _, names in ROOMS if name == "pure")
-    assert not [entry for entry in IMPORTS if entry.importer in pure and entry.target in IMPURE]
+    """A pure module imports pure ones and errors; of `os` it has what only thinks, of the kernel nothing."""
+    pure = [module for module in MODULES if is_pure(module)]
+    assert len(pure) > 30
+    mine = [entry for entry in IMPORTS if entry.importer in pure]
+    allowed = {*pure, "pyrunc", "pyrunc.errors"}
+    assert not [entry for entry in mine if entry.target in MODULES and entry.target not in allowed]
+    assert not [entry for entry in mine if entry.target in IMPURE]
     wrong: list[str] = []
-    for module in sorted(pure & set(MODULES)):
-        with open(os.path.join(support.PROJECT, MODULES[module]), encoding="utf-8") as stream:
-            tree = ast.parse(stream.read())
+    for module in pure:
+        tree = tree_of(module)
         parts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         names = {
             ast.unparse(node)
@@ -381,3 +308,32 @@ def test_pure_modules_ask_nobody() -> None:
             f"{module}: {name}" for name in names if name.startswith("os.") and name not in THINKING_ONLY
         ]
     assert not wrong
+
+
+def _functions(module: str) -> set[str]:
+    """The qualified names of all code in a module, as code objects have them."""
+    with open(os.path.join(support.PROJECT, MODULES[module]), encoding="utf-8") as stream:
+        waiting = [compile(stream.read(), module, "exec", dont_inherit=True)]
+    found = set()
+    while waiting:
+        code = waiting.pop()
+        found.add(code.co_qualname)
+        waiting += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return found
+
+
+def test_lists_name_modules_that_exist() -> None:
+    """A wrong name in one of these would only make a command slower, or a file missing: nobody would notice."""
+    with open(HOT_CALLS, encoding="utf-8") as stream:
+        called = [line.split() for line in stream]
+    listed = {*hot_modules.ALWAYS, *hot_modules.SOMETIMES, *trace.SEAMS, *(module for module, _ in called)}
+    listed |= {name for name in snapshot.MODULES if name.startswith("pyrunc")}
+    assert not listed - set(MODULES)
+    functions = {module: _functions(module) for module in {module for module, _ in called}}
+    assert not [f"{module} {name}" for module, name in called if name not in functions[module]]
+    # What a snapshot loads comes out of one file: each folder more is looked at by every command.
+    held = hot_modules.Modules(SOURCE, {}).closure((*hot_modules.ALWAYS, *hot_modules.SOMETIMES))
+    loaded = hot_modules.Modules(SOURCE, {}).closure(
+        tuple(name for name in snapshot.MODULES if name.startswith("pyrunc"))
+    )
+    assert set(loaded) <= set(held)

@@ -52,6 +52,10 @@ SOMETIMES = (
     ),
     *(
         "pyrunc.startup.snapshot",
+        "pyrunc.verbs.delete",
+        "pyrunc.verbs.freeze",
+        "pyrunc.verbs.lookup",
+        "pyrunc.verbs.start",
         "pyrunc.verbs.events",
         "pyrunc.verbs.exec",
         "pyrunc.verbs.update",
@@ -124,7 +128,12 @@ class Modules:
 
     def tree(self, name: str) -> ast.Module:
         """The syntax tree of a module."""
-        with open(self.path(name), encoding="utf-8") as stream:
+        path = self.path(name)
+        if not path:
+            raise SystemExit(
+                f"{name} is no module of the package: a list in hot_modules.py or hot_calls.txt names it"
+            )
+        with open(path, encoding="utf-8") as stream:
             return ast.parse(stream.read())
 
     def imports(self, name: str) -> list[str]:

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pyrunc.host.gather import HostFacts
+    from pyrunc.spec.host_facts import HostFacts
 
 SYSTEMD = "name=systemd"
 UNIFIED = ""

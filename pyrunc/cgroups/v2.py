@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrunc.cgroups.resources import Write
-    from pyrunc.host.gather import HostFacts
+    from pyrunc.spec.host_facts import HostFacts
 
 _DELEGATE_FILE = "/sys/kernel/cgroup/delegate"
 # cgroup_namespaces(7), for kernels that do not list them
@@ -114,10 +114,10 @@ def attach_devices(target: str, program: bytes, path: str) -> None:
 
     `path` is the JSON path of the rules. Raises KernelError.
     """
-    from pyrunc.kernel import process as kernel
+    from pyrunc.kernel import bpf
 
     fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        kernel.bpf_device_attach(fd, program, path)
+        bpf.device_attach(fd, program, path)
     finally:
         os.close(fd)

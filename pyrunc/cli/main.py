@@ -11,7 +11,7 @@ import os
 import sys
 
 from pyrunc import log
-from pyrunc.cli import options
+from pyrunc.cli import context, options, parse
 from pyrunc.errors import SHORTAGES, InternalError, KernelError, PyruncError, UsageError, strerror
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ class _Call:
     __slots__ = ("failure", "globals", "trace", "verb")
 
     def __init__(self) -> None:
-        self.globals = options.Parsed()
+        self.globals = parse.Parsed()
         self.verb = ""
         self.failure = EXIT_FAILURE
         self.trace: Trace | None = None
@@ -71,7 +71,7 @@ def _bad_argv(call: _Call, error: UsageError, words: Sequence[str]) -> int:
     return _report(call, error)
 
 
-def _choose(words: Sequence[str], at: int, given: options.Parsed) -> tuple[str, Sequence[str]]:
+def _choose(words: Sequence[str], at: int, given: parse.Parsed) -> tuple[str, Sequence[str]]:
     """The verb and what stands behind it; words[at] is the first word that is no global option."""
     if given.switch("version"):
         return "version", ()
@@ -116,7 +116,7 @@ def _end_trace(call: _Call, trace: Trace, status: int) -> int:
     return status
 
 
-def _begin_log(given: options.Parsed, verb: str) -> None:
+def _begin_log(given: parse.Parsed, verb: str) -> None:
     form = given.text("log-format") or "text"
     level = given.text("log-level") or ("debug" if given.switch("debug") else "error")
     try:
@@ -133,7 +133,7 @@ def _begin_log(given: options.Parsed, verb: str) -> None:
 def _run(words: Sequence[str], call: _Call) -> int:
     given = call.globals
     try:
-        at = options.parse_globals(words, given)
+        at = parse.global_options(words, given)
     except UsageError as error:
         return _bad_argv(call, error, words)
     verb, rest = _choose(words, at, given)
@@ -143,7 +143,7 @@ def _run(words: Sequence[str], call: _Call) -> int:
     _check_verb(verb)
     call.verb = verb
     try:
-        parsed = options.parse_command(verb, rest)
+        parsed = parse.command_options(verb, rest)
     except UsageError as error:
         return _bad_argv(call, error, rest)
     if parsed.switch("help"):
@@ -158,7 +158,7 @@ def _run(words: Sequence[str], call: _Call) -> int:
 
     from pyrunc.cli import verbs as commands
 
-    result = commands.HANDLERS[verb](options.context(given), parsed)
+    result = commands.HANDLERS[verb](context.from_options(given), parsed)
     if isinstance(result, int):
         return result
     output, remarks = result if isinstance(result, tuple) else (result, "")

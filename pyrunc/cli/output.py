@@ -6,9 +6,7 @@ ps(1) is asked.
 
 from __future__ import annotations
 
-import sys
-
-from pyrunc import RUNC_LEVEL, SPEC_VERSION, __version__, printable
+from pyrunc import printable
 from pyrunc.errors import ContainerError, UsageError
 from pyrunc.json_text import document as jsonfast
 
@@ -99,23 +97,3 @@ def ps_table(pids: Sequence[int], arguments: Sequence[str]) -> str:
             f"ps: exit status {done.returncode}: {' '.join((done.stderr + done.stdout).split())}"
         )
     return filter_ps(done.stdout, pids)
-
-
-def version() -> str:
-    """What --version prints.
-
-    go-runc wants `runc version ` first, moby what stands behind the word `version` of the last line with it and a
-    `commit: `, both read up to the line's end: hence runc's name, and ours as a semantic version's build metadata.
-    """
-    lines = [
-        f"runc version {RUNC_LEVEL}+pyrunc.{__version__}",
-        f"commit: v{__version__}",
-        f"spec: {SPEC_VERSION}",
-        f"python: {sys.version.split()[0]}",
-    ]
-    from pyrunc.kernel import process as kernel
-
-    libseccomp = kernel.seccomp_version()
-    if libseccomp:
-        lines.append(f"libseccomp: {libseccomp}")
-    return "\n".join(lines) + "\n"

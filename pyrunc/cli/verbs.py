@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pyrunc.cli.options import make_default_root
+from pyrunc.cli.context import make_default_root
 from pyrunc.errors import KernelError, PyruncError, UsageError, absolute
 from pyrunc.requests import CheckpointOptions, CreateOptions, ExecOptions, RestoreOptions, RunOptions
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from pyrunc.cli.options import Parsed
+    from pyrunc.cli.parse import Parsed
     from pyrunc.requests import Context, CriuOptions, ProcessOptions
 
     Wanted = TypeVar("Wanted", bound=CriuOptions | ProcessOptions)
@@ -284,9 +284,9 @@ def _events(ctx: Context, parsed: Parsed) -> Result:
 
 
 def _version(_ctx: Context, _parsed: Parsed) -> Result:
-    from pyrunc.cli import output as render
+    from pyrunc.reports.version import version
 
-    return render.version()
+    return version()
 
 
 def _features(_ctx: Context, _parsed: Parsed) -> Result:

@@ -12,14 +12,10 @@ import fcntl
 import os
 import time
 
-from pyrunc import SPEC_VERSION
 from pyrunc.errors import KernelError, StateError
-from pyrunc.json_text import document as jsonfast
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 CONFIG = "config.json"
 STATE = "state"
@@ -29,9 +25,6 @@ EXIT = "exit"
 LOCK_SECONDS = 10.0
 _MAKE_TRIES = 100
 _REMOVE_TRIES = 5
-# Stands for the pid of whoever feeds a hook: init replaces this byte, which no JSON text holds, by its own pid.
-OWN_PID = -1
-_OWN_PID_MARK = b"\x01"
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
 
 
@@ -54,159 +47,6 @@ def check_id(container_id: str) -> str:
             f"invalid container ID format: {len(container_id)} characters, at most 255 are allowed"
         )
     return container_id
-
-
-def now() -> str:
-    """The time as RFC 3339 with nanoseconds, UTC: the `created` of a container."""
-    nanoseconds = time.time_ns()
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return (
-        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        + f".{rest:09d}".rstrip("0").rstrip(".")
-        + "Z"
-    )
-
-
-def start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 when it is gone.
-
-    Raises KernelError.
-    """
-    return kernel.process_start_time(pid)
-
-
-def has_ended(pid: int, started: int) -> bool:
-    """Whether the process of that pid and start time is gone, or dead and not collected yet.
-
-    Raises KernelError, StateError when that cannot be known.
-    """
-    pidfd = kernel.process_open(pid, started)
-    if pidfd >= 0:
-        os.close(pidfd)
-    return pidfd < 0
-
-
-def _read_proc(pid: int, name: str) -> bytes | None:
-    """A file of /proc/PID, None when the process is gone or we may not read it. Raises KernelError."""
-    path = f"/proc/{pid}/{name}"
-    call = "open"
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            call = "read"
-            return os.read(fd, 4096)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM):
-            return None
-        raise KernelError(call, error.errno or 0, path) from error
-
-
-def exit_code(pid: int, started: int) -> int | None:
-    """The wait status of a process that is dead and not collected: field 52 of /proc/PID/stat. proc(5).
-
-    None when it is not that, or when we may not know: the kernel then says 0 as well.
-    """
-    # Asks for more than the status does, so who may read this is told the truth. ptrace(2), access mode checking
-    if _read_proc(pid, "personality") is None:
-        return None
-    # The name in parentheses may itself hold spaces and parentheses.
-    fields = (_read_proc(pid, "stat") or b"").rpartition(b")")[2].split()
-    if len(fields) < 50 or int(fields[19]) != started or fields[0] != b"Z":
-        return None
-    return int(fields[49])
-
-
-class Record:
-    """What the `state` file says besides the document. `cgroups` are (controller, directory), in order of creation;
-    `made` every directory that create made; `unit` is the cgroup manager's; `rdt` are resctrl.py's places; `needs` why
-    a verb needs Python."""
-
-    __slots__ = (
-        "bundle",
-        "cgroups",
-        "created",
-        "document",
-        "made",
-        "needs",
-        "new_keyring",
-        "pid",
-        "pid_namespace",
-        "pidns_private",
-        "rdt",
-        "start_time",
-        "unit",
-    )
-
-    def __init__(
-        self, *, bundle: str, rootfs: str, container_id: str, annotations: dict[str, str] | None
-    ) -> None:
-        self.pid = 0
-        self.start_time = 0
-        self.pid_namespace = 0
-        self.needs: list[str] = []
-        self.pidns_private = True
-        self.new_keyring = True
-        self.cgroups: Sequence[tuple[str, str]] = ()
-        self.made: Sequence[str] = ()
-        self.unit = ""
-        self.rdt: Sequence[tuple[str, str]] = ()
-        self.created = now()
-        self.bundle = bundle
-        self.document: dict[str, object] = {
-            "ociVersion": SPEC_VERSION,
-            "id": container_id,
-            "pid": 0,
-            "status": "stopped",
-            "bundle": bundle,
-            "rootfs": rootfs,
-            "created": self.created,
-        }
-        if annotations:
-            self.document["annotations"] = annotations
-        self.document["owner"] = ""
-
-    def take_process(self, pid: int) -> None:
-        """The container's process is this one. Raises KernelError."""
-        self.pid, self.start_time = pid, start_time(pid)
-        namespace = "/proc/self/ns/pid"
-        try:
-            self.pid_namespace = os.stat(namespace).st_ino
-        except OSError as error:
-            raise KernelError("stat", error.errno or 0, namespace) from error
-
-    def render(self) -> bytes:
-        """The bytes of the `state` file."""
-        lines = [
-            f"pid {self.pid}",
-            f"starttime {self.start_time}",
-            f"needs {','.join(self.needs)}",
-            f"pidns {'private' if self.pidns_private else 'shared'}",
-            f"keyring {'new' if self.new_keyring else 'caller'}",
-        ]
-        if self.pid_namespace:
-            lines.append(f"pidnsid {self.pid_namespace}")
-        lines += [f"cgroup {controller}:{path}" for controller, path in self.cgroups]
-        lines += [f"cgmade {path}" for path in self.made]
-        if self.unit:
-            lines.append(f"unit {self.unit}")
-        lines += [f"rdt {role}:{path}" for role, path in self.rdt]
-        header = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
-        document = jsonfast.dumps(self.document, indent=2).encode("utf-8", "surrogateescape")
-        return b"version 1\nsum %s\n%s\n%s\n" % (kernel.container_sum(header).encode(), header, document)
-
-    def hook_state(self, status: str, pid: int | None = None) -> bytes:
-        """The state JSON a hook reads on its stdin (config.md, Hooks), with this status and pid."""
-        return hook_state(self.document, status, self.pid if pid is None else pid)
-
-
-def hook_state(document: dict[str, object], status: str, pid: int) -> bytes:
-    """A state document as a hook reads it on its stdin, with this status and pid (OWN_PID: that of who feeds it)."""
-    changed = {**document, "status": status, "pid": pid}
-    del changed["owner"]
-    text = jsonfast.dumps(changed).encode("utf-8", "surrogateescape")
-    return text.replace(b'"pid":-1', b'"pid":' + _OWN_PID_MARK, 1) if pid == OWN_PID else text
 
 
 class StateDir:
@@ -324,7 +164,7 @@ def _lock(fd: int, path: str) -> bool:
 
 def check_root(root: str) -> bool:
     """Whether the directory of states is there. Raises StateError when others could change it, KernelError."""
-    return kernel.check_root(root)
+    return kernel_container.check_root(root)
 
 
 def make_root(root: str, mode: int = 0o711) -> None:
@@ -343,7 +183,7 @@ def open_ours(path: str) -> int:
     """Open a file of a container's directory for reading. Raises OSError, StateError when it is not ours alone."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        if not kernel.is_our_file(fd):
+        if not kernel_container.is_our_file(fd):
             raise StateError(f"'{path}' cannot be trusted: others own it, name it or may write to it")
     except BaseException:
         os.close(fd)

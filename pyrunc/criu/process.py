@@ -15,7 +15,8 @@ import select
 import time
 
 from pyrunc.errors import CriuError, KernelError, PyruncError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
+from pyrunc.kernel import process as kernel_process
 from pyrunc.launch import ending
 
 TYPE_CHECKING = False
@@ -194,7 +195,7 @@ def _environment() -> list[bytes]:
 def _is_ours(home: bytes) -> bool:
     """Whether nobody else could write a configuration of CRIU there, which names programs. sudo may keep HOME."""
     try:
-        return home.startswith(b"/") and kernel.check_root(os.fsdecode(home))
+        return home.startswith(b"/") and kernel_container.check_root(os.fsdecode(home))
     except PyruncError:
         return False
 
@@ -235,7 +236,7 @@ class Process:
         self.written: Callable[[], int] = _none
         self._spent = self._shown = -1
         self._moved = self._showed = time.monotonic()
-        self.pid, self.pidfd = kernel.spawn(
+        self.pid, self.pidfd = kernel_process.spawn(
             argv,
             [*_environment(), self._mark],
             path=path,
@@ -296,9 +297,9 @@ class Process:
 
     def _tree(self) -> list[int]:
         """It, what it has made a child of ours, and the descendants of these that have not lost their parents."""
-        began = kernel.process_start_time(self.pid)
+        began = kernel_container.process_start_time(self.pid)
         ours = [child for thread in os.listdir("/proc/self/task") for child in _children("self", thread)]
-        found = [pid for pid in ours if kernel.process_start_time(pid) >= began]
+        found = [pid for pid in ours if kernel_container.process_start_time(pid) >= began]
         for pid in found:
             found += [child for child in _children(str(pid), str(pid)) if child not in found]
         return found
@@ -417,7 +418,9 @@ class Process:
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return "it is no child of ours"
-        if pid == self.pid or kernel.process_start_time(pid) < kernel.process_start_time(self.pid):
+        if pid == self.pid or kernel_container.process_start_time(pid) < kernel_container.process_start_time(
+            self.pid
+        ):
             return "it was there before"
         if not _all_below(_cgroups(pid), _cgroups(self.pid)):
             return "it is not in the container's cgroup"
@@ -458,7 +461,7 @@ def run(
     try:
         os.pwrite(asked, stdin, 0)
         words = [os.fsencode(word) for word in argv]
-        pid, pidfd = kernel.spawn(
+        pid, pidfd = kernel_process.spawn(
             words, _environment(), path=path, stdio=(asked, said, said), keep=keep, new_session=True
         )
         try:

@@ -14,13 +14,13 @@ import shutil
 
 from pyrunc.criu import process as criu_process
 from pyrunc.errors import KernelError, PyruncError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyrunc.kernel.view import Container
+    from pyrunc.kernel.container import Container
 
 _HELPER_SECONDS = 10
 _DYING_SECONDS = 0.2
@@ -77,12 +77,12 @@ class Before:
 
     def _freezer(self) -> list[str]:
         paths = self._found.cgroups
-        if not paths or kernel.cgroup_frozen(paths) == self._frozen:
+        if not paths or kernel_container.cgroup_frozen(paths) == self._frozen:
             return []
         if self._frozen:
-            kernel.cgroup_freeze(paths)
+            kernel_container.cgroup_freeze(paths)
             return ["criu left the container running, it is paused again"]
-        kernel.cgroup_thaw(paths)
+        kernel_container.cgroup_thaw(paths)
         return ["criu left the container frozen, it goes on now"]
 
     def _network(self) -> list[str]:

@@ -9,7 +9,7 @@ import os
 
 from pyrunc.criu import rpc as criu_rpc
 from pyrunc.errors import ConfigError, UsageError
-from pyrunc.json_text.document import member, quote
+from pyrunc.json_text.path import member, quote
 from pyrunc.spec.namespaces import CLONE_NEWNET
 
 TYPE_CHECKING = False

@@ -16,7 +16,7 @@ import sys
 import time
 
 from pyrunc.errors import KernelError, StateError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import process as kernel_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Attendance:
         self.terminal: Terminal | None = None
         self.told_to_end = 0.0
         self.blocked_before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _TAKEN)
-        self.signals = kernel.signal_fd(_TAKEN)
+        self.signals = kernel_process.signal_fd(_TAKEN)
         self.on_child_before = _signal.getsignal(_SIGCHLD)
         try:
             # Ignored, the kernel would collect the program, and its status with it.
@@ -281,4 +281,4 @@ def adopt_orphans(on: bool) -> None:
     Not in somebody else's process, which may have children whose status it wants itself.
     """
     if process_ends:
-        kernel.set_subreaper(on)
+        kernel_process.set_subreaper(on)

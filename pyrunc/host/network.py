@@ -21,8 +21,8 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from pyrunc.errors import ConfigError, KernelError
-from pyrunc.json_text.document import member, quote
-from pyrunc.kernel import process as kernel
+from pyrunc.json_text.path import member, quote
+from pyrunc.kernel import process as kernel_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ class Devices:
             self._own = self._namespace("/proc/self/ns/net")
             self._netns = self._namespace(f"/proc/{pid}/ns/net")
             self._outside = self._socket(socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM))
-            self._inside = self._socket(socket.socket(fileno=kernel.netlink_in(self._netns)))
+            self._inside = self._socket(socket.socket(fileno=kernel_process.netlink_in(self._netns)))
         except BaseException:
             self.close()
             raise

@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 import os
 
-from pyrunc.config.rules.linux import CAT, RESCTRL_OWN
 from pyrunc.errors import ConfigError, KernelError, check_shortage
+from pyrunc.spec.resctrl import CAT, RESCTRL_OWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

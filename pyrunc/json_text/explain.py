@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from pyrunc.errors import ConfigError
-from pyrunc.json_text.document import member, quote
+from pyrunc.json_text.path import member, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

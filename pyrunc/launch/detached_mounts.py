@@ -9,7 +9,7 @@ import errno
 import os
 
 from pyrunc.errors import KernelError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import mounts as kernel_mounts
 from pyrunc.spec import id_mappings as idmap
 
 TYPE_CHECKING = False
@@ -41,11 +41,13 @@ class Trees:
         tree = -1
         try:
             if wanted.kind == "filesystem":
-                tree = kernel.filesystem(wanted.arg, wanted.source, wanted.parameters)
+                tree = kernel_mounts.filesystem(wanted.arg, wanted.source, wanted.parameters)
             else:
-                tree = kernel.open_tree(wanted.arg, recursive=wanted.recursive, nofollow=wanted.nofollow)
+                tree = kernel_mounts.open_tree(
+                    wanted.arg, recursive=wanted.recursive, nofollow=wanted.nofollow
+                )
             if wanted.propagation:
-                kernel.tree_propagation(
+                kernel_mounts.tree_propagation(
                     tree, wanted.propagation & ~_MS_REC, recursive=bool(wanted.propagation & _MS_REC)
                 )
             if wanted.idmap is not None:
@@ -74,7 +76,7 @@ class Trees:
         if namespace < 0:
             namespace = self._namespaces[mapping.key] = _user_namespace(mapping)
         try:
-            kernel.idmap_tree(tree, namespace, recursive=mapping.recursive)
+            kernel_mounts.idmap_tree(tree, namespace, recursive=mapping.recursive)
         except KernelError as error:
             what = wanted.source or wanted.arg
             hint = _HINTS.get(error.errno)
@@ -102,7 +104,7 @@ def _user_namespace(mapping: IdMap) -> int:
                 "open", error.errno or 0, mapping.namespace, path=mapping.path, hint=hint
             ) from error
     try:
-        return kernel.user_namespace(idmap.text(mapping.uids), idmap.text(mapping.gids))
+        return kernel_mounts.user_namespace(idmap.text(mapping.uids), idmap.text(mapping.gids))
     except KernelError as error:
         path, call = mapping.path, error.syscall
         if call in ("uid_map", "gid_map"):

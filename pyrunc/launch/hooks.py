@@ -13,7 +13,8 @@ import select
 import time
 
 from pyrunc.errors import ContainerError, KernelError, PyruncError, strerror
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
+from pyrunc.kernel import process as kernel_process
 from pyrunc.launch import failures
 from pyrunc.launch.ending import collect
 
@@ -150,7 +151,7 @@ def _family(leader: int) -> dict[int, int]:
 
 def _kill_checked(pid: int, started: int) -> None:
     """Kill the process that was seen, and not one that has got its pid meanwhile. Raises KernelError."""
-    pidfd = kernel.process_open(pid, started)
+    pidfd = kernel_container.process_open(pid, started)
     if pidfd < 0:
         return
     try:
@@ -198,7 +199,7 @@ def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str, stop: Sto
     stdin_read, stdin_write = os.pipe()
     stdout_read, stdout_write = os.pipe()
     try:
-        pid, pidfd = kernel.spawn(
+        pid, pidfd = kernel_process.spawn(
             argv,
             env,
             path=program,

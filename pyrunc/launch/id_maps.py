@@ -10,7 +10,7 @@ import select
 import time
 
 from pyrunc.errors import KernelError, PyruncError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import process as kernel_process
 from pyrunc.launch import ending
 
 TYPE_CHECKING = False
@@ -88,7 +88,7 @@ def _helper(name: str, pid: int, rows: Map, json_path: str) -> None:
     argv = [name, str(pid), *[str(number) for row in rows for number in row]]
     read, write = os.pipe()
     try:
-        child, pidfd = kernel.spawn(
+        child, pidfd = kernel_process.spawn(
             [item.encode() for item in argv], [], path=program, stdio=(-1, write, write)
         )
     except BaseException:

@@ -31,7 +31,7 @@ import time
 
 from pyrunc import log
 from pyrunc.errors import ContainerError, KernelError, PyruncError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import process as kernel_process
 from pyrunc.launch import ending
 from pyrunc.launch.dialogue import Dialogue, OutOfTurnError
 from pyrunc.launch.ending import collect
@@ -427,7 +427,7 @@ def _open_all(ops: Sequence[wire.Op], known: dict[str, int], opened: dict[wire.F
                 if not isinstance(field, wire.Fd) or field in opened:
                     continue
                 if field.kind == "words":
-                    opened[field] = kernel.shared_memfd("words", numbers.LAST_WORDS_SIZE)
+                    opened[field] = kernel_process.shared_memfd("words", numbers.LAST_WORDS_SIZE)
                 elif field.kind in ("tree", "filesystem"):
                     if not makers:
                         from pyrunc.launch import detached_mounts as trees
@@ -495,11 +495,11 @@ def start(
         socks += [theirs, ours]
         _open_all(ops, known, opened)
         pid_space = _joined_pid_namespace(ops, opened)
-        memfds.append(kernel.sealed_memfd("plan", wire.encode(ops, opened)))
-        memfds.append(kernel.sealed_memfd("pyrunc-init", init_program()))
+        memfds.append(kernel_process.sealed_memfd("plan", wire.encode(ops, opened)))
+        memfds.append(kernel_process.sealed_memfd("pyrunc-init", init_program()))
         argv = [b"pyrunc: [init]", b"%d" % theirs.fileno(), b"%d" % memfds[0]]
         keep = [theirs.fileno(), memfds[0], *[fd for fd in opened.values() if fd >= 0]]
-        pid, pidfd = kernel.spawn(
+        pid, pidfd = kernel_process.spawn(
             argv, [], exe_fd=memfds[1], keep=keep, clone_flags=clone_flags, cgroup_fd=cgroup_fd
         )
         words = [os.dup(fd) for key, fd in opened.items() if key.kind == "words"]

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from pyrunc.errors import ConfigError
 from pyrunc.plan import mounts as plan_mounts
-from pyrunc.plan import planner as plan
-from pyrunc.plan import process as plan_process
+from pyrunc.plan import namespaces as plan_namespaces
+from pyrunc.plan.job import Job, Plan, namespaces_of
 from pyrunc.plan.numbers import MOUNT_FLAG_RDONLY_LATER, SYNC
 from pyrunc.plan.wire import Op
 from pyrunc.spec.namespaces import CLONE_NEWNS, NAMESPACES
@@ -22,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyrunc.host.gather import HostFacts
-    from pyrunc.plan.planner import Job, PlanOptions
+    from pyrunc.plan.job import PlanOptions
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Mount, Spec
 
 # What a new file system shows depends on the namespaces of its maker. Of the pid namespace it only needs the file.
@@ -40,7 +40,7 @@ _MUST_STAY = ("/", "/proc", "/dev")
 
 def _job(spec: Spec, host: HostFacts, options: PlanOptions, kinds: set[str]) -> Job:
     """A job whose namespaces are those of the container's init, of these kinds. Raises ConfigError without mounts."""
-    spaces = plan.namespaces(spec.get("linux") or {})
+    spaces = namespaces_of(spec.get("linux") or {})
     if "mount" not in spaces:
         raise ConfigError("the container has no mount namespace: its mounts are the host's")
     spaces.new = 0
@@ -49,28 +49,28 @@ def _job(spec: Spec, host: HostFacts, options: PlanOptions, kinds: set[str]) -> 
         for kind, at in spaces.paths.items()
         if kind in kinds
     ]
-    job = plan.Job(spec, host, options, spaces)
+    job = Job(spec, host, options, spaces)
     job.running = True
     return job
 
 
 def _enter(job: Job) -> None:
     """Into the namespaces, past the sources that only now can be taken hold of."""
-    plan_process.dumpable(
+    plan_namespaces.dumpable(
         job, "a process of a joined namespace must not be able to trace init or open its files"
     )
     joined = job.spaces.joined
     if plan_mounts.opened_by_runtime(job):
-        plan.join(job)
-        plan.user_namespace(job)
+        plan_namespaces.join(job)
+        plan_namespaces.user_namespace(job)
     else:
         # Without privileges of its own the runtime has those of the container's user namespace.
         job.spaces.joined = [item for item in joined if item[0] == "user"]
-        plan.join(job)
-        plan.user_namespace(job)
+        plan_namespaces.join(job)
+        plan_namespaces.user_namespace(job)
         _take_hold(job)
         job.spaces.joined = [item for item in joined if item[0] != "user"]
-        plan.join(job)
+        plan_namespaces.join(job)
         job.spaces.joined = joined
 
 
@@ -91,7 +91,7 @@ def _seal_later(op: Op) -> Op:
     return Op(op.name, *op.fields[:-1], flags | MOUNT_FLAG_RDONLY_LATER, path=op.path, why=op.why)
 
 
-def add(mounts: Sequence[Mount], spec: Spec, host: HostFacts, options: PlanOptions) -> plan.Plan:
+def add(mounts: Sequence[Mount], spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
     """The plan that adds `mounts`, whose JSON paths begin at "$", to the container whose init is `options.init_pid`.
 
     Raises ConfigError for what only shows once everything is put together.
@@ -111,7 +111,7 @@ def add(mounts: Sequence[Mount], spec: Spec, host: HostFacts, options: PlanOptio
     return job.plan
 
 
-def remove(destinations: Sequence[str], spec: Spec, host: HostFacts, options: PlanOptions) -> plan.Plan:
+def remove(destinations: Sequence[str], spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
     """The plan that unmounts what is at `destinations`, the last first."""
     job = _job(spec, host, options, {"mount", "user"})
     _enter(job)

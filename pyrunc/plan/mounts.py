@@ -31,7 +31,7 @@ from pyrunc.spec import mount_options as mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.plan.planner import Job
+    from pyrunc.plan.job import Job
     from pyrunc.spec.id_mappings import IdMap
     from pyrunc.spec.mount_options import MountOptions
     from pyrunc.spec.shapes import Mount

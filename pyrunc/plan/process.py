@@ -7,86 +7,37 @@ Imports helpers, errors and wire.
 from __future__ import annotations
 
 from pyrunc.errors import ConfigError
+from pyrunc.plan import namespaces as plan_namespaces
 from pyrunc.plan.numbers import CHDIR_FILTERED, CHDIR_TRY, HOOK_KINDS, PLAN_NO_PATH
 from pyrunc.plan.wire import ORDER, Fd, Op, milliseconds
 from pyrunc.spec import capabilities
 from pyrunc.spec import id_mappings as idmap
+from pyrunc.spec.process import (
+    IOPRIO_CLASS_SHIFT,
+    IOPRIO_CLASSES,
+    MEMORY_FLAGS,
+    MEMORY_MODES,
+    PERSONALITIES,
+    RLIMITS,
+    SCHEDULER_FLAGS,
+    SCHEDULER_POLICIES,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import NoReturn
 
-    from pyrunc.plan.planner import Job
+    from pyrunc.plan.job import Job
     from pyrunc.spec.shapes import Process, Scheduler
 
-# Resource numbers of asm-generic/resource.h; only alpha, mips and sparc have others.
-RLIMITS: dict[str, int] = {
-    "RLIMIT_AS": 9,
-    "RLIMIT_CORE": 4,
-    "RLIMIT_CPU": 0,
-    "RLIMIT_DATA": 2,
-    "RLIMIT_FSIZE": 1,
-    "RLIMIT_LOCKS": 10,
-    "RLIMIT_MEMLOCK": 8,
-    "RLIMIT_MSGQUEUE": 12,
-    "RLIMIT_NICE": 13,
-    "RLIMIT_NOFILE": 7,
-    "RLIMIT_NPROC": 6,
-    "RLIMIT_RSS": 5,
-    "RLIMIT_RTPRIO": 14,
-    "RLIMIT_RTTIME": 15,
-    "RLIMIT_SIGPENDING": 11,
-    "RLIMIT_STACK": 3,
-}
 _UMASK = 0o022  # where process.user has none
-PERSONALITIES: dict[str, int] = {"LINUX": 0, "LINUX32": 8}
-SCHEDULER_POLICIES: dict[str, int] = {
-    "SCHED_OTHER": 0,
-    "SCHED_FIFO": 1,
-    "SCHED_RR": 2,
-    "SCHED_BATCH": 3,
-    "SCHED_ISO": 4,
-    "SCHED_IDLE": 5,
-    "SCHED_DEADLINE": 6,
-}
-SCHEDULER_FLAGS: dict[str, int] = {
-    "SCHED_FLAG_RESET_ON_FORK": 0x01,
-    "SCHED_FLAG_RECLAIM": 0x02,
-    "SCHED_FLAG_DL_OVERRUN": 0x04,
-    "SCHED_FLAG_KEEP_POLICY": 0x08,
-    "SCHED_FLAG_KEEP_PARAMS": 0x10,
-    "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
-    "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
-}
-IOPRIO_CLASSES: dict[str, int] = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
-_IOPRIO_CLASS_SHIFT = 13
-MEMORY_MODES: dict[str, int] = {
-    "MPOL_DEFAULT": 0,
-    "MPOL_PREFERRED": 1,
-    "MPOL_BIND": 2,
-    "MPOL_INTERLEAVE": 3,
-    "MPOL_LOCAL": 4,
-    "MPOL_PREFERRED_MANY": 5,
-    "MPOL_WEIGHTED_INTERLEAVE": 6,
-}
-MEMORY_FLAGS: dict[str, int] = {
-    "MPOL_F_NUMA_BALANCING": 1 << 13,
-    "MPOL_F_RELATIVE_NODES": 1 << 14,
-    "MPOL_F_STATIC_NODES": 1 << 15,
-}
 _SCHED_ATTR_SIZE = (
     56  # SCHED_ATTR_SIZE_VER1: flags of util clamp want it; the values, not in the spec, are 0
 )
 _ALL_CAPS = (1 << len(capabilities.NAMES)) - 1
 _FIRST_FD = 3
-KEEP_GROUPS = "run.oci.keep_original_groups"
 STRICT_HINT = "without PYRUNC_STRICT it would be ignored, with a warning"
-
-
-def keeps_groups(job: Job) -> bool:
-    """crun's annotation: the supplementary groups of the caller stay, and additionalGids are not looked at."""
-    return (job.spec.get("annotations") or {}).get(KEEP_GROUPS) == "1"
 
 
 def _mapped(job: Job, what: str, number: int, path: str) -> None:
@@ -115,7 +66,7 @@ def check_ids(job: Job, process: Process) -> None:
     user = process.get("user") or {}
     _mapped(job, "uid", user.get("uid") or 0, f"{job.at}.user.uid")
     _mapped(job, "gid", user.get("gid") or 0, f"{job.at}.user.gid")
-    groups = () if keeps_groups(job) else user.get("additionalGids") or ()
+    groups = () if plan_namespaces.keeps_groups(job) else user.get("additionalGids") or ()
     for index, gid in enumerate(groups):
         _mapped(job, "gid", gid, f"{job.at}.user.additionalGids[{index}]")
     if groups and job.plan.setgroups == "deny":
@@ -236,7 +187,7 @@ def _kernel_attributes(job: Job, process: Process) -> None:
         else:
             job.plan.ops.append(op)
     if priority := process.get("ioPriority"):
-        value = IOPRIO_CLASSES[priority["class"]] << _IOPRIO_CLASS_SHIFT | (priority.get("priority") or 0)
+        value = IOPRIO_CLASSES[priority["class"]] << IOPRIO_CLASS_SHIFT | (priority.get("priority") or 0)
         add(
             "IOPRIO",
             value,
@@ -319,11 +270,6 @@ def _seccomp(job: Job, why: str, *, before_fork: bool) -> None:
         job.plan.add("SECCOMP", *fields, path="$.linux.seccomp", why=why)
 
 
-def dumpable(job: Job, why: str) -> None:
-    """No process of the container may trace init or open its files."""
-    job.plan.add("DUMPABLE", 0, path="$", why=f"CVE-2016-9962: {why}")
-
-
 def _user(job: Job, process: Process) -> None:
     """Bounding set, ids, capabilities: capabilities(7) allows them in this order only."""
     add, at = job.plan.add, job.at
@@ -337,7 +283,7 @@ def _user(job: Job, process: Process) -> None:
     job.plan.warnings += [f"{path}: {warning}" for warning in sets.warnings]
     add("CAPS_BOUNDING", sets.bounding, path=f"{path}.bounding", why="needs CAP_SETPCAP, so before CAPSET")
     user = process.get("user") or {}
-    kept = keeps_groups(job)
+    kept = plan_namespaces.keeps_groups(job)
     groups = [] if kept else list(user.get("additionalGids") or [])
     denied = job.plan.setgroups == "deny" or (not job.spaces.makes("user") and job.host.setgroups_denied)
     # podman names the own group for images whose root is in the group root: it is no right more, so no error.
@@ -347,7 +293,7 @@ def _user(job: Job, process: Process) -> None:
     call = not (denied or kept) and (bool(groups) or job.spaces.makes("user") or job.host.euid == 0)
     why = "needs CAP_SETUID and CAP_SETGID, so before CAPSET; groups of the caller are dropped"
     add("USER", user.get("uid") or 0, user.get("gid") or 0, groups, int(call), path=f"{at}.user", why=why)
-    dumpable(
+    plan_namespaces.dumpable(
         job,
         "the change of ids has reset it to fs.suid_dumpable; before CAPSET, as a user may trace his equals",
     )

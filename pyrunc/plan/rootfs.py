@@ -24,8 +24,8 @@ from pyrunc.spec import mount_options as mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.plan.job import Job
     from pyrunc.plan.mounts import Deferred
-    from pyrunc.plan.planner import Job
     from pyrunc.spec.shapes import Mount, Process
 
 

@@ -10,16 +10,16 @@ import os
 
 from pyrunc import printable
 from pyrunc.plan import numbers, wire
-from pyrunc.plan import process as plan_process
 from pyrunc.spec import capabilities
 from pyrunc.spec import mount_options as mounts
 from pyrunc.spec.namespaces import NAMESPACES
+from pyrunc.spec.process import PERSONALITIES, RLIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyrunc.plan.planner import Plan
+    from pyrunc.plan.job import Plan
     from pyrunc.plan.wire import Field, Op
     from pyrunc.requests import Context
 
@@ -176,7 +176,7 @@ def _number(name: str, value: int, op: str) -> Json:  # noqa: C901 - one line pe
     if name == "chdir flags":
         return list(_flag_words(value, _CHDIR_FLAGS))
     if name == "resource":
-        return _name_of(plan_process.RLIMITS, value)
+        return _name_of(RLIMITS, value)
     if name == "for":
         return _name_of(numbers.SYNC, value)
     if name == "pivot":
@@ -184,7 +184,7 @@ def _number(name: str, value: int, op: str) -> Json:  # noqa: C901 - one line pe
     if name == "kind":
         return numbers.HOOK_KINDS[value]
     if name == "domain":
-        return _name_of(plan_process.PERSONALITIES, value)
+        return _name_of(PERSONALITIES, value)
     if name in ("gid", "uid for HOME") and value == numbers.PLAN_NO_PATH:
         return "unchanged" if op == "CONSOLE" else "none"
     return "unlimited" if value == _UNLIMITED else value
@@ -299,31 +299,34 @@ def bundle(ctx: Context, directory: str, config_file: str = "", *, as_json: bool
     An ordinary user sees what root's create would do where the configuration makes no user namespace, as only root
     could run it. Raises ConfigError for a configuration that create would refuse too.
     """
-    from pyrunc.cgroups import manager as cgroups
+    from pyrunc.cgroups import choose
     from pyrunc.config import load as config
     from pyrunc.config.rules import document as rules
+    from pyrunc.host import gather
     from pyrunc.launch import conversation as bringup
     from pyrunc.plan import planner as plan
+    from pyrunc.plan.job import PlanOptions
+    from pyrunc.seccomp import filters as seccomp_filters
 
     configuration = config.load(directory, config_file or "config.json")
     spec = configuration.spec
-    facts = bringup.facts(ctx, spec)
+    facts = gather.facts(ctx, spec)
     namespaces = (spec.get("linux") or {}).get("namespaces") or ()
     if facts.euid != 0 and ctx.rootless is None and not any(item["type"] == "user" for item in namespaces):
         facts.as_root()
     rules.check(spec, facts)
     container_id = os.path.basename(configuration.bundle) or "container"
-    manager = cgroups.manager(
+    manager = choose.manager(
         spec, container_id, facts, systemd=ctx.systemd_cgroup, disabled=ctx.cgroup_manager == "disabled"
     )
     made = plan.create(
         spec,
         facts,
-        plan.PlanOptions(
+        PlanOptions(
             bundle=configuration.bundle,
             container_id=container_id,
             rootfs=configuration.rootfs(),
-            seccomp=bringup.compile_seccomp(spec, ""),
+            seccomp=seccomp_filters.of_spec(spec, ""),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,
             pid_inside=bringup.pid_namespace_inside(spec),

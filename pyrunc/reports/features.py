@@ -14,15 +14,15 @@ import json
 from pyrunc import RUNC_LEVEL, SPEC_VERSION, __version__
 from pyrunc.cgroups.resources import TABLE as RESOURCES
 from pyrunc.cgroups.systemd import unit
-from pyrunc.cli import verbs as commands
 from pyrunc.criu import request as criu_request
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import seccomp as kernel_seccomp
+from pyrunc.plan import namespaces as plan_namespaces
 from pyrunc.plan import numbers
-from pyrunc.plan import process as plan_process
 from pyrunc.seccomp import compile as seccomp
 from pyrunc.spec import capabilities
 from pyrunc.spec import mount_options as mounts
 from pyrunc.spec.namespaces import NAMESPACES
+from pyrunc.spec.process import MEMORY_FLAGS, MEMORY_MODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _part(name: str) -> bool:
 def _unsafe_annotations() -> list[str]:
     """Prefixes of the annotations that change what is done, and not only what is said."""
     criu = criu_request.CONFIG_ANNOTATION
-    return [unit.ANNOTATION, plan_process.KEEP_GROUPS, mounts.CONTEXT_ANNOTATION, criu]
+    return [unit.ANNOTATION, plan_namespaces.KEEP_GROUPS, mounts.CONTEXT_ANNOTATION, criu]
 
 
 def _seccomp() -> Json:
@@ -73,8 +73,8 @@ def _linux() -> Json:
         "selinux": {"enabled": True},
         "intelRdt": dict.fromkeys(("enabled", "schemata", "monitoring"), True),
         "memoryPolicy": {
-            "modes": sorted(plan_process.MEMORY_MODES),
-            "flags": sorted(plan_process.MEMORY_FLAGS),
+            "modes": sorted(MEMORY_MODES),
+            "flags": sorted(MEMORY_FLAGS),
         },
         "mountExtensions": {"idmap": {"enabled": True}},
         "netDevices": {"enabled": True},
@@ -85,12 +85,10 @@ def document() -> Json:
     """The features document."""
     annotations = {
         "org.opencontainers.runc.version": f"{RUNC_LEVEL}+pyrunc.{__version__}",
-        "org.opencontainers.runc.checkpoint.enabled": "true"
-        if "checkpoint" in commands.HANDLERS
-        else "false",
+        "org.opencontainers.runc.checkpoint.enabled": "true",
         "io.github.pyrunc.version": __version__,
     }
-    libseccomp = kernel.seccomp_version()
+    libseccomp = kernel_seccomp.version()
     if libseccomp:
         annotations["io.github.seccomp.libseccomp.version"] = libseccomp
     return {

@@ -8,18 +8,18 @@ from __future__ import annotations
 import os
 
 from pyrunc import printable
-from pyrunc.host import gather as host
+from pyrunc.host import gather, proc
 from pyrunc.spec.namespaces import NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.host.gather import HostFacts
+    from pyrunc.spec.host_facts import HostFacts
 
 _OS_RELEASE = "/etc/os-release"
 
 
 def _distribution() -> str:
-    for line in host.read_file(_OS_RELEASE).split("\n"):
+    for line in proc.read_file(_OS_RELEASE).split("\n"):
         name, _, value = line.partition("=")
         if name == "PRETTY_NAME":
             return value.strip("\"'")
@@ -27,7 +27,7 @@ def _distribution() -> str:
 
 
 def _memory() -> str:
-    for line in host.read_file("/proc/meminfo").split("\n"):
+    for line in proc.read_file("/proc/meminfo").split("\n"):
         name, _, value = line.partition(":")
         if name == "MemTotal":
             return f"{int(value.split()[0]) >> 10} MiB"
@@ -43,16 +43,16 @@ def _cgroups(facts: HostFacts) -> list[tuple[str, str]]:
     if facts.cgroup_mounts:
         rows.append(("cgroup v1 controllers", " ".join(facts.cgroup_mounts)))
     if facts.unified_mount:
-        controllers = host.read_file(f"{facts.unified_mount}/cgroup.controllers").strip()
+        controllers = proc.read_file(f"{facts.unified_mount}/cgroup.controllers").strip()
         rows += [("cgroup2 mount", facts.unified_mount), ("cgroup2 controllers", controllers or "none")]
     return rows
 
 
 def rows() -> list[tuple[str, str]]:
     """What there is to say, in order."""
-    from pyrunc.cli.output import version
+    from pyrunc.reports.version import version
 
-    facts = host.gather()
+    facts = gather.gather()
     uname = os.uname()
     missing = sorted(set(NAMESPACES) - facts.namespaces)
     return [
@@ -78,7 +78,7 @@ def rows() -> list[tuple[str, str]]:
 
 def render() -> str:
     """All of it as a table of two columns."""
-    from pyrunc.cli.output import version
+    from pyrunc.reports.version import version
 
     table = rows()
     width = max(len(name) for name, _ in table) + 2

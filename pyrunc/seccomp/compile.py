@@ -16,7 +16,7 @@ import os
 
 from pyrunc import __version__
 from pyrunc.errors import ConfigError, KernelError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import seccomp as kernel_seccomp
 from pyrunc.seccomp import profile as seccomp_profile
 
 TYPE_CHECKING = False
@@ -77,7 +77,7 @@ class _Builder:
 
 
 def _build(profile: Profile, starts: bool) -> bytes:
-    answer, where, parts = kernel.seccomp_compile(profile.description)
+    answer, where, parts = kernel_seccomp.compile_profile(profile.description)
     if answer < 0:
         raise seccomp_profile.refusal(profile, -answer, where)
     program = seccomp_profile.join(parts, profile.soften)
@@ -153,7 +153,7 @@ def _store(root: str, directory: int, key: str, program: bytes) -> None:
             directory = made = _open_cache(root)
             if made < 0:
                 return
-        path = kernel.seccomp_library()
+        path = kernel_seccomp.library()
         head = b" ".join((_MAGIC, _digest(program).encode(), _identity(path), os.fsencode(path)))
         _make_room(directory)
         _write(directory, key, head + b"\n" + program)
@@ -202,9 +202,9 @@ class Supported:
     __slots__ = ("actions", "archs", "enabled", "known_flags", "operators", "supported_flags", "version")
 
     def __init__(self) -> None:
-        self.version = kernel.seccomp_version()
+        self.version = kernel_seccomp.version()
         self.actions = [
-            name for name, value in seccomp_profile.ACTIONS.items() if kernel.seccomp_has_action(value)
+            name for name, value in seccomp_profile.ACTIONS.items() if kernel_seccomp.has_action(value)
         ]
         self.operators = list(seccomp_profile.OPERATORS)
         self.archs = [arch for arch in seccomp_profile.ARCHITECTURES if self.version and _knows_arch(arch)]
@@ -225,9 +225,9 @@ def supported_flags() -> list[str]:
         name
         for name, value in seccomp_profile.FLAGS.items()
         # WAIT_KILLABLE_RECV is valid only together with a listener; TSYNC (0) has no effect here and always works.
-        if kernel.seccomp_has_flags(value | listener if name.endswith("_RECV") else value)
+        if kernel_seccomp.has_flags(value | listener if name.endswith("_RECV") else value)
     ]
 
 
 def _knows_arch(name: str) -> bool:
-    return kernel.seccomp_knows_arch(seccomp_profile.library_arch(name))
+    return kernel_seccomp.knows_arch(seccomp_profile.library_arch(name))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
-    from pyrunc.cli.options import Parsed
+    from pyrunc.cli.parse import Parsed
     from pyrunc.requests import Context
 
 _WALL = 0x40000000
@@ -52,7 +52,20 @@ class _HotModules:
         if data[:4] != MAGIC_NUMBER or len(data) != size:
             return False
         _called, self.always, self.sometimes = marshal.loads(memoryview(data)[4:])  # noqa: S302 - part of the package, as .pyc files are
+        self._make_faces()
         return True
+
+    def _make_faces(self) -> None:
+        """The packages: each __init__ is empty, and importing twenty of them takes a third of a millisecond."""
+        for modules in (self.always, self.sometimes):
+            for name, entry in modules.items():
+                if entry[0] and name not in sys.modules:
+                    face = type(sys)(name)
+                    face.__spec__ = self.find_spec(name)
+                    face.__path__ = face.__spec__.submodule_search_locations  # type: ignore[union-attr, assignment]  # it is a package
+                    sys.modules[name] = face
+                    parent, _, last = name.rpartition(".")
+                    setattr(sys.modules[parent], last, face)
 
     def find_spec(self, name: str, *_place: object) -> ModuleSpec | None:
         found = self.always.get(name) or self.sometimes.get(name)
@@ -120,9 +133,9 @@ def _answer_start_failure(record: bytes) -> None:
     from pyrunc.cli import verbs as commands
 
     def start(ctx: Context, parsed: Parsed) -> int:
-        from pyrunc import runtime
+        from pyrunc.verbs import start as verb_start
 
-        runtime.start_failure(ctx, parsed.arguments[0], record)
+        verb_start.start_failure(ctx, parsed.arguments[0], record)
         return 1
 
     commands.HANDLERS["start"] = start

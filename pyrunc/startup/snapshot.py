@@ -12,7 +12,7 @@ import os
 import sys
 
 from pyrunc.errors import KernelError, PyruncError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import process as kernel_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 # only explains (argparse, jsonschema), not pyroute2: 20 MB; not trace, which tells when it was loaded.
 MODULES = (
     *("pyrunc.cli.main", "pyrunc.cli.verbs", "pyrunc.runtime", "pyrunc.verbs.create", "pyrunc.verbs.exec"),
-    *("pyrunc.verbs.events", "pyrunc.verbs.update", "pyrunc.verbs.wait", "pyrunc.cgroups.systemd.driver"),
+    *(
+        "pyrunc.verbs.delete",
+        "pyrunc.verbs.events",
+        "pyrunc.verbs.start",
+        "pyrunc.verbs.update",
+        "pyrunc.verbs.wait",
+        "pyrunc.cgroups.systemd.driver",
+    ),
     *(
         "pyrunc.config.exec_process",
         "pyrunc.host.notify",
@@ -98,7 +105,7 @@ def keep(
     # What is there now stays: a collection in a long `run` need not look at it, and so not copy its pages.
     gc.collect()
     gc.freeze()
-    arrival = kernel.snapshot(fd, _watched(hot, file))
+    arrival = kernel_process.snapshot(fd, _watched(hot, file))
     if arrival is None:
         os._exit(0)
     sys.dont_write_bytecode = False
@@ -121,29 +128,30 @@ def _practise() -> None:
 
 
 def _plan(text: bytes) -> None:
-    from pyrunc.cgroups import manager as cgroups
-    from pyrunc.cli import options
+    from pyrunc.cgroups import choose
+    from pyrunc.cli import parse
     from pyrunc.config import load as config
     from pyrunc.config.rules import document as rules
     from pyrunc.config.schema import check
-    from pyrunc.container import directory as state
-    from pyrunc.host import gather as host
+    from pyrunc.container.record import Record
+    from pyrunc.host import gather
     from pyrunc.plan import planner as plan
     from pyrunc.plan import wire
+    from pyrunc.plan.job import PlanOptions
 
-    given = options.Parsed()
-    options.parse_globals(["--root", "/", "--log", "", "--log-format", "json", "exec"], given)
-    options.parse_command("exec", ["--process", "/", "--detach", "--pid-file", "/", "practice"])
-    options.parse_command("create", ["--bundle", "/", "--pid-file", "/", "practice"])
+    given = parse.Parsed()
+    parse.global_options(["--root", "/", "--log", "", "--log-format", "json", "exec"], given)
+    parse.command_options("exec", ["--process", "/", "--detach", "--pid-file", "/", "practice"])
+    parse.command_options("create", ["--bundle", "/", "--pid-file", "/", "practice"])
     spec: Spec = config.parse(text, "practice")  # type: ignore[assignment]  # specgen writes it
-    facts = host.gather(rlimits=True)
+    facts = gather.gather(rlimits=True)
     check.config(spec)
     rules.check(spec, facts)
-    paths = cgroups.manager(spec, "practice", facts).paths
-    record = state.Record(bundle="/", rootfs="/", container_id="practice", annotations=None)
+    paths = choose.manager(spec, "practice", facts).paths
+    record = Record(bundle="/", rootfs="/", container_id="practice", annotations=None)
     record.cgroups = paths
     record.render()
-    job = plan.PlanOptions(bundle="/", container_id="practice", rootfs="/", cgroup_paths=paths, init_pid=1)
+    job = PlanOptions(bundle="/", container_id="practice", rootfs="/", cgroup_paths=paths, init_pid=1)
     for made in (plan.create(spec, facts, job), plan.exec_process(spec["process"], spec, facts, job)):
         fds = {field: 3 for op in made.ops for field in op.fields if isinstance(field, wire.Fd)}
         wire.encode(made.ops, fds)
@@ -171,7 +179,7 @@ def _try() -> bool:
     # More than the heap has room for, and one that gets a mapping.
     pieces = [bytes(size) for _ in range(count)] + [bytes(size * count)]
     try:
-        kernel.spawn([b"nothing"], [], path="/")
+        kernel_process.spawn([b"nothing"], [], path="/")
     except KernelError as error:
         started = error.errno != errno.EACCES
     else:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 
-from pyrunc.timing.trace import Span
+from pyrunc.timing.spans import Span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pyrunc.plan.wire import Op
-    from pyrunc.timing.trace import Stamps, Trace
+    from pyrunc.timing.spans import Stamps
 
 # What ends when init has executed the program, and when it is ready: the runtime hears of it then.
 _HEARD = ("wait for init", "let init go")
@@ -42,7 +42,7 @@ def _words(op: Op) -> str:
     return f"{op.name} {first}".rstrip()
 
 
-def _ops(trace: Trace, stamps: Stamps) -> list[Span]:
+def _ops(stamps: Stamps, heard: Sequence[Span], last_end: int) -> list[Span]:
     """The spans of one init. An op lasts until the next; behind a filter, or a FORK to others, all are one span."""
     begins = stamps.read()
     done = [index for index, begin in enumerate(begins) if begin]
@@ -55,7 +55,7 @@ def _ops(trace: Trace, stamps: Stamps) -> list[Span]:
     index = done[-1]
     begin, last = begins[index], [_words(op) for op in stamps.ops[index:]]
     for texts in _cut(last) if stamps.ops[index].name in ("SECCOMP", "FORK") else [last[:1]]:
-        end = trace.end if texts == ["START_WAIT"] else _after(trace.spans, begin, _HEARD, trace.end)
+        end = last_end if texts == ["START_WAIT"] else _after(heard, begin, _HEARD, last_end)
         spans.append(Span(", ".join(texts), begin, end, pid=stamps.pid))
         begin = end
     return spans
@@ -69,13 +69,13 @@ def _cut(texts: Sequence[str]) -> list[Sequence[str]]:
     return [texts[:wait], texts[wait:]]
 
 
-def complete(trace: Trace) -> list[Span]:
-    """All spans, the whole command first, then by time, what encloses before what is enclosed."""
-    spans = [*trace.spans]
-    for stamps in trace.stamps:
-        spans += _ops(trace, stamps)
+def complete(whole: Span, measured: Sequence[Span], inits: Sequence[Stamps]) -> list[Span]:
+    """All spans: the `whole` command first, then by time, what encloses before what is enclosed."""
+    spans = [*measured]
+    for stamps in inits:
+        spans += _ops(stamps, measured, whole.end)
     spans.sort(key=lambda span: (span.begin, -span.end))
-    return [Span(f"pyrunc {trace.verb}".rstrip(), trace.begin, trace.end), *spans]
+    return [whole, *spans]
 
 
 def chrome(verb: str, spans: Sequence[Span]) -> str:

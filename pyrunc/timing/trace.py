@@ -14,6 +14,7 @@ import time
 
 from pyrunc import log
 from pyrunc.errors import KernelError
+from pyrunc.timing.spans import Span, Stamps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,13 +33,11 @@ if TYPE_CHECKING:
 
 
 _LOADED = time.monotonic_ns()
-_MFD_CLOEXEC = 1
-_STAMP_SIZE = 8
 
 # module: {function or method: what it is called on the time line}. "{2}" is the argument at that place.
 SEAMS: dict[str, dict[str, str]] = {
     "pyrunc.verbs.new_container": {"rootfs_path": "root file system"},
-    "pyrunc.launch.conversation": {"write_pid_file": "pid file"},
+    "pyrunc.verbs.process_io": {"write_pid_file": "pid file"},
     "pyrunc.cgroups.manager": {
         "Manager.apply": "cgroup: limits",
         "Manager.attach": "cgroup: attach",
@@ -47,8 +46,8 @@ SEAMS: dict[str, dict[str, str]] = {
         "Manager.destroy": "cgroup: remove",
         "Manager.kill": "cgroup: kill",
         "Manager.open": "cgroup: open",
-        "manager": "cgroup: paths",
     },
+    "pyrunc.cgroups.choose": {"manager": "cgroup: paths"},
     "pyrunc.cgroups.systemd.driver": {
         "UnitManager.attach": "systemd: unit",
         "UnitManager.create": "systemd: look",
@@ -71,15 +70,14 @@ SEAMS: dict[str, dict[str, str]] = {
     "pyrunc.config.exec_process": {"build": "process"},
     "pyrunc.launch.hooks": {"run_one": "hook {0}[{1}]"},
     "pyrunc.host.gather": {"gather": "host facts"},
-    "pyrunc.kernel.process": {
-        "container_delete": "delete",
-        "container_kill": "kill",
-        "container_start": "let init go",
-        "container_state": "state",
-        "open_tree": "open_tree {0}",
-        "sealed_memfd": "memfd {0}",
-        "spawn": "clone and exec",
+    "pyrunc.kernel.container": {
+        "delete": "delete",
+        "kill": "kill",
+        "start": "let init go",
+        "state": "state",
     },
+    "pyrunc.kernel.mounts": {"open_tree": "open_tree {0}"},
+    "pyrunc.kernel.process": {"sealed_memfd": "memfd {0}", "spawn": "clone and exec"},
     "pyrunc.launch.init": {
         "Init.abort": "end init",
         "Init.receive": "wait for init",
@@ -88,7 +86,8 @@ SEAMS: dict[str, dict[str, str]] = {
     },
     "pyrunc.host.network": {"Devices.move": "network devices"},
     "pyrunc.host.notify": {"Proxy.wait": "readiness"},
-    "pyrunc.cli.options": {"context": "context", "parse_command": "command line"},
+    "pyrunc.cli.context": {"from_options": "context"},
+    "pyrunc.cli.parse": {"command_options": "command line"},
     "pyrunc.plan.planner": {"create": "plan", "exec_process": "plan"},
     "pyrunc.host.resctrl": {"Group.attach": "resctrl: attach", "Group.create": "resctrl: make"},
     "pyrunc.container.exit_status": {"start": "recorder"},
@@ -122,43 +121,6 @@ SEAMS: dict[str, dict[str, str]] = {
     "pyrunc.launch.id_maps": {"write": "id maps"},
     "pyrunc.plan.wire": {"encode": "encode plan"},
 }
-
-
-class Span:
-    """Something that took from `begin` to `end`, on the time line of process `pid` (0: the runtime)."""
-
-    __slots__ = ("begin", "end", "note", "pid", "text")
-
-    def __init__(self, text: str, begin: int, end: int, *, pid: int = 0, note: str = "") -> None:
-        self.text = text
-        self.begin = begin
-        self.end = end
-        self.pid = pid
-        self.note = note
-
-
-class Stamps:
-    """The memory that one init writes into: when each of `ops` began, by CLOCK_REALTIME."""
-
-    __slots__ = ("fd", "monotonic", "ops", "pid", "realtime")
-
-    def __init__(self, ops: Sequence[Op]) -> None:
-        self.ops = ops
-        self.pid = 0
-        self.fd = os.memfd_create("trace", _MFD_CLOEXEC)
-        os.ftruncate(self.fd, _STAMP_SIZE * len(ops))
-        # Looked at together: the clock that no time namespace shifts, and ours.
-        self.realtime, self.monotonic = time.time_ns(), time.monotonic_ns()
-
-    def read(self) -> list[int]:
-        """When each op began; 0 for those that did not, or not while anybody may look at the clock."""
-        data = os.pread(self.fd, _STAMP_SIZE * len(self.ops), 0)
-        os.close(self.fd)
-        values = [
-            int.from_bytes(data[at : at + _STAMP_SIZE], sys.byteorder)
-            for at in range(0, len(data), _STAMP_SIZE)
-        ]
-        return [value - self.realtime + self.monotonic if value else 0 for value in values]
 
 
 class _Finder:
@@ -293,7 +255,8 @@ class Trace:
         sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
         from pyrunc.timing import timeline
 
-        spans = timeline.complete(self)
+        whole = Span(f"pyrunc {self.verb}".rstrip(), self.begin, self.end)
+        spans = timeline.complete(whole, self.spans, self.stamps)
         if self.fd >= 0:
             try:
                 log.put(self.fd, timeline.chrome(self.verb, spans).encode("utf-8", "surrogateescape"))

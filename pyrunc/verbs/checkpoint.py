@@ -11,27 +11,26 @@ import os
 import select
 import stat
 
-from pyrunc import log, runtime
-from pyrunc.container import directory as state
-from pyrunc.criu import externals
-from pyrunc.criu import files as criu_files
+from pyrunc import log
+from pyrunc.criu import externals, images
 from pyrunc.criu import process as criu_process
 from pyrunc.criu import repair as criu_repair
 from pyrunc.criu import request as criu_request
 from pyrunc.criu import rpc as criu_rpc
 from pyrunc.criu import server as criu
 from pyrunc.errors import CriuError, KernelError, StateError, UsageError, strerror
-from pyrunc.host import gather as host
-from pyrunc.launch import conversation as bringup
-from pyrunc.plan import planner as plan
+from pyrunc.host import proc
+from pyrunc.plan.job import PlanOptions
 from pyrunc.spec.namespaces import NAMESPACES
+from pyrunc.verbs import delete as verb_delete
+from pyrunc.verbs import lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pyrunc.criu.rpc import Message
-    from pyrunc.kernel.view import Container
+    from pyrunc.kernel.container import Container
     from pyrunc.requests import CheckpointOptions, Context
     from pyrunc.spec.shapes import Spec
 
@@ -43,41 +42,6 @@ _READY_SECONDS = 10
 _KILLED_SECONDS = 10
 
 
-def warn_of_rootless() -> None:
-    """CRIU wants to be root of the host; it is not for us to say that it never can do without."""
-    if os.geteuid() != 0 or host.in_user_namespace():
-        log.warning("checkpoint and restore of rootless containers need a CRIU and a kernel that can do it")
-
-
-def config_file(opts: Message, spec: Spec) -> None:
-    """The annotation org.criu.config, or the usual file when there is one. Raises ConfigError, KernelError."""
-    for path in criu_request.config_files(spec.get("annotations")):
-        if os.path.lexists(path):
-            opts["config_file"] = _trusted(path)
-            return
-
-
-def _trusted(path: str) -> str:
-    """The path without links of a file that nobody but root can change or exchange. Raises ConfigError, KernelError."""
-    real = os.path.realpath(path)
-    if not real.startswith(criu_request.CONFIG_TOP):
-        raise criu_request.refused_config(f"'{path}' leads to '{real}'")
-    try:
-        state.check_root(os.path.dirname(real))
-        os.close(state.open_ours(real))
-    except StateError as error:
-        raise criu_request.refused_config(error.message) from error
-    except OSError as error:
-        raise KernelError("open", error.errno or 0, real) from error
-    return real
-
-
-def mount_points(process: str) -> dict[int, str]:
-    """Mount id -> mount point, of those that a process sees. proc(5), mountinfo."""
-    lines = [line.split(" ") for line in host.read_file(f"/proc/{process}/mountinfo").splitlines()]
-    return {int(line[0]): host.unescape(line[4]) for line in lines}
-
-
 def _check_parent(options: CheckpointOptions) -> None:
     if not options.parent_path:
         return
@@ -86,7 +50,7 @@ def _check_parent(options: CheckpointOptions) -> None:
             "--parent-path must be relative",
             hint="it is taken from --image-path: ../parent for its neighbour",
         )
-    criu_files.check_parent(options.image_path, options.parent_path)
+    images.check_parent(options.image_path, options.parent_path)
 
 
 def _check_status_fd(options: CheckpointOptions) -> int:
@@ -128,7 +92,7 @@ def _is_terminal(name: str) -> bool:
 
 
 def _mount_id(pid: int, fd: int) -> int:
-    for line in host.read_file(f"/proc/{pid}/fdinfo/{fd}").splitlines():
+    for line in proc.read_file(f"/proc/{pid}/fdinfo/{fd}").splitlines():
         if line.startswith("mnt_id:"):
             return int(line.partition(":")[2])
     return -1
@@ -173,54 +137,30 @@ def _masked_files(found: Container, spec: Spec) -> list[str]:
     return files
 
 
-def file_systems(ctx: Context, spec: Spec, options: plan.PlanOptions) -> plan.Plan:
-    """The plan of the container's mounts, which tells what in it comes from outside.
-
-    Raises StateError for what CRIU would restore as something else.
-    """
-    facts = bringup.facts(ctx, spec)
-    options.no_new_keyring = True
-    options.attached_late = False
-    the_plan = plan.file_systems(spec, facts, options)
-    if (path := externals.id_mapped(the_plan.ops)) is not None:
-        raise StateError(
-            "CRIU cannot save an id-mapped mount",
-            path=path,
-            hint="restored, it would be one without mapping",
-        )
-    return the_plan
-
-
 def _external(
     ctx: Context, container_id: str, found: Container, spec: Spec, descriptors: Sequence[str]
 ) -> list[str]:
     """criu_opts.external: bind mounts, namespaces that the configuration only joins, files that came in as stdio."""
-    document = runtime.state(ctx, container_id)
-    options = plan.PlanOptions(
+    document = lookup.state(ctx, container_id)
+    options = PlanOptions(
         bundle=found.bundle,
         container_id=container_id,
         rootfs=str(document["rootfs"]),
         cgroup_paths=found.cgroups,
     )
-    the_plan = file_systems(ctx, spec, options)
+    the_plan = images.file_systems(ctx, spec, options)
     names = externals.dumped(
         the_plan.ops,
-        [*mount_points(str(found.pid)).values()],
+        [*images.mount_points(str(found.pid)).values()],
         _masked_files(found, spec),
         lambda path: _inside(found.pid, path),
     )
     for kind, (key, _since) in externals.NAMESPACES.items():
-        if joins(spec, kind):
+        if images.joins(spec, kind):
             name = NAMESPACES[kind][1]
             inode = os.stat(f"/proc/{found.pid}/ns/{name}").st_ino
             names.append(f"{name}[{inode}]:{key}")
     return names + [name for name in dict.fromkeys(descriptors) if name.startswith(externals.FILE)]
-
-
-def joins(spec: Spec, kind: str) -> bool:
-    """Whether a namespace of this type is one that the configuration names by its path."""
-    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
-    return any(item["type"] == kind and item.get("path") for item in namespaces)
 
 
 def _freezer(found: Container, version: int) -> str:
@@ -236,13 +176,13 @@ def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> N
 
     Raises CriuError with CRIU's reason; the container then goes on as if nothing had been.
     """
-    found = runtime.load(ctx, container_id)
+    found = lookup.load(ctx, container_id)
     if found.status not in ("running", "paused"):
         raise StateError(f"Container cannot be checkpointed in {found.status} state")
     opts = criu_request.dump(options, LOG_FILE)
     _check_parent(options)
     status_fd = _check_status_fd(options)
-    warn_of_rootless()
+    images.warn_of_rootless()
     with criu_process.Interrupts() as interrupts:
         version = criu.version(interrupts)
         if options.pre_dump:
@@ -251,21 +191,21 @@ def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> N
             criu.require_feature("lazy_pages", "saving memory on demand", interrupts)
         if status_fd >= 0 and version < _READY_BY_NOTE:
             opts["status_fd"] = status_fd
-        spec = runtime.configuration(ctx, container_id).spec
+        spec = lookup.configuration(ctx, container_id).spec
         _add_container(ctx, container_id, found, spec, opts, version)
-        directories = criu_files.Directories(options, dump=True)
+        directories = images.Directories(options, dump=True)
         try:
             directories.put_into(opts)
             if not options.pre_dump:
                 # A pre-dump looks at memory only.
-                descriptors = _descriptors(found.pid, mount_points(str(found.pid)))
+                descriptors = _descriptors(found.pid, images.mount_points(str(found.pid)))
                 opts["external"] = list(_external(ctx, container_id, found, spec, descriptors))
-                criu_files.write_descriptors(directories.image, descriptors)
+                images.write_descriptors(directories.image, descriptors)
             _Dump(options, found, opts, directories, status_fd, interrupts).make()
         finally:
             directories.close()
         if not options.leave_running and not options.pre_dump:
-            runtime.delete(ctx, container_id, force=True)
+            verb_delete.delete(ctx, container_id, force=True)
 
 
 def _add_container(
@@ -273,13 +213,13 @@ def _add_container(
 ) -> None:
     """Which container, and how to hold it still."""
     opts["pid"] = found.pid
-    opts["root"] = str(runtime.state(ctx, container_id)["rootfs"])
+    opts["root"] = str(lookup.state(ctx, container_id)["rootfs"])
     for kind, (_key, since) in externals.NAMESPACES.items():
-        if joins(spec, kind):
+        if images.joins(spec, kind):
             criu.require(version, since, f"a {kind} namespace that exists")
     if freezer := _freezer(found, version):
         opts["freeze_cgroup"] = freezer
-    config_file(opts, spec)
+    images.config_file(opts, spec)
 
 
 class _Dump:
@@ -301,7 +241,7 @@ class _Dump:
         options: CheckpointOptions,
         found: Container,
         opts: Message,
-        directories: criu_files.Directories,
+        directories: images.Directories,
         status_fd: int,
         interrupts: criu_process.Interrupts,
     ) -> None:

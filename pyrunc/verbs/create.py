@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import os
 
-from pyrunc import log, runtime
+from pyrunc import log
 from pyrunc.config import load as config
 from pyrunc.config.rules import document as rules
 from pyrunc.config.rules import linux as rules_linux
 from pyrunc.container import directory as state
+from pyrunc.container.record import OWN_PID, Record
 from pyrunc.errors import ConfigError, ContainerError, PyruncError
-from pyrunc.host import console
-from pyrunc.host import gather as host
+from pyrunc.host import console, gather, proc
 from pyrunc.launch import conversation as bringup
 from pyrunc.launch import hooks
 from pyrunc.launch import init as launch
 from pyrunc.plan import planner as plan
+from pyrunc.plan.job import Plan, PlanOptions
+from pyrunc.seccomp import filters as seccomp_filters
 from pyrunc.spec import id_mappings as idmap
 from pyrunc.spec.namespaces import NAMESPACES
+from pyrunc.verbs import delete as verb_delete
+from pyrunc.verbs import lookup, process_io
+from pyrunc.verbs import start as verb_start
 from pyrunc.verbs.new_container import Attempt, PlanChangedError
 
 TYPE_CHECKING = False
@@ -29,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrunc.cgroups.manager import Manager
-    from pyrunc.host.gather import HostFacts
     from pyrunc.requests import Context, CreateOptions, RunOptions
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Spec
 
 
@@ -40,22 +45,22 @@ def _no_fd(function: Callable[[], None]) -> Callable[[int], None]:
 
 def _plan(
     configuration: config.Config,
-    record: state.Record,
+    record: Record,
     facts: HostFacts,
     options: CreateOptions,
     manager: Manager,
     root: str,
-) -> plan.Plan:
-    count, environment = bringup.extra_fds(options)
+) -> Plan:
+    count, environment = process_io.extra_fds(options)
     if "notify" in record.needs:
         from pyrunc.host import notify
 
         environment = [*environment, notify.ENVIRONMENT]
     hook_states: dict[str, bytes] = {}
     if configuration.spec.get("hooks"):
-        hook_state = record.hook_state("created", state.OWN_PID)
+        hook_state = record.hook_state("created", OWN_PID)
         hook_states = {"createContainer": hook_state, "startContainer": hook_state}
-    compiled = bringup.compile_seccomp(configuration.spec, root)
+    compiled = seccomp_filters.of_spec(configuration.spec, root)
     joins_pid = any(
         item["type"] == "pid" and item.get("path")
         for item in (configuration.spec.get("linux") or {}).get("namespaces") or ()
@@ -64,7 +69,7 @@ def _plan(
     return plan.create(
         configuration.spec,
         facts,
-        plan.PlanOptions(
+        PlanOptions(
             bundle=configuration.bundle,
             container_id=str(record.document["id"]),
             rootfs=str(record.document["rootfs"]),
@@ -74,7 +79,7 @@ def _plan(
             extra_env=environment,
             hook_states=hook_states,
             seccomp=compiled,
-            own_calls=bringup.own_calls(compiled if joins_pid else None, process),
+            own_calls=seccomp_filters.own_calls(compiled if joins_pid else None, process),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,
             pid_inside=bringup.pid_namespace_inside(configuration.spec),
@@ -94,7 +99,7 @@ def _check_joined_maps(spec: Spec) -> None:
             continue
         process = path.removesuffix("/ns/user")
         for mappings, name in ((linux.get("uidMappings"), "uid"), (linux.get("gidMappings"), "gid")):
-            there = host.read_file(f"{process}/{name}_map")
+            there = proc.read_file(f"{process}/{name}_map")
             if mappings and there and not idmap.matching(idmap.rows(mappings), there):
                 raise ConfigError(
                     "user namespaces enabled, but both namespace path and non-matching mapping specified",
@@ -121,7 +126,7 @@ def _check_joined_sysctls(spec: Spec) -> None:
 def _answer(
     attempt: Attempt,
     init: launch.Init,
-    the_plan: plan.Plan,
+    the_plan: Plan,
     beside: Callable[[], None],
     console_answer: Callable[[int], None],
 ) -> None:
@@ -155,7 +160,7 @@ def _answer(
         raise
 
 
-def _start_init(attempt: Attempt, manager: Manager, the_plan: plan.Plan) -> launch.Init:
+def _start_init(attempt: Attempt, manager: Manager, the_plan: Plan) -> launch.Init:
     """Start init: on v2 inside its cgroup."""
     fds = [attempt.directory.make_fifo()]
     try:
@@ -176,7 +181,7 @@ def _start_init(attempt: Attempt, manager: Manager, the_plan: plan.Plan) -> laun
     return init
 
 
-def _publish(attempt: Attempt, init: launch.Init, the_plan: plan.Plan, options: CreateOptions) -> None:
+def _publish(attempt: Attempt, init: launch.Init, the_plan: Plan, options: CreateOptions) -> None:
     """The container is created: tell whoever wants to know, and let init wait for start."""
     directory = attempt.directory
     attempt.born(init.pid)
@@ -188,7 +193,7 @@ def _publish(attempt: Attempt, init: launch.Init, the_plan: plan.Plan, options: 
     if options.pidfd_socket:
         console.send_fd(options.pidfd_socket, init.pidfd, b"standard", "--pidfd-socket")
     if options.pid_file:
-        attempt.drop_pid_file = bringup.write_pid_file(options.pid_file, init.pid)
+        attempt.drop_pid_file = process_io.write_pid_file(options.pid_file, init.pid)
     attempt.publish()
     init.go()
 
@@ -200,7 +205,7 @@ def _bring_up(
     options: CreateOptions,
     attendance: console.Attendance | None,
     detached: bool,
-) -> tuple[launch.Init, state.Record]:
+) -> tuple[launch.Init, Record]:
     """create up to the point where init waits for start. Returns the init, released, and the record."""
     state.check_id(container_id)
     configuration = config.load(bundle, options.config or state.CONFIG)
@@ -209,8 +214,8 @@ def _bring_up(
     console.check(
         terminal=bool(process.get("terminal")), detached=detached, console_socket=options.console_socket
     )
-    bringup.check_pid_file(options.pid_file)
-    facts = bringup.facts(ctx, spec)
+    process_io.check_pid_file(options.pid_file)
+    facts = gather.facts(ctx, spec)
     rules.check(spec, facts)
     _check_joined_maps(spec)
     _check_joined_sysctls(spec)
@@ -228,7 +233,7 @@ def _bring_up(
             notify.prepare(spec, attempt.directory.path)
         manager = attempt.settle(ctx, facts)
 
-        def begin() -> tuple[launch.Init, plan.Plan]:
+        def begin() -> tuple[launch.Init, Plan]:
             the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
             cgroups = [path for _, path in manager.paths]
             log.debug(f"a plan of {len(the_plan.ops)} steps, cgroups: {cgroups}")
@@ -248,7 +253,7 @@ def _bring_up(
             attempt.start_again()
             init, the_plan = begin()
         _publish(attempt, init, the_plan, options)
-        bringup.log_warnings(the_plan.warnings, init.warnings, manager.warnings)
+        log.warn_all(the_plan.warnings, init.warnings, manager.warnings)
     except launch.SilentDeathError as error:
         reason = attempt.out_of_memory() or error
         attempt.undo(reason)
@@ -268,15 +273,15 @@ def create(ctx: Context, container_id: str, bundle: str, options: CreateOptions)
 
 def _attend(ctx: Context, container_id: str, init: launch.Init, attendance: console.Attendance) -> int:
     """Let the program run and wait for its end; its exit status."""
-    found = runtime.load(ctx, container_id)
+    found = lookup.load(ctx, container_id)
     if "notify" not in found.needs:
-        runtime.start(ctx, container_id)
+        verb_start.start(ctx, container_id)
         return attendance.wait(init.pid, init.pidfd)
     from pyrunc.host import notify
 
     # The service is this very process, which lives as long as the program and cleans up behind it.
     with notify.Proxy(f"{ctx.root}/{container_id}", notify.wanted(), os.getpid()) as proxy:
-        runtime.let_run(ctx, container_id, found)
+        verb_start.let_run(ctx, container_id, found)
         status = attendance.wait(init.pid, init.pidfd, proxy)
         if proxy.failure:
             log.warning(f"readiness is not passed on: {proxy.failure}")
@@ -294,18 +299,18 @@ def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> in
         made = record.pid, record.start_time
         try:
             if attendance is None:
-                runtime.start(ctx, container_id)
+                verb_start.start(ctx, container_id)
                 return 0
             status = _attend(ctx, container_id, init, attendance)
         except BaseException as error:
-            runtime.delete_own(ctx, container_id, made)
+            verb_delete.delete_own(ctx, container_id, made)
             if isinstance(error, PyruncError):
                 init.check_words()
             raise
         finally:
             init.close()
         if not options.keep:
-            runtime.delete_own(ctx, container_id, made)
+            verb_delete.delete_own(ctx, container_id, made)
         return status
     finally:
         if attendance is not None:

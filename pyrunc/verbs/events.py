@@ -10,17 +10,17 @@ import os
 import select
 import time
 
-from pyrunc import runtime
 from pyrunc.cgroups import files, stats
 from pyrunc.errors import KernelError, StateError, UsageError, check_shortage
-from pyrunc.host import gather as host
-from pyrunc.kernel import process as kernel
+from pyrunc.host import proc
+from pyrunc.kernel import container as kernel_container
+from pyrunc.verbs import lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyrunc.kernel.view import Container
+    from pyrunc.kernel.container import Container
     from pyrunc.requests import Context
 
 DEFAULT_INTERVAL = "5s"
@@ -65,7 +65,7 @@ def duration(text: str) -> float:
 
 
 def _running(ctx: Context, container_id: str) -> Container:
-    found = runtime.load(ctx, container_id)
+    found = lookup.load(ctx, container_id)
     if found.status == "stopped":
         raise StateError(f"container with id {container_id} is not running")
     return found
@@ -105,7 +105,7 @@ def _net_dev(pid: int) -> str:
             return ""
     except OSError:
         return ""
-    return host.read_file(f"/proc/{pid}/net/dev")
+    return proc.read_file(f"/proc/{pid}/net/dev")
 
 
 def _look(found: Container) -> dict[str, object]:
@@ -203,7 +203,7 @@ def follow(
     ends it, too. Raises StateError when the container is not running, KernelError.
     """
     found = _running(ctx, container_id)
-    pidfd = kernel.process_open(found.pid, found.start_time)
+    pidfd = kernel_container.process_open(found.pid, found.start_time)
     if pidfd < 0:
         raise StateError(f"container with id {container_id} is not running")
     memory = None

@@ -8,26 +8,29 @@ from __future__ import annotations
 import errno
 import os
 
-from pyrunc import log, runtime
+from pyrunc import log
+from pyrunc.cgroups import choose
 from pyrunc.cgroups import manager as cgroups
 from pyrunc.config import load as config
-from pyrunc.config.rules import process as rules
-from pyrunc.container import directory as state
+from pyrunc.config.rules import process as rules_process
+from pyrunc.container import process as container_process
 from pyrunc.errors import ContainerError, KernelError, StateError
-from pyrunc.host import console
-from pyrunc.host import gather as host
-from pyrunc.kernel import process as kernel
+from pyrunc.host import console, gather, proc
+from pyrunc.kernel import container as kernel_container
 from pyrunc.launch import conversation as bringup
 from pyrunc.launch import init as launch
 from pyrunc.plan import planner as plan
 from pyrunc.plan import process as plan_process
 from pyrunc.plan import wire
+from pyrunc.plan.job import Plan, PlanOptions
+from pyrunc.seccomp import filters as seccomp_filters
+from pyrunc.verbs import lookup, process_io
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyrunc.kernel.view import Container
+    from pyrunc.kernel.container import Container
     from pyrunc.requests import Context, ExecOptions
     from pyrunc.spec.shapes import Process, Spec
 
@@ -38,7 +41,7 @@ def _check_status(found: Container, options: ExecOptions) -> None:
     if found.status == "creating":
         raise StateError("cannot exec in a container that is still being created")
     # A created container can be frozen, too, and is still created.
-    if found.status == "running" or not kernel.cgroup_frozen(found.cgroups):
+    if found.status == "running" or not kernel_container.cgroup_frozen(found.cgroups):
         return
     if not options.ignore_paused:
         raise StateError("cannot exec in a paused container (use --ignore-paused to override)")
@@ -50,8 +53,8 @@ def _await_resume(found: Container) -> None:
     import time
 
     deadline = time.monotonic() + launch.STEP_SECONDS
-    while kernel.cgroup_frozen(found.cgroups):
-        if state.has_ended(found.pid, found.start_time):
+    while kernel_container.cgroup_frozen(found.cgroups):
+        if container_process.has_ended(found.pid, found.start_time):
             raise StateError("cannot exec in a stopped container")
         if time.monotonic() > deadline:
             raise StateError(
@@ -65,12 +68,12 @@ def _process(spec: Spec, options: ExecOptions) -> tuple[Process, str]:
     """The process to run and the JSON path its errors start with."""
     if options.process:
         process = config.load_process(options.process)
-        rules.check(process, path="$")
+        rules_process.check(process, path="$")
         return process, "$"
     from pyrunc.config import exec_process as execspec
 
     process = execspec.build(spec.get("process") or {}, options)
-    rules.check(process, path="$.process")
+    rules_process.check(process, path="$.process")
     return process, "$.process"
 
 
@@ -104,7 +107,7 @@ def _cgroup_directories(recorded: Sequence[tuple[str, str]], options: ExecOption
 
 def _inits_own_cgroup(pid: int, recorded: Sequence[tuple[str, str]]) -> str:
     """The v2 cgroup directory init is in now. cgroups(7), /proc/PID/cgroup."""
-    for line in host.read_file(f"/proc/{pid}/cgroup").split("\n"):
+    for line in proc.read_file(f"/proc/{pid}/cgroup").split("\n"):
         if line.startswith("0::"):
             mount = "/sys/fs/cgroup"
             return mount + line[3:]
@@ -126,7 +129,7 @@ def _initial_affinity(process: Process, json_path: str) -> None:
 
 
 def _start(
-    the_plan: plan.Plan,
+    the_plan: Plan,
     manager: cgroups.Manager,
     recorded: Sequence[tuple[str, str]],
     pid: int,
@@ -151,7 +154,7 @@ def _start(
                 raise
             # EBUSY: the container delegated controllers to children, so its own cgroup holds no processes any more.
             own = _inits_own_cgroup(pid, recorded)
-            if kernel.cgroup_frozen([("", own)]):
+            if kernel_container.cgroup_frozen([("", own)]):
                 raise StateError(
                     f"the cgroup '{own}', which the container made for its first process, is frozen",
                     hint="name another one of its children by --cgroup",
@@ -175,34 +178,34 @@ def _start(
 
 def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
     """Run a process in the container. Its exit status (128 + signal), or 0 at once when detached. runc-exec(8)."""
-    found = runtime.load(ctx, container_id)
+    found = lookup.load(ctx, container_id)
     try:
         return _exec(ctx, container_id, options, found)
     except (ContainerError, KernelError) as error:
         # Namespaces and cgroups that are gone, a pid namespace that takes no more processes: all mean this one thing.
-        if state.has_ended(found.pid, found.start_time):
+        if container_process.has_ended(found.pid, found.start_time):
             raise StateError("cannot exec in a stopped container") from error
         raise
 
 
 def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Container) -> int:
     _check_status(found, options)
-    configuration = runtime.configuration(ctx, container_id)
+    configuration = lookup.configuration(ctx, container_id)
     spec = configuration.spec
     process, json_path = _process(spec, options)
     terminal = bool(process.get("terminal"))
     console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
-    bringup.check_pid_file(options.pid_file)
-    count, environment = bringup.extra_fds(options)
-    facts = host.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
-    rules.labels(process, facts, json_path)
-    manager = cgroups.from_paths(_cgroup_directories(found.cgroups, options), unit=found.unit)
-    compiled = bringup.compile_seccomp(spec, ctx.root)
+    process_io.check_pid_file(options.pid_file)
+    count, environment = process_io.extra_fds(options)
+    facts = gather.gather(rlimits=bool(process.get("rlimits")), rootless=ctx.rootless)
+    rules_process.labels(process, facts, json_path)
+    manager = choose.from_paths(_cgroup_directories(found.cgroups, options), unit=found.unit)
+    compiled = seccomp_filters.of_spec(spec, ctx.root)
     the_plan = plan.exec_process(
         process,
         spec,
         facts,
-        plan.PlanOptions(
+        PlanOptions(
             bundle=found.bundle,
             container_id=container_id,
             rootfs="/",
@@ -211,7 +214,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Containe
             init_pid=found.pid,
             no_new_keyring=not found.new_keyring,
             seccomp=compiled,
-            own_calls=bringup.own_calls(compiled, process),
+            own_calls=seccomp_filters.own_calls(compiled, process),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,
         ),
@@ -223,9 +226,9 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Containe
         init = _start(the_plan, manager, found.cgroups, found.pid, bool(options.cgroup))
         log.debug(f"process {init.pid}, a plan of {len(the_plan.ops)} steps, cgroups: {manager.paths}")
         try:
-            if state.has_ended(found.pid, found.start_time):
+            if container_process.has_ended(found.pid, found.start_time):
                 raise StateError("cannot exec in a stopped container")
-            bringup.log_warnings(the_plan.warnings)
+            log.warn_all(the_plan.warnings)
             status = _serve(init, the_plan, options, attendance, found, spec)
         except BaseException:
             init.abort()
@@ -239,7 +242,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Containe
 
 def _serve(
     init: launch.Init,
-    the_plan: plan.Plan,
+    the_plan: Plan,
     options: ExecOptions,
     attendance: console.Attendance | None,
     found: Container,
@@ -263,7 +266,7 @@ def _serve(
         rdt.attach(found.rdt, init.pid)
     if options.pidfd_socket:
         console.send_fd(options.pidfd_socket, init.pidfd, b"setns", "--pidfd-socket")
-    drop = bringup.write_pid_file(options.pid_file, init.pid) if options.pid_file else None
+    drop = process_io.write_pid_file(options.pid_file, init.pid) if options.pid_file else None
     init.go()
     try:
         init.receive()  # the end of file of a successful execve, or its error

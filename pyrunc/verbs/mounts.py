@@ -6,29 +6,30 @@ PyruncError.
 
 from __future__ import annotations
 
-from pyrunc import runtime
+from pyrunc import log
 from pyrunc.config import load as config
 from pyrunc.config.rules import linux as rules_linux
 from pyrunc.config.rules import mounts as rules_mounts
 from pyrunc.container import directory as state
+from pyrunc.container import process as container_process
 from pyrunc.errors import ConfigError, ContainerError, StateError
-from pyrunc.host import gather as host
+from pyrunc.host import gather
 from pyrunc.json_text import document as jsonfast
-from pyrunc.kernel import process as kernel
-from pyrunc.launch import conversation as bringup
+from pyrunc.kernel import container as kernel_container
 from pyrunc.launch import init as launch
 from pyrunc.plan import changes as plan_changes
 from pyrunc.plan import mounts as plan_mounts
-from pyrunc.plan import planner as plan
+from pyrunc.plan.job import Plan, PlanOptions
 from pyrunc.spec import mount_options as mounts
+from pyrunc.verbs import lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyrunc.host.gather import HostFacts
-    from pyrunc.kernel.view import Container
+    from pyrunc.kernel.container import Container
     from pyrunc.requests import Context
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Mount, Spec
 
 _MOST = 200
@@ -40,21 +41,21 @@ class _Change:
     __slots__ = ("directory", "facts", "found", "spec")
 
     def __init__(self, ctx: Context, container_id: str) -> None:
-        _alive(kernel.container_state(ctx.root, state.check_id(container_id)))
+        _alive(kernel_container.state(ctx.root, state.check_id(container_id)))
         self.directory = state.open_(ctx.root, container_id)
         try:
             # Again, as it may have ended while somebody else had the lock.
-            self.found: Container = _alive(kernel.container_state(ctx.root, container_id))
-            self.spec: Spec = runtime.configuration(ctx, container_id).spec
+            self.found: Container = _alive(kernel_container.state(ctx.root, container_id))
+            self.spec: Spec = lookup.configuration(ctx, container_id).spec
         except BaseException:
             self.directory.close()
             raise
-        self.facts: HostFacts = host.gather(rootless=ctx.rootless)
+        self.facts: HostFacts = gather.gather(rootless=ctx.rootless)
 
-    def options(self, container_id: str) -> plan.PlanOptions:
+    def options(self, container_id: str) -> PlanOptions:
         """What the planner must know."""
         found = self.found
-        return plan.PlanOptions(
+        return PlanOptions(
             bundle=found.bundle,
             container_id=container_id,
             rootfs="/",
@@ -62,7 +63,7 @@ class _Change:
             cgroup_paths=found.cgroups,
         )
 
-    def carry_out(self, the_plan: plan.Plan, left: Sequence[Mount], *, asks: bool) -> None:
+    def carry_out(self, the_plan: Plan, left: Sequence[Mount], *, asks: bool) -> None:
         """Let init do it; then the stored configuration has the mounts that are `left`.
 
         `asks`: it tells when all is done, and undoes it unless it may go on.
@@ -70,7 +71,7 @@ class _Change:
         init = launch.start(the_plan.ops, known={})
         try:
             # By now its namespaces are open: were its pid another process's, they would be that one's.
-            if state.has_ended(self.found.pid, self.found.start_time):
+            if container_process.has_ended(self.found.pid, self.found.start_time):
                 raise StateError("container not running: stopped")
             code, _ = init.receive()
             if bool(code) != asks:
@@ -85,7 +86,7 @@ class _Change:
                 init.receive()
         finally:
             init.dismiss()
-        bringup.log_warnings(the_plan.warnings, init.warnings)
+        log.warn_all(the_plan.warnings, init.warnings)
 
 
 def _alive(found: Container) -> Container:

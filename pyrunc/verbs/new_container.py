@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 
 from pyrunc import log
-from pyrunc.cgroups import manager as cgroups
+from pyrunc.cgroups import choose
 from pyrunc.container import directory as state
+from pyrunc.container.record import Record
 from pyrunc.errors import ConfigError, ContainerError, PyruncError, StateError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
 from pyrunc.launch import hooks
 
 TYPE_CHECKING = False
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
     from pyrunc.cgroups.manager import Manager
     from pyrunc.config.load import Config
-    from pyrunc.host.gather import HostFacts
     from pyrunc.host.network import Devices
     from pyrunc.host.resctrl import Group
     from pyrunc.requests import Context
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Spec
 
 
@@ -39,9 +40,9 @@ def rootfs_path(configuration: Config) -> str:
     return rootfs
 
 
-def _record(configuration: Config, container_id: str, rootfs: str, *, strict: bool) -> state.Record:
+def _record(configuration: Config, container_id: str, rootfs: str, *, strict: bool) -> Record:
     spec = configuration.spec
-    record = state.Record(
+    record = Record(
         bundle=configuration.bundle,
         rootfs=rootfs,
         container_id=container_id,
@@ -99,10 +100,11 @@ class Attempt:
     def _render(self) -> bytes:
         """The state file. Raises ConfigError when nobody could read it again: first of all before anything is made."""
         content = self.record.render()
-        if len(content) > kernel.STATE_MAX:
+        if len(content) > kernel_container.STATE_MAX:
             size = f"{len(content) / (1 << 20):.1f} MiB"
             raise ConfigError(
-                f"they make a state of {size}, {kernel.STATE_MAX >> 20} MiB are the most that can be read again",
+                f"they make a state of {size}, {kernel_container.STATE_MAX >> 20} MiB are the most that can be "
+                "read again",
                 path="$.annotations",
                 hint="engines read the whole state again and again: keep large data in files",
             )
@@ -118,7 +120,7 @@ class Attempt:
     def settle(self, ctx: Context, facts: HostFacts) -> Manager:
         """Decide on the cgroups and the group of resctrl, and record them; make what the plan depends on."""
         record = self.record
-        manager = cgroups.manager(
+        manager = choose.manager(
             self.spec,
             str(record.document["id"]),
             facts,

@@ -20,25 +20,25 @@ from __future__ import annotations
 import json
 import os
 
-from pyrunc import log, runtime
+from pyrunc import log
 from pyrunc.config import load as config
 from pyrunc.config.rules import document as rules
 from pyrunc.container import directory as state
-from pyrunc.criu import externals
-from pyrunc.criu import files as criu_files
+from pyrunc.criu import externals, images
 from pyrunc.criu import process as criu_process
 from pyrunc.criu import request as criu_request
 from pyrunc.criu import rpc as criu_rpc
 from pyrunc.criu import server as criu
+from pyrunc.criu.images import config_file, file_systems, mount_points, warn_of_rootless
 from pyrunc.errors import ContainerError, CriuError, KernelError, StateError
-from pyrunc.host import console
-from pyrunc.host import gather as host
-from pyrunc.kernel import process as kernel
+from pyrunc.host import console, gather, proc
+from pyrunc.kernel import container as kernel_container
 from pyrunc.launch import conversation as bringup
 from pyrunc.launch import init as launch
-from pyrunc.plan import planner as plan
+from pyrunc.plan.job import Plan, PlanOptions
 from pyrunc.spec.namespaces import NAMESPACES
-from pyrunc.verbs.checkpoint import config_file, file_systems, mount_points, warn_of_rootless
+from pyrunc.verbs import delete as verb_delete
+from pyrunc.verbs import process_io
 from pyrunc.verbs.new_container import Attempt
 
 TYPE_CHECKING = False
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from pyrunc.cgroups.manager import Manager
     from pyrunc.config.load import Config
     from pyrunc.criu.rpc import Message
-    from pyrunc.host.gather import HostFacts
     from pyrunc.requests import Context, RestoreOptions
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Spec
 
 LOG_FILE = "restore.log"
@@ -102,7 +102,7 @@ class _Processes:
     def thaw(self) -> None:
         """CRIU restores what was paused as frozen, and on v1 SIGKILL waits for the thaw."""
         if self.cgroups:
-            kernel.cgroup_thaw(self.cgroups)
+            kernel_container.cgroup_thaw(self.cgroups)
 
     def close(self) -> None:
         """Let go; the container lives on by itself."""
@@ -113,9 +113,7 @@ class _Processes:
 
 def _inherited(descriptors: list[str]) -> list[Message]:
     """Of our standard streams, those that take the place of pipes and files that were outside."""
-    return [
-        {"key": name, "fd": fd} for fd, name in enumerate(descriptors[:3]) if criu_files.is_outside(name)
-    ]
+    return [{"key": name, "fd": fd} for fd, name in enumerate(descriptors[:3]) if images.is_outside(name)]
 
 
 def _namespaces(spec: Spec, opts: Message, version: int) -> list[int]:
@@ -151,7 +149,7 @@ def _namespaces(spec: Spec, opts: Message, version: int) -> list[int]:
     return fds
 
 
-def _make_mount_points(the_plan: plan.Plan) -> None:
+def _make_mount_points(the_plan: Plan) -> None:
     """Mount as create does, in namespaces that end right after: what stays is that the mount points are there.
 
     A rootfs may be new, and CRIU makes none. As create's own init does it, no link of the image leads out of it.
@@ -176,7 +174,7 @@ def _make_mount_points(the_plan: plan.Plan) -> None:
 def _cgroup_roots(pid: int) -> list[criu_rpc.Value]:
     """Where the container's cgroups are now, for those of the image: where CRIU is that restores it."""
     roots: list[criu_rpc.Value] = []
-    for line in host.read_file(f"/proc/{pid}/cgroup").splitlines():
+    for line in proc.read_file(f"/proc/{pid}/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         roots += [{"ctrl": name, "path": path} for name in controllers.split(",")]
     return roots
@@ -247,9 +245,9 @@ class _Restore:
         ):
             if value:
                 criu.require(self.version, _SETS_LSM, option)
-        self.directories = criu_files.Directories(options, dump=False)
+        self.directories = images.Directories(options, dump=False)
         try:
-            self.descriptors = criu_files.read_descriptors(self.directories.image, options.image_path)
+            self.descriptors = images.read_descriptors(self.directories.image, options.image_path)
         except BaseException:
             self.directories.close()
             raise
@@ -278,7 +276,7 @@ class _Restore:
         manager = attempt.settle(ctx, self.facts)
         while not attempt.make():
             pass  # the plan comes later
-        options = plan.PlanOptions(
+        options = PlanOptions(
             bundle=self.configuration.bundle,
             container_id=container_id,
             rootfs=str(record.document["rootfs"]),
@@ -300,7 +298,7 @@ class _Restore:
         finally:
             for fd in fds:
                 os.close(fd)
-        bringup.log_warnings(manager.warnings)
+        log.warn_all(manager.warnings)
 
     def _ask(self, manager: Manager, opts: Message, fds: list[int]) -> None:
         server = self._start(manager, fds)
@@ -376,7 +374,7 @@ class _Restore:
         record.take_process(pid)
         _note_time_namespace(self.attempt, self.configuration)
         if self.options.pid_file:
-            self.attempt.drop_pid_file = bringup.write_pid_file(self.options.pid_file, pid)
+            self.attempt.drop_pid_file = process_io.write_pid_file(self.options.pid_file, pid)
         self.attempt.publish()
 
 
@@ -390,8 +388,8 @@ def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOption
     configuration = config.load(bundle)
     terminal = bool((configuration.spec.get("process") or {}).get("terminal"))
     console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
-    bringup.check_pid_file(options.pid_file)
-    facts = bringup.facts(ctx, configuration.spec)
+    process_io.check_pid_file(options.pid_file)
+    facts = gather.facts(ctx, configuration.spec)
     rules.check(configuration.spec, facts)
     warn_of_rootless()
     attendance = None
@@ -409,11 +407,11 @@ def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOption
                 return 0
             status = attendance.wait(processes.pid, processes.pidfd)
         except BaseException:
-            runtime.delete_own(ctx, container_id, made)
+            verb_delete.delete_own(ctx, container_id, made)
             raise
         finally:
             processes.close()
-        runtime.delete_own(ctx, container_id, made)
+        verb_delete.delete_own(ctx, container_id, made)
         return status
     finally:
         if attendance is not None:

@@ -6,7 +6,8 @@ PyruncError.
 
 from __future__ import annotations
 
-from pyrunc import log, runtime
+from pyrunc import log
+from pyrunc.cgroups import choose
 from pyrunc.cgroups import manager as cgroups
 from pyrunc.config import load as config
 from pyrunc.config import resource_update as updates
@@ -14,13 +15,14 @@ from pyrunc.config.rules import resources as rules
 from pyrunc.container import directory as state
 from pyrunc.errors import ConfigError, PyruncError, StateError
 from pyrunc.json_text import document as jsonfast
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
+from pyrunc.verbs import lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pyrunc.kernel.view import Container
+    from pyrunc.kernel.container import Container
     from pyrunc.requests import Context
     from pyrunc.spec.shapes import Resources, Spec
 
@@ -29,7 +31,7 @@ _SCHEMA_OPTIONS = {"l3CacheSchema": "--l3-cache-schema", "memBwSchema": "--mem-b
 
 
 def _alive(ctx: Context, container_id: str) -> Container:
-    found = kernel.container_state(ctx.root, container_id)
+    found = kernel_container.state(ctx.root, container_id)
     if found.status not in ("created", "running", "paused"):
         raise StateError(f"container not running: {found.status}")
     return found
@@ -59,7 +61,7 @@ def _apply(found: Container, stored: Mapping[str, object], resources: Resources)
     full, stands_for = updates.complete(resources, stored)
     try:
         rules.check(full, "$")  # type: ignore[arg-type]  # of checked parts
-        manager = cgroups.from_paths(found.cgroups, found.made, found.unit)
+        manager = choose.from_paths(found.cgroups, found.made, found.unit)
         undo = manager.update(full, "$")
     except PyruncError as error:
         error.path = stands_for.get(error.path or "", error.path)
@@ -89,7 +91,7 @@ def update(
     try:
         # Again, as it may have ended while another update had the lock.
         found = _alive(ctx, container_id)
-        spec = runtime.configuration(ctx, container_id).spec
+        spec = lookup.configuration(ctx, container_id).spec
         schemas = {"l3CacheSchema": l3_cache_schema, "memBwSchema": mem_bw_schema}
         undo_schemas = _set_schemas(found, spec, schemas)
         linux = spec.setdefault("linux", {})

@@ -11,14 +11,14 @@ import errno
 import os
 import select
 
-from pyrunc import runtime
-from pyrunc.container import directory as state
+from pyrunc.container import process as container_process
 from pyrunc.errors import KernelError, StateError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import process as kernel_process
+from pyrunc.verbs import lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.kernel.view import Container
+    from pyrunc.kernel.container import Container
     from pyrunc.requests import Context
 
 # How long a dead init may stay uncollected when only its collection tells us the status.
@@ -30,7 +30,7 @@ def wait(ctx: Context, container_id: str) -> int:
 
     Raises StateError when there is no such container, or when its status cannot be known any more.
     """
-    found = runtime.load(ctx, container_id)
+    found = lookup.load(ctx, container_id)
     if found.status == "creating":
         raise StateError("cannot wait for a container that is still being created")
     pidfd = _open(found)
@@ -66,7 +66,7 @@ def _open(found: Container) -> int:
         return -1
     except OSError as error:
         raise KernelError("pidfd_open", error.errno or 0, str(found.init_pid)) from error
-    if state.start_time(found.init_pid) == found.start_time:
+    if container_process.start_time(found.init_pid) == found.start_time:
         return pidfd
     os.close(pidfd)
     return -1
@@ -78,16 +78,16 @@ def _status(found: Container, pidfd: int) -> int:
     poller.register(pidfd, select.POLLIN)
     poller.poll()
     # /proc first: it is the one that forgets.
-    status = state.exit_code(found.init_pid, found.start_time)
+    status = container_process.exit_code(found.init_pid, found.start_time)
     if status is not None:
         return status
     try:
-        status = kernel.pidfd_exit_code(pidfd)
+        status = kernel_process.pidfd_exit_code(pidfd)
         if status is None:
             # Dead, but its parent has not asked yet: POLLHUP, which is always reported, tells when it has.
             poller.modify(pidfd, 0)
             poller.poll(_COLLECT_MS)
-            status = kernel.pidfd_exit_code(pidfd)
+            status = kernel_process.pidfd_exit_code(pidfd)
     except KernelError as error:
         if error.errno not in (errno.ENOTTY, errno.EINVAL):
             raise

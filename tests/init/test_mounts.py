@@ -32,7 +32,7 @@ from init.machine import (
     shell,
 )
 from pyrunc.errors import KernelError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import mounts as kernel_mounts
 from pyrunc.plan import numbers
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def test_runtime_and_init_hear_the_same(machine: Machine, rootfs: Path, kind: st
     plan = [*box(rootfs, mount_new("/tmp", kind, params=[parameter])), *LIST]
     error = machine.run(plan).failed()
     with pytest.raises(KernelError) as caught:
-        kernel.filesystem(kind, "", [parameter])
+        kernel_mounts.filesystem(kind, "", [parameter])
     assert (caught.value.syscall, caught.value.errno, caught.value.arg) == (
         error.step,
         error.errno,

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import pytest
 
-from pyrunc.cgroups import device_rules, files
-from pyrunc.cgroups import manager as cgroups
+from pyrunc.cgroups import choose, device_rules, files
 from pyrunc.cgroups.manager import Manager
 from pyrunc.errors import ConfigError, KernelError, PyruncError, StateError
-from pyrunc.host import gather as host
-from pyrunc.kernel import process as kernel
+from pyrunc.host import gather
+from pyrunc.kernel import bpf
+from pyrunc.kernel import container as kernel_container
+from pyrunc.kernel import process as kernel_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ class Process:
 
     def __init__(self, *argv: str) -> None:
         ours, theirs = os.pipe(), os.pipe()
-        self.pid, pidfd = kernel.spawn(
+        self.pid, pidfd = kernel_process.spawn(
             [os.fsencode(word) for word in argv],
             [b"PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
             path=shutil.which(argv[0]) or argv[0],
@@ -82,7 +83,7 @@ class Scene:
     def __init__(self, name: str, stack: ExitStack) -> None:
         self.name = name
         self.stack = stack
-        self.facts = host.gather()
+        self.facts = gather.gather()
         self.is_v2 = self.facts.cgroup_mode == "v2"
 
     def manager(
@@ -93,9 +94,9 @@ class Scene:
             "cgroupsPath": f"/{self.name}/c1" if path is None else path,
             "resources": resources or {},
         }
-        manager = cgroups.manager({"linux": linux, **more}, f"{self.name}-id", self.facts)
+        manager = choose.manager({"linux": linux, **more}, f"{self.name}-id", self.facts)
         # Known before they are made, so they go whatever happens.
-        record = cgroups.from_paths(manager.paths, manager.to_make)
+        record = choose.from_paths(manager.paths, manager.to_make)
         self.stack.callback(record.destroy)
         self.stack.callback(record.kill)
         return manager
@@ -155,7 +156,7 @@ def lifecycle(scene: Scene) -> None:
         for name in controllers.split(","):
             if manager.directory(name) and not (scene.is_v2 and name):
                 assert path == f"/{scene.name}/c1", line
-    again = cgroups.from_paths(manager.paths, manager.made)
+    again = choose.from_paths(manager.paths, manager.made)
     again.kill()
     assert first.wait() == -9
     if scene.is_v2:
@@ -194,20 +195,20 @@ def in_use(scene: Scene) -> None:
     os.mkdir(below)
     process = scene.process()
     files.write(f"{below}/cgroup.procs", str(process.pid))
-    other = cgroups.manager({"linux": {"cgroupsPath": f"/{scene.name}/c1"}}, "x", scene.facts)
+    other = choose.manager({"linux": {"cgroupsPath": f"/{scene.name}/c1"}}, "x", scene.facts)
     text = "container's cgroup is not empty: 1 process(es) found"
     expect(StateError, text, "$.linux.cgroupsPath", other.create)
     assert other.made == []
     os.kill(process.pid, 0)
     process.end()
     os.rmdir(below)
-    other = cgroups.manager({"linux": {"cgroupsPath": f"/{scene.name}/c1"}}, "x", scene.facts)
+    other = choose.manager({"linux": {"cgroupsPath": f"/{scene.name}/c1"}}, "x", scene.facts)
     other.create()
     assert other.made == []
-    kernel.cgroup_freeze(owner.paths)
-    other = cgroups.manager({"linux": {"cgroupsPath": f"/{scene.name}/c1"}}, "x", scene.facts)
+    kernel_container.cgroup_freeze(owner.paths)
+    other = choose.manager({"linux": {"cgroupsPath": f"/{scene.name}/c1"}}, "x", scene.facts)
     expect(StateError, "container's cgroup unexpectedly frozen", "$.linux.cgroupsPath", other.create)
-    kernel.cgroup_thaw(owner.paths)
+    kernel_container.cgroup_thaw(owner.paths)
 
 
 def frozen_parent(scene: Scene) -> None:
@@ -215,11 +216,11 @@ def frozen_parent(scene: Scene) -> None:
     parent = scene.made(f"/{scene.name}")
     # On a host with both, cgroup2 stops processes as well as the freezer of v1.
     for one in [item for item in parent.paths if item[0] in ("freezer", "")]:
-        kernel.cgroup_freeze([one])
+        kernel_container.cgroup_freeze([one])
         child = scene.manager()
         expect(StateError, "container's cgroup unexpectedly frozen", "$.linux.cgroupsPath", child.create)
         assert not any(os.path.exists(path) for _, path in child.paths)
-        kernel.cgroup_thaw([one])
+        kernel_container.cgroup_thaw([one])
 
 
 def freezer(scene: Scene) -> None:
@@ -231,14 +232,14 @@ def freezer(scene: Scene) -> None:
     manager.attach(echo.pid)
     assert echo.ask() == "here"
     states = [manager.frozen]
-    kernel.cgroup_freeze(manager.paths)
+    kernel_container.cgroup_freeze(manager.paths)
     states.append(manager.frozen)
     echo.nudge()
     assert echo.answers(0.1) == ""
-    kernel.cgroup_thaw(manager.paths)
+    kernel_container.cgroup_thaw(manager.paths)
     assert echo.answers(20) == "here"
     assert [*states, manager.frozen] == [False, True, False]
-    kernel.cgroup_freeze(manager.paths)
+    kernel_container.cgroup_freeze(manager.paths)
     manager.kill()
     assert (forker.wait(), echo.wait()) == (-9, -9)
 
@@ -408,14 +409,14 @@ def devices(scene: Scene) -> None:
     if scene.is_v2:
         fd = manager.open()
         scene.stack.callback(os.close, fd)
-        assert kernel.bpf_device_count(fd) == 1
+        assert bpf.device_count(fd) == 1
         error = expect(
-            KernelError, "bpf 'BPF_CGROUP_DEVICE'", "$.d", kernel.bpf_device_attach, fd, bytes(16), "$.d"
+            KernelError, "bpf 'BPF_CGROUP_DEVICE'", "$.d", bpf.device_attach, fd, bytes(16), "$.d"
         )
         assert isinstance(error, KernelError)
         assert error.errno == errno.EINVAL
         assert error.hint, "the verifier's words"
-        assert kernel.bpf_device_count(fd) == 1, "a refused program takes no other away"
+        assert bpf.device_count(fd) == 1, "a refused program takes no other away"
 
 
 def devices_match_kernel(scene: Scene) -> None:
@@ -438,7 +439,9 @@ def into_cgroup(scene: Scene) -> None:
     manager = scene.made()
     fd = manager.open()
     scene.stack.callback(os.close, fd)
-    pid, pidfd = kernel.spawn([b"sleep", b"600"], [b"PATH=/bin:/usr/bin"], path="/bin/sleep", cgroup_fd=fd)
+    pid, pidfd = kernel_process.spawn(
+        [b"sleep", b"600"], [b"PATH=/bin:/usr/bin"], path="/bin/sleep", cgroup_fd=fd
+    )
     os.close(pidfd)
     assert manager.pids() == [pid]
     manager.kill()
@@ -509,10 +512,10 @@ def race(scene: Scene) -> None:
         try:
             for turn in range(25):
                 linux = {"cgroupsPath": f"/{scene.name}/a/b/c{number}-{turn}"}
-                manager = cgroups.manager({"linux": linux}, "x", scene.facts)
+                manager = choose.manager({"linux": linux}, "x", scene.facts)
                 record = manager.to_make
                 manager.create()
-                cgroups.from_paths(manager.paths, record).destroy()
+                choose.from_paths(manager.paths, record).destroy()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the main thread reports it
             failures.append(repr(error))
 
@@ -537,16 +540,16 @@ def rootless(scene: Scene) -> None:
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)
     spec: dict[str, object] = {"linux": {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}}
-    manager = cgroups.manager(spec, f"{scene.name}-id", facts)
+    manager = choose.manager(spec, f"{scene.name}-id", facts)
     manager.create()
     assert (manager.paths, manager.made) == ([], [])
     assert manager.warnings
     manager.apply({"devices": [{"allow": False, "access": "rwm"}]})
     manager.attach(os.getpid())
-    explicit = cgroups.manager({"linux": {"cgroupsPath": f"/{scene.name}/c1"}}, "x", facts)
+    explicit = choose.manager({"linux": {"cgroupsPath": f"/{scene.name}/c1"}}, "x", facts)
     expect(KernelError, "mkdir '/sys/fs/cgroup/", "$.linux.cgroupsPath", explicit.create)
     limits: Resources = {"pids": {"limit": 5}}
-    limited = cgroups.manager({"linux": {"resources": limits}}, f"{scene.name}-id", facts)
+    limited = choose.manager({"linux": {"resources": limits}}, f"{scene.name}-id", facts)
     path = "$.linux.resources.pids.limit"
     if scene.is_v2:
         expect(KernelError, "rootless needs no limits + no cgrouppath", path, limited.create)

@@ -10,7 +10,7 @@ import pytest
 
 import limits
 import support
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
 
 if TYPE_CHECKING:
     from containers import Bundle, BundleFactory, ContainerFactory
@@ -208,12 +208,12 @@ def test_below_a_frozen_cgroup(container: ContainerFactory, bundle: BundleFactor
     freezers = {"", "freezer"} if limits.version(view) == 1 else {""}
     for controller in freezers & set(support.cgroup_of(owner.pid)):
         frozen = [(controller, limits.directory(owner.pid, controller))]
-        kernel.cgroup_freeze(frozen)
+        kernel_container.cgroup_freeze(frozen)
         try:
             one.create().fails("$.linux.cgroupsPath: container's cgroup unexpectedly frozen")
             assert support.children() == known
             assert not support.find_cgroups(f"{owner.id}/between")
             assert not os.path.lexists(os.path.join(one.root, one.id))
         finally:
-            kernel.cgroup_thaw(frozen)
+            kernel_container.cgroup_thaw(frozen)
     one.create().ok()

@@ -22,9 +22,10 @@ import hostile_init as hostile
 import rounds
 import support
 import terminals
-from pyrunc.host import gather as host
+from pyrunc.host import gather
 from pyrunc.plan import numbers
 from pyrunc.plan import planner as plan
+from pyrunc.plan.job import PlanOptions
 from pyrunc.spec import capabilities
 
 if TYPE_CHECKING:
@@ -392,11 +393,11 @@ def test_forged_messages(
 
 def fork_of(target: Bundle, verb: str) -> int:
     """The number of the step FORK when `verb` is done to such a container; give or take one."""
-    options = plan.PlanOptions(
+    options = PlanOptions(
         bundle=target.path, container_id="x", rootfs=target.rootfs, init_pid=1 if verb == "exec" else 0
     )
     spec: Spec = json.loads(json.dumps(target.spec))
-    facts = host.gather()
+    facts = gather.gather()
     made = (
         plan.exec_process(spec["process"], spec, facts, options)
         if verb == "exec"

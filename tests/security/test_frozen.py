@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
 from pyrunc.launch import ending
 
 if TYPE_CHECKING:
@@ -377,10 +377,10 @@ def frozen_child() -> Iterator[tuple[int, str]]:
     kernel_path = [("freezer", directory)]
     with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as stream:
         stream.write(str(pid))
-    kernel.cgroup_freeze(kernel_path)
+    kernel_container.cgroup_freeze(kernel_path)
     yield pid, directory
-    kernel.cgroup_thaw(kernel_path)
-    kernel.cgroup_remove(kernel_path, [directory])
+    kernel_container.cgroup_thaw(kernel_path)
+    kernel_container.cgroup_remove(kernel_path, [directory])
 
 
 def test_a_frozen_child_is_ended(frozen_child: tuple[int, str]) -> None:

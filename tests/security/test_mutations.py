@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from containers import Bundle, BundleFactory, Container, ContainerFactory
-    from pyrunc.plan.planner import Plan
+    from pyrunc.plan.job import Plan
 
 pytestmark = pytest.mark.root
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc.launch import conversation as bringup
+from pyrunc.verbs import process_io
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,7 +199,7 @@ def test_what_is_removed_is_what_was_written(
     with open(f"{scratch}/pid", "w", encoding="ascii") as stream:
         stream.write("precious")
     path = f"{shared}/pid"
-    drop = bringup.write_pid_file(path, 4711)
+    drop = process_io.write_pid_file(path, 4711)
     with open(path, encoding="ascii") as stream:
         assert stream.read() == "4711"
     change(path, scratch)
@@ -212,7 +212,7 @@ def test_what_is_removed_is_what_was_written(
 
 def test_what_was_written_is_removed(scratch: str) -> None:
     """Otherwise."""
-    bringup.write_pid_file(f"{scratch}/pid", 4711)()
+    process_io.write_pid_file(f"{scratch}/pid", 4711)()
     assert os.listdir(scratch) == []
 
 
@@ -232,7 +232,7 @@ def test_a_directory_that_is_exchanged(
         return real(*words, **more)
 
     monkeypatch.setattr(os, name, call_later)
-    bringup.write_pid_file(f"{shared}/pid", 4711)
+    process_io.write_pid_file(f"{shared}/pid", 4711)
     with open(f"{shared}-old/pid", encoding="ascii") as stream:
         assert stream.read() == "4711"
     assert os.listdir(f"{shared}-old") == ["pid"]
@@ -247,10 +247,10 @@ def test_somebody_removes_the_file_of_a_program_that_is_not_there(
     one = container(bundle("probe").probe("pause"))
     one.create().ok()
     code = (
-        "import os; from pyrunc.launch import conversation as bringup; from pyrunc.cli import main as cli\n"
-        "write = bringup.write_pid_file\n"
+        "import os; from pyrunc.verbs import process_io; from pyrunc.cli import main as cli\n"
+        "write = process_io.write_pid_file\n"
         "def lost(path, pid):\n    drop = write(path, pid); os.unlink(path); return drop\n"
-        "bringup.write_pid_file = lost; raise SystemExit(cli.main())"
+        "process_io.write_pid_file = lost; raise SystemExit(cli.main())"
     )
     words = ["--root", one.root, "exec", "--pid-file", f"{scratch}/exec.pid", one.id, "/no-program"]
     done = support.run(support.PYTHON, "-c", code, *words)

@@ -17,7 +17,8 @@ import pytest
 import containers
 import state_dirs
 import support
-from pyrunc.container import directory as state
+from pyrunc.container import process as container_process
+from pyrunc.container.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,11 +74,11 @@ class Forgery:
 
     def forge(self) -> None:
         """Write what pyrunc would have written."""
-        record = state.Record(
+        record = Record(
             bundle=self.bundle.path, rootfs=self.bundle.rootfs, container_id=FORGED, annotations=None
         )
         record.pid = self.victim
-        record.start_time = state.start_time(self.victim)
+        record.start_time = container_process.start_time(self.victim)
         record.needs = ["prestart", "poststart", "poststop"]
         self.states.write(record, FORGED, fifo=True)
         shutil.copy(f"{self.bundle.path}/config.json", self.states.at(FORGED, "config.json"))

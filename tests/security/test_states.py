@@ -14,7 +14,7 @@ import pytest
 
 import rounds
 import support
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
 
 if TYPE_CHECKING:
     import random
@@ -135,7 +135,7 @@ def test_a_state_that_has_grown_too_large(container: ContainerFactory, bundle: B
     one = container(bundle("busybox", "sleep", "1000")).up()
     pid, paths = one.pid, _paths(one)
     with open(os.path.join(one.root, one.id, "state"), "ab") as stream:
-        stream.truncate(kernel.STATE_MAX + 1)
+        stream.truncate(kernel_container.STATE_MAX + 1)
     one.pyrunc("state", one.id).fails("is damaged: it is larger than 16 MiB")
     one.delete().fails("is damaged: it is larger than 16 MiB")
     assert not support.process_gone(pid)

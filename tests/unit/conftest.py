@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
 from state_dirs import Cgroup, Root, mount_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def cgroup(request: pytest.FixtureRequest) -> Iterator[Cgroup]:
     made = Cgroup(mount, controller, f"unit-{request.param}")
     yield made
     if os.path.exists(made.path):
-        kernel.cgroup_kill([made.entry])
-        kernel.cgroup_remove([made.entry], [made.path])
+        kernel_container.cgroup_kill([made.entry])
+        kernel_container.cgroup_remove([made.entry], [made.path])
     if os.path.exists(made.parent):
         os.rmdir(made.parent)

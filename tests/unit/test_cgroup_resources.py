@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import pyrunc.cgroups.manager as package
+from pyrunc.cgroups import choose
+from pyrunc.cgroups import manager as package
 from pyrunc.cgroups.resources import Write, io_weight, plan_writes, weight_from_shares
 from pyrunc.errors import ConfigError, StateError
-from pyrunc.host.gather import HostFacts
+from pyrunc.spec.host_facts import HostFacts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -347,7 +348,7 @@ V2 = HostFacts(
 
 def paths(host: HostFacts, cgroups_path: str | None) -> list[tuple[str, str]]:
     linux: Resources = {} if cgroups_path is None else {"cgroupsPath": cgroups_path}
-    return package.manager({"linux": linux}, "c1", host).paths
+    return choose.manager({"linux": linux}, "c1", host).paths
 
 
 def test_v1_absolute() -> None:
@@ -407,7 +408,7 @@ def test_hybrid_has_the_v2_hierarchy_last() -> None:
     )
     assert paths(host, "/x") == [("pids", "/sys/fs/cgroup/pids/x"), ("", "/sys/fs/cgroup/unified/x")]
     assert paths(host, "x") == [("pids", "/sys/fs/cgroup/pids/x"), ("", "/sys/fs/cgroup/unified/s/x")]
-    made = package.manager({"linux": {"cgroupsPath": "/x"}}, "c1", host)
+    made = choose.manager({"linux": {"cgroupsPath": "/x"}}, "c1", host)
     assert (made.version, made.open(), made.directory("pids")) == (1, -1, "/sys/fs/cgroup/pids/x")
     assert (made.directory(""), made.directory("memory")) == ("/sys/fs/cgroup/unified/x", None)
 
@@ -457,17 +458,17 @@ def test_cgroups_path_that_breaks_lines() -> None:
 
 def test_other_drivers() -> None:
     """No cgroups at all is a choice; the systemd driver is refused by name."""
-    assert package.manager({}, "c1", V2, disabled=True).paths == []
+    assert choose.manager({}, "c1", V2, disabled=True).paths == []
     with pytest.raises(ConfigError, match="systemd"):
-        package.manager({}, "c1", V2, systemd=True)
+        choose.manager({}, "c1", V2, systemd=True)
     with pytest.raises(ConfigError, match="no cgroup file system is mounted"):
-        package.manager({}, "c1", HostFacts(cgroup_mode="v2"))
-    assert package.manager({}, "c1", HostFacts(cgroup_mode="v2", rootless=True)).paths == []
+        choose.manager({}, "c1", HostFacts(cgroup_mode="v2"))
+    assert choose.manager({}, "c1", HostFacts(cgroup_mode="v2", rootless=True)).paths == []
 
 
 def test_without_a_cgroup_limits_are_errors() -> None:
     """Rootless without permission: everything is content but a limit, which is named."""
-    made = package.from_paths([])
+    made = choose.from_paths([])
     made.apply({"devices": [{"allow": False}]})
     made.attach(1)
     made.kill()
@@ -503,4 +504,4 @@ def test_cgroup_ownership(change: Resources, owner: int | None) -> None:
     }
     for key, value in change.items():
         (spec if key in spec else linux)[key] = value
-    assert package.delegated_to(spec) == owner
+    assert choose.delegated_to(spec) == owner

@@ -14,9 +14,9 @@ import pytest
 
 import pyrunc
 from pyrunc import log
+from pyrunc.cli import context, options
 from pyrunc.cli import help as usage
 from pyrunc.cli import main as cli
-from pyrunc.cli import options
 from pyrunc.errors import ConfigError, KernelError, StateError
 
 if TYPE_CHECKING:
@@ -472,7 +472,7 @@ def test_list(runtime: _FakeRuntime, capfd: Captured, tmp_path: pathlib.Path) ->
 
 def test_list_without_a_default_root(capfd: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     """No container was ever made: that is no error."""
-    monkeypatch.setattr(options, "default_root", lambda: "/nonexistent/pyrunc")
+    monkeypatch.setattr(context, "default_root", lambda: "/nonexistent/pyrunc")
     assert run(capfd, "list", "--format", "json") == (0, "null\n", "")
 
 
@@ -561,7 +561,7 @@ def test_kernel_error_in_the_log_is_lower_case(runtime: _FakeRuntime, capfd: Cap
 def test_create_makes_the_default_root(runtime: _FakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the verbs that need one do."""
     made: list[str] = []
-    monkeypatch.setattr(options, "default_root", lambda: "/x/pyrunc")
+    monkeypatch.setattr(context, "default_root", lambda: "/x/pyrunc")
     monkeypatch.setattr("pyrunc.cli.verbs.make_default_root", made.append)
     for verb in ("state", "delete", "start"):
         cli.main([verb, "c1"])

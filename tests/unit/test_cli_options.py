@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc.cli import options
+from pyrunc.cli import context, options
+from pyrunc.cli import parse as cli_parse
 from pyrunc.errors import KernelError, UsageError
 
 if TYPE_CHECKING:
@@ -171,9 +172,9 @@ RULES: list[tuple[str, Mapping[str, object], str, Mapping[str, object], list[str
 
 def parse(argv: str) -> tuple[dict[str, object], str, dict[str, object], list[str]]:
     words = argv.split()
-    first = options.Parsed()
-    at = options.parse_globals(words, first)
-    parsed = options.parse_command(words[at], words[at + 1 :])
+    first = cli_parse.Parsed()
+    at = cli_parse.global_options(words, first)
+    parsed = cli_parse.command_options(words[at], words[at + 1 :])
     return dict(first.given), words[at], dict(parsed.given), parsed.arguments
 
 
@@ -243,10 +244,10 @@ def test_short_and_long_name_are_one_option() -> None:
 
 def test_help_needs_no_arguments() -> None:
     """--help stands alone, but not beside a wrong option."""
-    assert options.parse_command("create", ["--help"]).switch("help")
-    assert options.parse_command("create", ["-h", "a", "b"]).switch("help")
+    assert cli_parse.command_options("create", ["--help"]).switch("help")
+    assert cli_parse.command_options("create", ["-h", "a", "b"]).switch("help")
     with pytest.raises(UsageError):
-        options.parse_command("create", ["--help", "--bogus"])
+        cli_parse.command_options("create", ["--help", "--bogus"])
 
 
 def test_every_option_of_the_tables_is_well_formed() -> None:
@@ -263,9 +264,9 @@ def test_every_option_of_the_tables_is_well_formed() -> None:
 
 
 def context_of(argv: str) -> tuple[str, bool, str, bool, bool | None]:
-    parsed = options.Parsed()
-    options.parse_globals(argv.split(), parsed)
-    ctx = options.context(parsed)
+    parsed = cli_parse.Parsed()
+    cli_parse.global_options(argv.split(), parsed)
+    ctx = context.from_options(parsed)
     return ctx.root, ctx.root_explicit, ctx.cgroup_manager, ctx.systemd_cgroup, ctx.rootless
 
 
@@ -290,10 +291,10 @@ def test_context(argv: str, expected: tuple[str, bool, str, bool, bool | None]) 
 def test_root_is_not_the_root(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A --root that ends up at / is refused, whatever it is called."""
     monkeypatch.chdir("/usr")
-    parsed = options.Parsed()
+    parsed = cli_parse.Parsed()
     parsed.given["root"] = root
     with pytest.raises(UsageError, match="must not be /"):
-        options.context(parsed)
+        context.from_options(parsed)
 
 
 @pytest.mark.parametrize("argv", ["--rootless maybe", "--cgroup-manager cgroup"])
@@ -321,20 +322,20 @@ def test_default_root(
 ) -> None:
     """runc's rule for who gets a root below XDG_RUNTIME_DIR."""
     monkeypatch.setattr("os.geteuid", lambda: euid)
-    monkeypatch.setattr(options, "_in_user_namespace", lambda: userns)
+    monkeypatch.setattr(context, "_in_user_namespace", lambda: userns)
     monkeypatch.setenv("XDG_RUNTIME_DIR", xdg)
     if user is None:
         monkeypatch.delenv("USER", raising=False)
     else:
         monkeypatch.setenv("USER", user)
-    assert options.default_root() == expected
+    assert context.default_root() == expected
 
 
 def test_default_root_is_made_sticky(tmp_path: pathlib.Path) -> None:
     """The XDG base directory specification spares what has the sticky bit."""
     root = tmp_path / "pyrunc"
-    options.make_default_root(str(root))
-    options.make_default_root(str(root))
+    context.make_default_root(str(root))
+    context.make_default_root(str(root))
     assert root.stat().st_mode & 0o7777 == 0o1700
 
 
@@ -342,7 +343,7 @@ def test_default_root_that_cannot_be_made(tmp_path: pathlib.Path) -> None:
     """The error names the directory and what to look at."""
     (tmp_path / "file").touch()
     with pytest.raises(KernelError, match="not a directory") as caught:
-        options.make_default_root(str(tmp_path / "file/pyrunc"))
+        context.make_default_root(str(tmp_path / "file/pyrunc"))
     assert "XDG_RUNTIME_DIR" in (caught.value.hint or "")
 
 
@@ -350,10 +351,10 @@ def test_parsing_imports_nothing_else() -> None:
     """A good argv pays for errors, options, requests, and log: nothing of the standard library but os."""
     program = (
         "import sys, os, time; before = set(sys.modules)\n"
-        "from pyrunc.cli import main as cli, options; from pyrunc import log\n"
-        f"parsed = options.Parsed(); words = {ENGINES[0][0].split()!r}\n"
-        "at = options.parse_globals(words, parsed)\n"
-        "options.parse_command(words[at], words[at + 1:]); options.context(parsed)\n"
+        "from pyrunc.cli import context, main, parse\n"
+        f"parsed = parse.Parsed(); words = {ENGINES[0][0].split()!r}\n"
+        "at = parse.global_options(words, parsed)\n"
+        "parse.command_options(words[at], words[at + 1:]); context.from_options(parsed)\n"
         "print(*sorted(set(sys.modules) - before))"
     )
     path = [entry for entry in sys.path if entry]
@@ -371,6 +372,8 @@ def test_parsing_imports_nothing_else() -> None:
         "pyrunc.cli.main",
         "pyrunc.errors",
         "pyrunc.log",
+        "pyrunc.cli.context",
         "pyrunc.cli.options",
+        "pyrunc.cli.parse",
         "pyrunc.requests",
     }

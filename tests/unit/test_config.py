@@ -397,9 +397,11 @@ def test_a_good_configuration_loads_nothing_that_explains() -> None:
         "pyrunc.errors",
         "pyrunc.json_text",
         "pyrunc.json_text.document",
+        "pyrunc.json_text.path",
         "pyrunc.plan",
         "pyrunc.plan.numbers",
         "pyrunc.spec",
         "pyrunc.spec.id_mappings",
         "pyrunc.spec.mount_options",
+        "pyrunc.spec.resctrl",
     ]

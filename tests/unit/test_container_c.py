@@ -24,8 +24,10 @@ import pytest
 
 import support
 from pyrunc.container import directory as state
+from pyrunc.container import process as container_process
+from pyrunc.container.record import Record
 from pyrunc.errors import KernelError, PyruncError, StateError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
 from state_dirs import DEAD, unsigned
 
 if TYPE_CHECKING:
@@ -41,10 +43,10 @@ def test_created_then_running(root: Root) -> None:
     """The fifo tells the two apart; pid and status are filled in."""
     pid = root.process()
     directory = root.write(root.record(pid), fifo=True)
-    found = kernel.container_state(root.path, "c1")
-    assert (found.status, found.pid, found.start_time) == ("created", pid, state.start_time(pid))
+    found = kernel_container.state(root.path, "c1")
+    assert (found.status, found.pid, found.start_time) == ("created", pid, container_process.start_time(pid))
     os.unlink(f"{directory}/exec.fifo")
-    found = kernel.container_state(root.path, "c1")
+    found = kernel_container.state(root.path, "c1")
     document = json.loads(found.document)
     assert (document["status"], document["pid"]) == ("running", pid)
     assert list(document) == ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "owner"]
@@ -58,12 +60,12 @@ def test_another_process_of_that_pid_is_not_ours(root: Root, change: dict[str, o
     """pid reuse: without the same start time the container has stopped, and nothing is signalled."""
     pid = root.process()
     root.write(root.record(pid, **change))
-    found = kernel.container_state(root.path, "c1")
+    found = kernel_container.state(root.path, "c1")
     assert (found.status, found.pid) == ("stopped", 0)
     assert json.loads(found.document)["pid"] == 0
     with pytest.raises(StateError, match="^container not running$"):
-        kernel.container_kill(root.path, "c1", signal.SIGKILL)
-    kernel.container_delete(root.path, "c1", force=True)
+        kernel_container.kill(root.path, "c1", signal.SIGKILL)
+    kernel_container.delete(root.path, "c1", force=True)
     assert root.alive(pid)
 
 
@@ -97,7 +99,7 @@ def test_creating_needs_a_creator(root: Root) -> None:
     fcntl.flock(lock, fcntl.LOCK_EX)
     assert root.status() == "creating"
     with pytest.raises(StateError, match="container not running: it is being created"):
-        kernel.container_kill(root.path, "c1", signal.SIGTERM)
+        kernel_container.kill(root.path, "c1", signal.SIGTERM)
     os.close(lock)
     assert root.status() == "stopped"
     root.write(root.record(pid), name="state.creating")
@@ -110,16 +112,16 @@ def test_unknown(root: Root) -> None:
     """No root, no directory, an empty directory."""
     for path in (root.path, root.at("none")):
         with pytest.raises(StateError, match="^container does not exist$"):
-            kernel.container_state(path, "c1")
+            kernel_container.state(path, "c1")
     os.mkdir(root.at("c1"))
     with pytest.raises(StateError, match="^container does not exist$"):
-        kernel.container_state(root.path, "c1")
+        kernel_container.state(root.path, "c1")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "\u00e4", "a\n", "x" * 256])
 def test_bad_ids_have_the_words_of_create(root: Root, name: str) -> None:
     with pytest.raises(StateError) as ours:
-        kernel.container_delete(root.path, name, force=True)
+        kernel_container.delete(root.path, name, force=True)
     with pytest.raises(StateError) as theirs:
         state.check_id(name)
     assert (ours.value.message, ours.value.hint) == (theirs.value.message, theirs.value.hint)
@@ -133,7 +135,7 @@ def test_what_is_no_directory(root: Root) -> None:
         pass
     for name in ("link", "file"):
         with pytest.raises(KernelError, match=f"open '{root.at(name)}': not a directory"):
-            kernel.container_state(root.path, name)
+            kernel_container.state(root.path, name)
 
 
 # --- The state file ---------------------------------------------------------------------------------------------------
@@ -148,7 +150,7 @@ def test_every_line_is_understood(root: Root) -> None:
         "made": made,
     }
     root.write(unsigned(root.record(**changes)).replace(b"version 1\n", b"version 1\nlater whatever\n"))
-    found = kernel.container_state(root.path, "c1")
+    found = kernel_container.state(root.path, "c1")
     assert (found.needs, found.pidns_private) == (["poststop", "systemd"], False)
     assert (found.cgroups, found.made) == (changes["cgroups"], made)
 
@@ -160,11 +162,11 @@ def test_placeholders_are_the_top_level_ones(root: Root) -> None:
     inner = {"pid": '  "pid": 0,', "status": 'x\n  "status": "stopped",\ny'}
     record.document = {"annotations": inner, "status": "stopped", "pid": 0, "owner": ""}
     root.write(record)
-    document = json.loads(kernel.container_state(root.path, "c1").document)
+    document = json.loads(kernel_container.state(root.path, "c1").document)
     assert document == {"annotations": inner, "status": "running", "pid": pid, "owner": ""}
 
 
-GOOD = unsigned(state.Record(bundle="/b", rootfs="/b/rootfs", container_id="c1", annotations=None))
+GOOD = unsigned(Record(bundle="/b", rootfs="/b/rootfs", container_id="c1", annotations=None))
 LONG = b"/x" * 2048
 BROKEN: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "line 0|the file ends here"),
@@ -211,22 +213,22 @@ def test_a_damaged_file_is_named_and_can_be_removed(root: Root, name: str) -> No
     directory = root.write(content)
     pattern = f"the state of container 'c1' is damaged: .*({words})"
     for verb in (
-        lambda: kernel.container_state(root.path, "c1"),
-        lambda: kernel.container_start(root.path, "c1"),
-        lambda: kernel.container_kill(root.path, "c1", 0),
-        lambda: kernel.container_delete(root.path, "c1"),
+        lambda: kernel_container.state(root.path, "c1"),
+        lambda: kernel_container.start(root.path, "c1"),
+        lambda: kernel_container.kill(root.path, "c1", 0),
+        lambda: kernel_container.delete(root.path, "c1"),
     ):
         with pytest.raises(StateError, match=pattern) as caught:
             verb()
         assert caught.value.hint == "remove it with: pyrunc delete --force c1"
     assert os.path.exists(directory)
     if "document" in words:
-        kernel.container_delete(root.path, "c1", force=True)
+        kernel_container.delete(root.path, "c1", force=True)
         assert not os.path.exists(directory)
         return
     # Lines are lost, and there is no process by which to know that it is gone.
     with pytest.raises(StateError, match=pattern) as caught:
-        kernel.container_delete(root.path, "c1", force=True)
+        kernel_container.delete(root.path, "c1", force=True)
     assert f"remove '{directory}'" in str(caught.value.hint)
     assert os.listdir(directory) == ["state"]
 
@@ -243,10 +245,10 @@ def test_a_state_file_that_is_none(root: Root) -> None:
         file.truncate(1 << 30)
     for name in ("c1", "c2", "c3", "c4"):
         with pytest.raises(StateError, match="is damaged: it is"):
-            kernel.container_state(root.path, name)
+            kernel_container.state(root.path, name)
         # It says nothing of a process, so it is not taken away as if there were none.
         with pytest.raises(StateError, match="is damaged: it is") as caught:
-            kernel.container_delete(root.path, name, force=True)
+            kernel_container.delete(root.path, name, force=True)
         assert f"remove '{root.at(name)}'" in str(caught.value.hint)
     assert sorted(os.listdir(root.path)) == ["c1", "c2", "c3", "c4"]
 
@@ -332,11 +334,11 @@ def _waiting(root: Root, script: str) -> int:
 def test_start(root: Root) -> None:
     """End of file without a byte: the program runs. Nobody can start it twice."""
     pid = _waiting(root, "exec 3>&-; exec sleep 1000")
-    assert kernel.container_start(root.path, "c1") == b""
+    assert kernel_container.start(root.path, "c1") == b""
     assert not os.path.exists(root.at("c1", "exec.fifo"))
     assert (root.status(), root.alive(pid)) == ("running", True)
     with pytest.raises(StateError, match="^cannot start an already running container$"):
-        kernel.container_start(root.path, "c1")
+        kernel_container.start(root.path, "c1")
 
 
 def test_start_hands_out_what_init_says(root: Root, tmp_path: Path) -> None:
@@ -344,25 +346,25 @@ def test_start_hands_out_what_init_says(root: Root, tmp_path: Path) -> None:
     record = bytes(range(256)) * 2
     (tmp_path / "record").write_bytes(record)
     _waiting(root, f"cat {tmp_path}/record >&3")
-    assert kernel.container_start(root.path, "c1") == record
+    assert kernel_container.start(root.path, "c1") == record
     assert root.status() == "stopped"
 
 
 def test_start_refuses_half_a_record(root: Root) -> None:
     _waiting(root, "echo hello >&3")
     with pytest.raises(StateError, match="init's report is cut short: 6 of 512 bytes"):
-        kernel.container_start(root.path, "c1")
+        kernel_container.start(root.path, "c1")
 
 
 def test_start_of_the_dead(root: Root) -> None:
     """Dead before, and dying while start waits."""
     root.write(root.record(DEAD, start_time=5), fifo=True)
     with pytest.raises(StateError, match="^cannot start a container that has stopped$"):
-        kernel.container_start(root.path, "c1")
+        kernel_container.start(root.path, "c1")
     pid = root.process()
     root.write(root.record(pid))
     with ThreadPoolExecutor(1) as pool:
-        start = pool.submit(kernel.container_start, root.path, "c1")
+        start = pool.submit(kernel_container.start, root.path, "c1")
         support.wait_until(lambda: not os.path.exists(root.at("c1", "exec.fifo")), "start to take the fifo")
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(StateError, match="^cannot start a container that has stopped$"):
@@ -374,7 +376,7 @@ def test_one_of_many_starts_wins(root: Root) -> None:
 
     def attempt(_number: int) -> str:
         try:
-            return str(kernel.container_start(root.path, "c1"))
+            return str(kernel_container.start(root.path, "c1"))
         except StateError as error:
             return error.message
 
@@ -391,17 +393,17 @@ def test_kill(root: Root) -> None:
     """The signal arrives; the dead are no process; --all makes that a success."""
     pid = root.process()
     root.write(root.record(pid))
-    kernel.container_kill(root.path, "c1", 0)
-    kernel.container_kill(root.path, "c1", signal.SIGUSR1)
+    kernel_container.kill(root.path, "c1", 0)
+    kernel_container.kill(root.path, "c1", signal.SIGUSR1)
     assert root.started[0].wait(10) == -signal.SIGUSR1
     with pytest.raises(StateError, match="^container not running$"):
-        kernel.container_kill(root.path, "c1", signal.SIGCONT)
-    kernel.container_kill(root.path, "c1", signal.SIGKILL, all_processes=True)
+        kernel_container.kill(root.path, "c1", signal.SIGCONT)
+    kernel_container.kill(root.path, "c1", signal.SIGKILL, all_processes=True)
     with pytest.raises(StateError, match="^container does not exist$"):
-        kernel.container_kill(root.path, "c2", signal.SIGKILL)
+        kernel_container.kill(root.path, "c2", signal.SIGKILL)
     with pytest.raises(KernelError, match="pidfd_send_signal"):
         root.write(root.record(root.process()))
-        kernel.container_kill(root.path, "c1", 77)
+        kernel_container.kill(root.path, "c1", 77)
 
 
 # --- delete -----------------------------------------------------------------------------------------------------------
@@ -411,7 +413,7 @@ def test_delete_by_state(root: Root) -> None:
     """A container that runs is kept, one that was created or has stopped goes."""
     pid = root.process()
     directory = root.write(root.record(pid), fifo=True)
-    kernel.container_delete(root.path, "c1")
+    kernel_container.delete(root.path, "c1")
     assert not os.path.exists(directory)
     assert root.started[0].wait(10) == -signal.SIGKILL
     pid = root.process()
@@ -419,9 +421,9 @@ def test_delete_by_state(root: Root) -> None:
     with pytest.raises(
         StateError, match="^cannot delete container c1 that is not stopped: running$"
     ) as caught:
-        kernel.container_delete(root.path, "c1")
+        kernel_container.delete(root.path, "c1")
     assert "delete --force c1" in (caught.value.hint or "")
-    kernel.container_delete(root.path, "c1", force=True)
+    kernel_container.delete(root.path, "c1", force=True)
     assert root.started[1].wait(10) == -signal.SIGKILL
     assert os.listdir(root.path) == []
 
@@ -430,12 +432,12 @@ def test_delete_of_the_unknown(root: Root) -> None:
     """An error, unless forced."""
     for path in (root.path, root.at("none")):
         with pytest.raises(StateError, match="^container does not exist$"):
-            kernel.container_delete(path, "c1")
-        kernel.container_delete(path, "c1", force=True)
+            kernel_container.delete(path, "c1")
+        kernel_container.delete(path, "c1", force=True)
     os.mkdir(root.at("c1"))
     with pytest.raises(StateError, match="^container does not exist$"):
-        kernel.container_delete(root.path, "c1")
-    kernel.container_delete(root.path, "c1", force=True)
+        kernel_container.delete(root.path, "c1")
+    kernel_container.delete(root.path, "c1", force=True)
     assert os.listdir(root.path) == []
 
 
@@ -451,7 +453,7 @@ def test_delete_takes_files_nobody_knows(root: Root, tmp_path: Path) -> None:
     os.mknod(f"{directory}/a/b/fifo", stat.S_IFIFO | 0o600)
     with open(f"{directory}/a/b/file", "wb") as file:
         os.fchmod(file.fileno(), 0o400)
-    kernel.container_delete(root.path, "c1")
+    kernel_container.delete(root.path, "c1")
     assert os.listdir(root.path) == []
     assert os.listdir(outside) == ["kept"]
 
@@ -463,7 +465,7 @@ def test_delete_waits_for_the_lock(root: Root) -> None:
         lock = os.open(directory, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
         with ThreadPoolExecutor(1) as pool:
-            delete = pool.submit(kernel.container_delete, root.path, "c1")
+            delete = pool.submit(kernel_container.delete, root.path, "c1")
             deadline = time.monotonic() + 10
             while not _opened(directory, lock):
                 assert time.monotonic() < deadline
@@ -521,18 +523,18 @@ def test_create_and_delete_of_one_id_race(root: Root) -> None:
         directory.close()
 
     def look() -> None:
-        kernel.container_state(root.path, "c1")
+        kernel_container.state(root.path, "c1")
 
     answers = _race(
         [
             create,
             create,
-            lambda: kernel.container_delete(root.path, "c1"),
-            lambda: kernel.container_delete(root.path, "c1", force=True),
+            lambda: kernel_container.delete(root.path, "c1"),
+            lambda: kernel_container.delete(root.path, "c1", force=True),
             look,
         ],
         200,
     )
     assert answers <= {"container does not exist", "container with given ID already exists"}
-    kernel.container_delete(root.path, "c1", force=True)
+    kernel_container.delete(root.path, "c1", force=True)
     assert os.listdir(root.path) == []

@@ -14,7 +14,7 @@ import pytest
 
 import support
 from pyrunc.errors import StateError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
 from state_dirs import DEAD, mount_of
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def test_paused(root: Root, cgroup: Cgroup) -> None:
     os.mkfifo(f"{directory}/exec.fifo")
     assert root.status() == "created"
     with pytest.raises(StateError, match="cannot start a container in the paused state"):
-        kernel.container_start(root.path, "c1")
+        kernel_container.start(root.path, "c1")
     os.unlink(f"{directory}/exec.fifo")
-    kernel.cgroup_thaw([cgroup.entry])
+    kernel_container.cgroup_thaw([cgroup.entry])
     assert root.status() == "running"
 
 
@@ -48,7 +48,7 @@ def test_a_damaged_file_still_tells_what_to_end(root: Root, cgroup: Cgroup) -> N
     record = root.record(pid, cgroups=[cgroup.entry], made=[cgroup.parent, cgroup.path])
     root.write(record.render().split(b"\n\n", maxsplit=1)[0] + b"\ndamage")
     with pytest.raises(StateError, match="is damaged: line 2: the lines below are not") as caught:
-        kernel.container_delete(root.path, "c1", force=True)
+        kernel_container.delete(root.path, "c1", force=True)
     assert "its process is gone" in str(caught.value.hint)
     assert not root.alive(pid)
     assert not root.alive(other)
@@ -63,7 +63,7 @@ def test_kill_reaches_all(root: Root, cgroup: Cgroup) -> None:
     for number, pid in enumerate(inside):
         cgroup.join(pid, "deep/er" if number == 3 and cgroup.v1 else "")
     root.write(root.record(inside[0], cgroups=[cgroup.entry]))
-    kernel.container_kill(root.path, "c1", signal.SIGUSR2, all_processes=True)
+    kernel_container.kill(root.path, "c1", signal.SIGUSR2, all_processes=True)
     for process in root.started[:4]:
         assert process.wait(10) == -signal.SIGUSR2
     assert root.alive(outside)
@@ -76,14 +76,14 @@ def test_sigkill_without_a_pid_namespace_takes_all(root: Root, cgroup: Cgroup, p
     cgroup.join(first)
     cgroup.join(second)
     root.write(root.record(first, cgroups=[cgroup.entry], pidns_private=private))
-    kernel.container_kill(root.path, "c1", signal.SIGKILL)
+    kernel_container.kill(root.path, "c1", signal.SIGKILL)
     root.started[0].wait(10)
     if private:
         assert root.alive(second)
         return
     root.started[1].wait(10)
     with pytest.raises(StateError, match="^container not running$"):
-        kernel.container_kill(root.path, "c1", signal.SIGKILL)
+        kernel_container.kill(root.path, "c1", signal.SIGKILL)
 
 
 @pytest.mark.parametrize("flags", [(True, False), (False, False), (True, True)])
@@ -95,7 +95,7 @@ def test_sigkill_thaws(root: Root, cgroup: Cgroup, flags: tuple[bool, bool]) -> 
     root.write(root.record(pid, cgroups=[cgroup.entry], pidns_private=private))
     cgroup.freeze()
     assert root.status() == "paused"
-    kernel.container_kill(root.path, "c1", signal.SIGKILL, all_processes=all_processes)
+    kernel_container.kill(root.path, "c1", signal.SIGKILL, all_processes=all_processes)
     assert root.started[0].wait(10) == -signal.SIGKILL
 
 
@@ -106,10 +106,10 @@ def test_other_signals_leave_it_frozen(root: Root, cgroup: Cgroup) -> None:
     support.wait_until(lambda: _traps(pid, signal.SIGUSR1), "the trap")
     root.write(root.record(pid, cgroups=[cgroup.entry]))
     cgroup.freeze()
-    kernel.container_kill(root.path, "c1", signal.SIGUSR1)
-    kernel.container_kill(root.path, "c1", signal.SIGUSR1, all_processes=True)
+    kernel_container.kill(root.path, "c1", signal.SIGUSR1)
+    kernel_container.kill(root.path, "c1", signal.SIGUSR1, all_processes=True)
     assert root.status() == "paused"
-    kernel.cgroup_thaw([cgroup.entry])
+    kernel_container.cgroup_thaw([cgroup.entry])
     assert root.started[0].wait(10) == 7
 
 
@@ -135,7 +135,7 @@ def test_a_fork_bomb_dies(root: Root, cgroup: Cgroup) -> None:
             return file.read().split()
 
     support.wait_until(lambda: len(members()) > 20, "some children")
-    kernel.container_kill(root.path, "c1", signal.SIGKILL)
+    kernel_container.kill(root.path, "c1", signal.SIGKILL)
     process.wait(10)
     support.wait_until(lambda: not members(), "all of them dead")
 
@@ -146,9 +146,9 @@ def test_the_root_of_a_hierarchy_is_nobodys_own() -> None:
     for kind, option, controller in (("cgroup", "freezer", "freezer"), ("cgroup2", "rw", "")):
         mount = mount_of(kind, option)
         if mount:
-            assert kernel.cgroup_kill([(controller, mount)], 0) == 0
-            kernel.cgroup_remove([(controller, mount)], [mount])
-    assert kernel.cgroup_kill([("freezer", "/tmp"), ("", "/nonexistent")], 0) == 0
+            assert kernel_container.cgroup_kill([(controller, mount)], 0) == 0
+            kernel_container.cgroup_remove([(controller, mount)], [mount])
+    assert kernel_container.cgroup_kill([("freezer", "/tmp"), ("", "/nonexistent")], 0) == 0
 
 
 def test_delete_removes_what_create_made(root: Root, cgroup: Cgroup) -> None:
@@ -161,8 +161,8 @@ def test_delete_removes_what_create_made(root: Root, cgroup: Cgroup) -> None:
     root.write(root.record(pid, cgroups=[cgroup.entry], made=[cgroup.parent, cgroup.path]))
     cgroup.freeze()
     with pytest.raises(StateError, match="that is not stopped: paused"):
-        kernel.container_delete(root.path, "c1")
-    kernel.container_delete(root.path, "c1", force=True)
+        kernel_container.delete(root.path, "c1")
+    kernel_container.delete(root.path, "c1", force=True)
     assert not os.path.exists(cgroup.parent)
     assert root.alive(other) == (not cgroup.v1)
 
@@ -172,12 +172,12 @@ def test_delete_leaves_what_others_use(root: Root, cgroup: Cgroup) -> None:
     pid = root.process()
     cgroup.join(pid)
     root.write(root.record(DEAD, cgroups=[cgroup.entry], made=[]))
-    kernel.container_delete(root.path, "c1")
+    kernel_container.delete(root.path, "c1")
     assert root.alive(pid)
     assert os.path.isdir(cgroup.path)
     os.mkdir(f"{cgroup.parent}/other")
     root.write(root.record(DEAD, cgroups=[cgroup.entry], made=[cgroup.parent, cgroup.path]))
-    kernel.container_delete(root.path, "c1")
+    kernel_container.delete(root.path, "c1")
     assert os.listdir(root.path) == []
     assert not os.path.exists(cgroup.path)
     os.rmdir(f"{cgroup.parent}/other")
@@ -188,7 +188,7 @@ def test_delete_never_touches_what_is_no_cgroup(root: Root, tmp_path: Path) -> N
     victim = tmp_path / "victim" / "below"
     victim.mkdir(parents=True)
     root.write(root.record(DEAD, cgroups=[("memory", str(victim))], made=[str(victim.parent), str(victim)]))
-    kernel.container_delete(root.path, "c1", force=True)
+    kernel_container.delete(root.path, "c1", force=True)
     assert victim.is_dir()
 
 
@@ -203,7 +203,7 @@ def test_a_cgroup_deeper_than_any_path(root: Root, cgroup: Cgroup) -> None:
         fd = below
     os.close(fd)
     root.write(root.record(DEAD, cgroups=[cgroup.entry], made=[cgroup.path]))
-    kernel.container_delete(root.path, "c1")
+    kernel_container.delete(root.path, "c1")
     assert not os.path.exists(cgroup.path)
 
 
@@ -213,7 +213,7 @@ def test_delete_after_a_killed_create(root: Root, cgroup: Cgroup) -> None:
     cgroup.join(pid)
     record = root.record(0, cgroups=[cgroup.entry], made=[cgroup.parent, cgroup.path])
     root.write(record, name="state.creating", fifo=True)
-    kernel.container_delete(root.path, "c1", force=True)
+    kernel_container.delete(root.path, "c1", force=True)
     assert not root.alive(pid)
     assert not os.path.exists(cgroup.parent)
     assert os.listdir(root.path) == []

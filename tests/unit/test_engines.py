@@ -14,19 +14,19 @@ import pytest
 import plan_specs as specs
 import support
 from pyrunc.cgroups import resources
-from pyrunc.cli import options
+from pyrunc.cli import parse
 from pyrunc.config import load as config
 from pyrunc.config.rules import document as rules
 from pyrunc.config.rules import process as rules_process
 from pyrunc.config.rules import resources as rules_resources
-from pyrunc.launch import conversation as bringup
+from pyrunc.seccomp import filters as seccomp_filters
 from pyrunc.seccomp.profile import Filter
 
 if TYPE_CHECKING:
     import pathlib
 
-    from pyrunc.host.gather import HostFacts
-    from pyrunc.plan.planner import Plan
+    from pyrunc.plan.job import Plan
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Spec
 
 CORPUS = os.path.join(support.PROJECT, "tests/corpus/engines")
@@ -95,10 +95,10 @@ def test_calls_are_all_different() -> None:
     """A form that is there twice was meant to be another one; the table of options knows every one."""
     assert len(set(calls())) == len(calls())
     for argv in calls():
-        words, parsed = argv.split(), options.Parsed()
-        at = options.parse_globals(words, parsed)
+        words, parsed = argv.split(), parse.Parsed()
+        at = parse.global_options(words, parsed)
         if at < len(words):
-            options.parse_command(words[at], words[at + 1 :])
+            parse.command_options(words[at], words[at + 1 :])
 
 
 def planned(spec: Spec, host: HostFacts, **given: object) -> Plan:
@@ -142,7 +142,7 @@ def test_configuration_is_planned(name: str, version: str) -> None:
     rules.check(spec)
     given: dict[str, object] = {"cgroup_paths": paths}
     if spec["linux"].get("seccomp"):
-        compiled = bringup.compile_seccomp(spec, "")
+        compiled = seccomp_filters.of_spec(spec, "")
         assert isinstance(compiled, Filter) and len(compiled.bpf) % 8 == 0 and compiled.bpf
         given["seccomp"] = compiled
     made = planned(spec, host, **given)

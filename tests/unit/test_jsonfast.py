@@ -14,6 +14,7 @@ import support
 from pyrunc.errors import ConfigError
 from pyrunc.json_text import document as jsonfast
 from pyrunc.json_text import explain as jsonslow
+from pyrunc.json_text.path import member
 
 
 def refused(data: bytes) -> ConfigError:
@@ -140,9 +141,9 @@ def test_what_json_lacks_is_not_written(value: object) -> None:
 
 
 def test_paths_name_any_member() -> None:
-    assert jsonfast.member("$", "a_b") == "$.a_b"
-    assert jsonfast.member("$.x", "net.ipv4") == "$.x['net.ipv4']"
-    assert jsonfast.member("$", "it's\n") == "$['it\\'s\\n']"
+    assert member("$", "a_b") == "$.a_b"
+    assert member("$.x", "net.ipv4") == "$.x['net.ipv4']"
+    assert member("$", "it's\n") == "$['it\\'s\\n']"
 
 
 def test_a_good_document_loads_neither_json_nor_the_explanations() -> None:
@@ -161,6 +162,7 @@ def test_a_good_document_loads_neither_json_nor_the_explanations() -> None:
         "pyrunc",
         "pyrunc.json_text",
         "pyrunc.json_text.document",
+        "pyrunc.json_text.path",
     ]
 
 

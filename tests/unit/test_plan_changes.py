@@ -10,24 +10,24 @@ import plan_specs as specs
 from pyrunc.errors import ConfigError
 from pyrunc.plan import changes as plan_changes
 from pyrunc.plan import numbers, wire
-from pyrunc.plan import planner as plan
+from pyrunc.plan.job import Plan, PlanOptions
 from pyrunc.reports import explain
 
 if TYPE_CHECKING:
-    from pyrunc.host.gather import HostFacts
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Mount, Spec
 
-OPTIONS = plan.PlanOptions(bundle="/srv/bundle", container_id="c1", rootfs="/", init_pid=4242)
+OPTIONS = PlanOptions(bundle="/srv/bundle", container_id="c1", rootfs="/", init_pid=4242)
 BIND: Mount = {"destination": "a/../b", "source": "data", "options": ["rbind", "ro"]}
 RO_TMPFS: Mount = {"destination": "/t", "type": "tmpfs", "options": ["ro"]}
 
 
-def added(*mounts: Mount, spec: Spec | None = None, host: HostFacts = specs.V2_HOST) -> plan.Plan:
+def added(*mounts: Mount, spec: Spec | None = None, host: HostFacts = specs.V2_HOST) -> Plan:
     """The plan that adds them."""
     return plan_changes.add(mounts, spec or specs.docker_like(), host, OPTIONS)
 
 
-def joined(made: plan.Plan) -> list[str]:
+def joined(made: Plan) -> list[str]:
     """The namespaces that are joined, in order."""
     return [str(fields[0]).removeprefix("ns /proc/4242/ns/") for fields in specs.every(made, "SETNS")]
 

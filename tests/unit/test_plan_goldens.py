@@ -17,7 +17,7 @@ from pyrunc.reports import explain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyrunc.plan.planner import Plan
+    from pyrunc.plan.job import Plan
 
 GOLDENS = os.path.join(support.PROJECT, "tests/goldens")
 

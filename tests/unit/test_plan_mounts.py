@@ -8,10 +8,10 @@ import pytest
 
 import plan_specs as specs
 from pyrunc.errors import ConfigError
-from pyrunc.host.gather import HostFacts
 from pyrunc.plan import numbers, wire
-from pyrunc.plan import planner as plan
+from pyrunc.plan.job import Plan
 from pyrunc.spec import mount_options as mounts
+from pyrunc.spec.host_facts import HostFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,21 +175,21 @@ def test_unknown_options_are_the_file_systems() -> None:
     assert mounts.parse(["mode=755", "nosuid", "size=64k", "", "ro"]).data == ["mode=755", "size=64k"]
 
 
-def one(mount: Mount, host: HostFacts = specs.V2_HOST, **options: object) -> plan.Plan:
+def one(mount: Mount, host: HostFacts = specs.V2_HOST, **options: object) -> Plan:
     """A plan with one mount."""
     spec = specs.docker_like()
     spec["mounts"] = [mount]
     return specs.create(spec, host, **options)
 
 
-def one_in_userns(mount: Mount, host: HostFacts = specs.V2_HOST, **options: object) -> plan.Plan:
+def one_in_userns(mount: Mount, host: HostFacts = specs.V2_HOST, **options: object) -> Plan:
     """The same in a new user namespace."""
     spec = specs.userns()
     spec["mounts"] = [mount]
     return specs.create(spec, host, **options)
 
 
-def new(made: plan.Plan) -> tuple[wire.Field, ...]:
+def new(made: Plan) -> tuple[wire.Field, ...]:
     """Fields of the MOUNT_NEW."""
     return specs.only(made, "MOUNT_NEW").fields
 
@@ -314,7 +314,7 @@ def test_bind_in_a_user_namespace() -> None:
 MAPS: list[IDMapping] = [{"containerID": 0, "hostID": 7, "size": 9}]
 
 
-def mapped(made: plan.Plan) -> tuple[wire.Fd, wire.Op]:
+def mapped(made: Plan) -> tuple[wire.Fd, wire.Op]:
     """The descriptor of the one bind, which is mapped, and its op."""
     op = specs.only(made, "MOUNT_BIND")
     fd = op.fields[2]

@@ -10,10 +10,10 @@ import pytest
 
 import plan_specs as specs
 from pyrunc.errors import ConfigError
-from pyrunc.host.gather import HostFacts
 from pyrunc.plan import numbers, wire
-from pyrunc.plan import planner as plan
+from pyrunc.plan.job import Plan
 from pyrunc.spec import namespaces
+from pyrunc.spec.host_facts import HostFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ SPECS = {
 FILTERS = {"no filter": None, "filter": specs.Filter(), "listener": specs.Filter(notify=True)}
 
 
-def all_plans() -> list[tuple[str, Spec, plan.Plan]]:
+def all_plans() -> list[tuple[str, Spec, Plan]]:
     """Every configuration on every host, with and without a filter, as create and as exec."""
     made = []
     for (spec_name, build), (host_name, host), (name, compiled) in itertools.product(
@@ -56,20 +56,20 @@ def all_plans() -> list[tuple[str, Spec, plan.Plan]]:
 ALL = all_plans()
 
 
-def positions(made: plan.Plan, name: str, *fields: wire.Field) -> list[int]:
+def positions(made: Plan, name: str, *fields: wire.Field) -> list[int]:
     """Where ops of this name, whose first fields are these, stand."""
     return [
         place for place, op in enumerate(made.ops) if op.name == name and op.fields[: len(fields)] == fields
     ]
 
 
-def before(made: plan.Plan, first: str, second: str) -> bool:
+def before(made: Plan, first: str, second: str) -> bool:
     """Whether every op of the one name stands before every op of the other; true where one of them is missing."""
     a, b = positions(made, first), positions(made, second)
     return not a or not b or max(a) < min(b)
 
 
-def sync(made: plan.Plan, code: str) -> list[int]:
+def sync(made: Plan, code: str) -> list[int]:
     """Where this SYNC stands."""
     return positions(made, "SYNC", numbers.SYNC[code])
 

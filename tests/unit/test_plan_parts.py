@@ -15,13 +15,14 @@ import pytest
 import plan_specs as specs
 import support
 from pyrunc.errors import ConfigError
-from pyrunc.host.gather import HostFacts
 from pyrunc.plan import numbers, wire
 from pyrunc.plan import process as plan_process
 from pyrunc.plan import rootfs as plan_rootfs
 from pyrunc.reports import explain
 from pyrunc.spec import capabilities, devices
 from pyrunc.spec import id_mappings as idmap
+from pyrunc.spec.host_facts import HostFacts
+from pyrunc.spec.process import RLIMITS
 
 if TYPE_CHECKING:
     from pyrunc.spec.shapes import Spec
@@ -279,11 +280,11 @@ def test_sysctl_names(name: str, path: str) -> None:
 
 def test_resource_numbers() -> None:
     """asm-generic/resource.h, by Python's own constants."""
-    assert len(plan_process.RLIMITS) == 16
-    for name, number in plan_process.RLIMITS.items():
+    assert len(RLIMITS) == 16
+    for name, number in RLIMITS.items():
         if hasattr(resource, name):
             assert getattr(resource, name) == number, name
-    assert sorted(plan_process.RLIMITS.values()) == list(range(16))
+    assert sorted(RLIMITS.values()) == list(range(16))
 
 
 def test_bit_lists() -> None:

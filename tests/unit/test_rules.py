@@ -11,8 +11,8 @@ from pyrunc.config.rules import document as rules
 from pyrunc.config.rules import linux as rules_linux
 from pyrunc.config.rules import resources as rules_resources
 from pyrunc.errors import ConfigError
-from pyrunc.host.gather import HostFacts
 from pyrunc.spec import mount_options
+from pyrunc.spec.host_facts import HostFacts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

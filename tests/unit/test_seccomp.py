@@ -16,7 +16,7 @@ import pytest
 import bpf_sim
 from pyrunc.config.rules import seccomp as rules
 from pyrunc.errors import ConfigError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import seccomp as kernel_seccomp
 from pyrunc.seccomp import compile as seccomp
 from pyrunc.seccomp import profile as seccomp_profile
 
@@ -397,7 +397,7 @@ def test_largest_errno(code: int, taken: bool) -> None:
         "defaultErrnoRet": code,
         "syscalls": [call("read")],
     }
-    answer, _, parts = kernel.seccomp_compile(seccomp_profile.describe(profile).description)
+    answer, _, parts = kernel_seccomp.compile_profile(seccomp_profile.describe(profile).description)
     assert (answer > 0, bool(parts)) == (taken, taken)
     if taken:
         rules.check(profile)
@@ -410,7 +410,7 @@ def test_largest_errno(code: int, taken: bool) -> None:
 def test_unknown_architecture() -> None:
     """An architecture that the library does not know is told by its index."""
     description = struct.pack("=3I", 0x50001, 2, 0) + b"x86\0vax\0"
-    refused, where, parts = kernel.seccomp_compile(description)
+    refused, where, parts = kernel_seccomp.compile_profile(description)
     assert (refused, where[:2], parts) == (-errno.ENOENT, (seccomp_profile.STEP_ARCH, 1), [])
 
 
@@ -424,20 +424,20 @@ def test_malformed_description(cut: int) -> None:
             "syscalls": [call("read", args=[ONE])],
         }
     ).description
-    assert kernel.seccomp_compile(whole)[0] > 0
-    refused, where, parts = kernel.seccomp_compile(whole[:cut])
+    assert kernel_seccomp.compile_profile(whole)[0] > 0
+    refused, where, parts = kernel_seccomp.compile_profile(whole[:cut])
     assert (refused, where[0], parts) == (-errno.EBADMSG, seccomp_profile.STEP_DESCRIPTION, [])
-    assert kernel.seccomp_compile(whole[:-1])[0] == -errno.EBADMSG
+    assert kernel_seccomp.compile_profile(whole[:-1])[0] == -errno.EBADMSG
 
 
 def test_hostile_counts() -> None:
     """Counts that the bytes do not bear out are refused quickly."""
     most = 0xFFFFFFFF
     for numbers_ in ((0, most, 0), (0, 0, most), (0, 32, 0)):
-        assert kernel.seccomp_compile(struct.pack("=3I", *numbers_))[0] == -errno.EBADMSG
+        assert kernel_seccomp.compile_profile(struct.pack("=3I", *numbers_))[0] == -errno.EBADMSG
     for rule in ((0x7FFF0000, most, 0), (0x7FFF0000, 0, most), (0x7FFF0000, 1, 0, 7)):
         description = struct.pack(f"={3 + len(rule)}I", 0, 0, 1, *rule)
-        assert kernel.seccomp_compile(description)[0] == -errno.EBADMSG
+        assert kernel_seccomp.compile_profile(description)[0] == -errno.EBADMSG
 
 
 # --- cache ------------------------------------------------------------------------------------------------------------
@@ -565,17 +565,17 @@ def test_supported() -> None:
     assert set(found.supported_flags) <= set(found.known_flags)
     assert "SECCOMP_FILTER_FLAG_SPEC_ALLOW" in found.supported_flags
     assert tuple(int(part) for part in found.version.split(".")) >= (2, 5, 0)
-    assert kernel.seccomp_has_action(0x12340000) is False
-    assert kernel.seccomp_has_flags(1 << 31) is False
+    assert kernel_seccomp.has_action(0x12340000) is False
+    assert kernel_seccomp.has_flags(1 << 31) is False
     # WAIT_KILLABLE_RECV needs a listener.
-    assert kernel.seccomp_has_flags(1 << 5) is False
+    assert kernel_seccomp.has_flags(1 << 5) is False
 
 
 def test_library_is_lazy() -> None:
     """The shim does not load libseccomp before it is asked for."""
     script = (
-        "from pyrunc.kernel import process as kernel; maps = lambda: 'libseccomp' in open('/proc/self/maps').read();"
-        "print(maps(), kernel.seccomp_version() != '', maps())"
+        "from pyrunc.kernel import seccomp; maps = lambda: 'libseccomp' in open('/proc/self/maps').read();"
+        "print(maps(), seccomp.version() != '', maps())"
     )
     run = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)
     assert run.stdout == "False True True\n"

@@ -8,7 +8,7 @@ import os
 import pytest
 
 import bpf_sim
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import seccomp as kernel_seccomp
 from pyrunc.seccomp import compile as seccomp
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ def test_own_calls() -> None:
         "syscalls": [call(*names, action="SCMP_ACT_ERRNO")],
     }
     bpf = seccomp.compile(refused).bpf
-    front = kernel.seccomp_own_calls(bpf, own)
+    front = kernel_seccomp.own_calls(bpf, own)
     bpf_sim.check(front + bpf)
     clone, setsid, ioctl, prlimit = (number_of(name) for name in names)
 
@@ -85,7 +85,7 @@ def test_one_own_call(refused: str) -> None:
             "syscalls": [call("getpid"), call(*({"clone", "setsid", "ioctl", "prlimit64"} - {refused}))],
         }
     ).bpf
-    front = kernel.seccomp_own_calls(bpf, own)
+    front = kernel_seccomp.own_calls(bpf, own)
     bpf_sim.check(front + bpf)
     args = {"clone": (0x8011,), "ioctl": (0, 0x540E), "prlimit64": (0, 6)}.get(refused, ())
     six = [*args, 0, 0, 0, 0, 0][:5]

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyrunc.container import directory as state
+from pyrunc.container import process as container_process
+from pyrunc.container.record import OWN_PID, Record
 from pyrunc.errors import StateError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel import container as kernel_container
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def record() -> state.Record:
-    return state.Record(bundle="/b", rootfs="/b/rootfs", container_id="c1", annotations={"k": "v"})
+def record() -> Record:
+    return Record(bundle="/b", rootfs="/b/rootfs", container_id="c1", annotations={"k": "v"})
 
 
 @pytest.mark.parametrize("name", ["a", "A.b_c+d-1", "-x", "x" * 255])
@@ -65,7 +67,7 @@ def test_the_record_has_a_header_and_the_document() -> None:
     entry.made = ["/sys/fs/cgroup/memory/c1"]
     header, document = entry.render().decode().split("\n\n", 1)
     first, total, rest = header.split("\n", 2)
-    assert total == f"sum {kernel.container_sum(f'{rest}{chr(10)}'.encode())}"
+    assert total == f"sum {kernel_container.checksum(f'{rest}{chr(10)}'.encode())}"
     header = f"{first}\n{rest}"
     assert header.split("\n") == [
         "version 1",
@@ -100,8 +102,8 @@ def test_the_state_for_hooks() -> None:
 
 def test_a_hook_inside_learns_its_own_pid() -> None:
     """init replaces the one byte that no JSON text contains."""
-    marked = state.Record(bundle="/b", rootfs="/r", container_id="c-1", annotations=None)
-    text = marked.hook_state("created", state.OWN_PID)
+    marked = Record(bundle="/b", rootfs="/r", container_id="c-1", annotations=None)
+    text = marked.hook_state("created", OWN_PID)
     assert text.count(b"\x01") == 1
     assert json.loads(text.replace(b"\x01", b"5"))["pid"] == 5
     assert json.loads(text.replace(b"\x01", b"5"))["id"] == "c-1"
@@ -109,5 +111,5 @@ def test_a_hook_inside_learns_its_own_pid() -> None:
 
 def test_start_time_is_that_of_proc() -> None:
     with open("/proc/self/stat", encoding="ascii") as stat:
-        assert state.start_time(os.getpid()) == int(stat.read().rsplit(")", 1)[1].split()[19])
-    assert state.start_time(2**22 + 1) == 0
+        assert container_process.start_time(os.getpid()) == int(stat.read().rsplit(")", 1)[1].split()[19])
+    assert container_process.start_time(2**22 + 1) == 0

@@ -8,6 +8,7 @@ import inspect
 import pytest
 
 from pyrunc.timing import timeline, trace
+from pyrunc.timing.spans import Span
 
 
 @pytest.mark.parametrize("module", trace.SEAMS)
@@ -26,10 +27,10 @@ def test_every_seam_exists(module: str) -> None:
 def test_a_bar_begins_and_ends_where_its_time_does() -> None:
     """The whole fills the width; the others stand below the part that is theirs."""
     spans = [
-        trace.Span("pyrunc run", 0, 1_000_000),
-        trace.Span("first", 0, 500_000),
-        trace.Span("inside", 250_000, 500_000),
-        trace.Span("last", 500_000, 1_000_000),
+        Span("pyrunc run", 0, 1_000_000),
+        Span("first", 0, 500_000),
+        Span("inside", 250_000, 500_000),
+        Span("last", 500_000, 1_000_000),
     ]
     rows = timeline.chart(spans).splitlines()
     assert [row.split()[0] for row in rows] == ["pyrunc", "first", "inside", "last"]
@@ -47,12 +48,12 @@ def test_a_bar_begins_and_ends_where_its_time_does() -> None:
 def test_imports_become_one_row() -> None:
     """What an import loads in turn, and neighbours, are not told apart."""
     spans = [
-        trace.Span("pyrunc run", 0, 1_000_000),
-        trace.Span("import a", 0, 300_000),
-        trace.Span("import b", 100_000, 200_000),
-        trace.Span("import c", 300_000, 500_000),
-        trace.Span("plan", 500_000, 900_000),
-        trace.Span("import d", 900_000, 1_000_000),
+        Span("pyrunc run", 0, 1_000_000),
+        Span("import a", 0, 300_000),
+        Span("import b", 100_000, 200_000),
+        Span("import c", 300_000, 500_000),
+        Span("plan", 500_000, 900_000),
+        Span("import d", 900_000, 1_000_000),
     ]
     rows = [" ".join(row.split()[:2]) for row in timeline.chart(spans).splitlines()]
     assert rows == ["pyrunc run", "imports 0.50", "plan 0.40", "imports 0.10"]

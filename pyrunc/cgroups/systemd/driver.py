@@ -17,7 +17,7 @@ from pyrunc.cgroups import device_rules, files, v1, v2
 from pyrunc.cgroups.manager import Manager
 from pyrunc.cgroups.systemd import unit, variants
 from pyrunc.errors import BusError, ConfigError, KernelError, PyruncError, StateError
-from pyrunc.kernel import process as kernel
+from pyrunc.kernel.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pyrunc.cgroups.resources import Write
     from pyrunc.cgroups.systemd.unit import Property
-    from pyrunc.host.gather import HostFacts
+    from pyrunc.spec.host_facts import HostFacts
 
 _RUNNING = "/run/systemd/system"
 _SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
@@ -93,7 +93,7 @@ class Systemd:
         first: BusError | None = None
         for address, is_bus in _addresses(user=user):
             try:
-                self._bus = kernel.Bus(address, is_bus=is_bus, seconds=seconds)
+                self._bus = Bus(address, is_bus=is_bus, seconds=seconds)
             except BusError as error:
                 # The first one is what is wrong; that nothing else is there either says less.
                 first = first or error

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyrunc.cgroups import device_rules
 from pyrunc.cgroups.systemd import variants
 from pyrunc.errors import ConfigError
-from pyrunc.json_text.document import member
+from pyrunc.json_text.path import member
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

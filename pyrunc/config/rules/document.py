@@ -15,7 +15,7 @@ from pyrunc.plan.numbers import HOOK_KINDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.host.gather import HostFacts
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Hook, Spec
 
 # Linux allows 64 bytes in either name, uts_namespaces(7).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrunc.errors import ConfigError
-from pyrunc.json_text.document import quote
+from pyrunc.json_text.path import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from pyrunc.config.rules import process as rules_process
 from pyrunc.config.rules import resources as rules_resources
 from pyrunc.config.rules import seccomp as rules_seccomp
 from pyrunc.config.rules.fail import absolute, fail, no_nul, numbers
-from pyrunc.json_text.document import member, quote
+from pyrunc.json_text.path import member, quote
 from pyrunc.spec.mount_options import CONTEXT_ANNOTATION, CONTEXTS
+from pyrunc.spec.resctrl import CAT, RESCTRL_OWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.host.gather import HostFacts
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import (
         Device,
         IDMapping,
@@ -30,10 +31,6 @@ _IPC_SYSCTLS = {
     *("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax"),
     *("kernel.shmmni", "kernel.shm_rmid_forced"),
 }
-# What info/ lists where resctrl can divide the L3 cache: with code and data apart there are two resources.
-CAT = frozenset(("L3", "L3CODE", "L3DATA"))
-# Directories of resctrl that are no groups.
-RESCTRL_OWN = ("info", "mon_data", "mon_groups")
 _NAME_MAX = 15  # IFNAMSIZ without the final NUL, netdevice(7)
 
 

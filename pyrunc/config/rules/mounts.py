@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 
 from pyrunc.config.rules.fail import fail
-from pyrunc.json_text.document import quote
+from pyrunc.json_text.path import quote
 from pyrunc.spec import id_mappings as idmap
 from pyrunc.spec import mount_options as mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.host.gather import HostFacts
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Linux, Mount
 
 # What lxcfs puts over the kernel's own files; everything else below /proc is the kernel's word to the container.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pyrunc.config.rules.fail import fail, no_nul, no_nuls, numbers
-from pyrunc.json_text.document import quote
+from pyrunc.json_text.path import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.host.gather import HostFacts
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import IOPriority, Process, Scheduler
 
 NO_SELINUX = "selinux label is specified in config, but selinux is disabled or not supported"

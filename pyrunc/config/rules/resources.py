@@ -6,7 +6,7 @@ What one version of control groups cannot express is refused by cgroups/resource
 from __future__ import annotations
 
 from pyrunc.config.rules.fail import fail, no_nul
-from pyrunc.json_text.document import member, quote
+from pyrunc.json_text.path import member, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

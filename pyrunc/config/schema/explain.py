@@ -13,7 +13,7 @@ import re
 from jsonschema import Draft202012Validator, ValidationError, validators
 
 from pyrunc.errors import ConfigError
-from pyrunc.json_text.document import member, quote
+from pyrunc.json_text.path import member, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

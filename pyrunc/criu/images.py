@@ -13,14 +13,22 @@ import os
 import re
 import stat
 
+from pyrunc import log
+from pyrunc.container import directory as state
+from pyrunc.criu import externals
+from pyrunc.criu import request as criu_request
 from pyrunc.errors import KernelError, StateError, strerror
+from pyrunc.host import gather, proc
+from pyrunc.plan import planner as plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyrunc.criu.rpc import Message
-    from pyrunc.requests import CriuOptions
+    from pyrunc.plan.job import Plan, PlanOptions
+    from pyrunc.requests import Context, CriuOptions
+    from pyrunc.spec.shapes import Spec
 
 # What standard input, output and error were, beside the images: runc's file, so that its images and ours are one.
 DESCRIPTORS = "descriptors.json"
@@ -329,3 +337,62 @@ def read_descriptors(image: int, path: str) -> list[str]:
 def is_outside(descriptor: str) -> bool:
     """Whether it is a pipe or a file that came in from outside, by CRIU's key for it."""
     return _OUTSIDE.fullmatch(descriptor) is not None
+
+
+def warn_of_rootless() -> None:
+    """CRIU wants to be root of the host; it is not for us to say that it never can do without."""
+    if os.geteuid() != 0 or gather.in_user_namespace():
+        log.warning("checkpoint and restore of rootless containers need a CRIU and a kernel that can do it")
+
+
+def config_file(opts: Message, spec: Spec) -> None:
+    """The annotation org.criu.config, or the usual file when there is one. Raises ConfigError, KernelError."""
+    for path in criu_request.config_files(spec.get("annotations")):
+        if os.path.lexists(path):
+            opts["config_file"] = _trusted(path)
+            return
+
+
+def _trusted(path: str) -> str:
+    """The path without links of a file that nobody but root can change or exchange. Raises ConfigError, KernelError."""
+    real = os.path.realpath(path)
+    if not real.startswith(criu_request.CONFIG_TOP):
+        raise criu_request.refused_config(f"'{path}' leads to '{real}'")
+    try:
+        state.check_root(os.path.dirname(real))
+        os.close(state.open_ours(real))
+    except StateError as error:
+        raise criu_request.refused_config(error.message) from error
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, real) from error
+    return real
+
+
+def mount_points(process: str) -> dict[int, str]:
+    """Mount id -> mount point, of those that a process sees. proc(5), mountinfo."""
+    lines = [line.split(" ") for line in proc.read_file(f"/proc/{process}/mountinfo").splitlines()]
+    return {int(line[0]): proc.unescape(line[4]) for line in lines}
+
+
+def file_systems(ctx: Context, spec: Spec, options: PlanOptions) -> Plan:
+    """The plan of the container's mounts, which tells what in it comes from outside.
+
+    Raises StateError for what CRIU would restore as something else.
+    """
+    facts = gather.facts(ctx, spec)
+    options.no_new_keyring = True
+    options.attached_late = False
+    the_plan = plan.file_systems(spec, facts, options)
+    if (path := externals.id_mapped(the_plan.ops)) is not None:
+        raise StateError(
+            "CRIU cannot save an id-mapped mount",
+            path=path,
+            hint="restored, it would be one without mapping",
+        )
+    return the_plan
+
+
+def joins(spec: Spec, kind: str) -> bool:
+    """Whether a namespace of this type is one that the configuration names by its path."""
+    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
+    return any(item["type"] == kind and item.get("path") for item in namespaces)

@@ -1,0 +1,156 @@
+"""Which cgroups a container has and who manages them: files or systemd."""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc.cgroups import files, v1, v2
+from pyrunc.cgroups.manager import Manager
+from pyrunc.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pyrunc.spec.host_facts import HostFacts
+
+    # Takes the reason, and adds notes to it.
+    Undo = Callable[[BaseException], None]
+
+# limits.h, and what the longest name of a cgroup file takes of it.
+_NAME_MAX, _PATH_MAX, _FILE_NAME = 255, 4096, 64
+# The record of what create makes has every directory on the way, in each of a dozen hierarchies.
+_DEPTH_MAX = 256
+
+
+def clean(path: str) -> tuple[str, bool]:
+    """A cgroupsPath without "..", "." and doubled slashes, relative, and whether it was absolute.
+
+    Nothing climbs above where it starts. Raises ConfigError for what no cgroup file system or state file can hold.
+    """
+    if "\n" in path or "\0" in path:
+        raise ConfigError(f"must not contain control characters, got {path!r}", path=files.CGROUPS_PATH)
+    kept: list[str] = []
+    for name in path.split("/"):
+        if name == "..":
+            del kept[-1:]
+        elif name not in ("", "."):
+            kept.append(name)
+    return "/".join(kept), path.startswith("/")
+
+
+def _check_lengths(paths: Sequence[tuple[str, str]]) -> None:
+    """Raises ConfigError for a directory that could not be made, used or recorded, before the first one is made."""
+    for path in dict.fromkeys(path for _, path in paths):
+        size, names = len(os.fsencode(path)), path.strip("/").split("/")
+        longest = max([len(os.fsencode(name)) for name in names])
+        if longest > _NAME_MAX:
+            wrong = f"has a name of {longest} bytes in it; {_NAME_MAX} are allowed"
+        elif size > _PATH_MAX - _FILE_NAME:
+            wrong = f"leads to a path of {size} bytes; {_PATH_MAX - _FILE_NAME} are allowed"
+        elif len(names) > _DEPTH_MAX:
+            wrong = f"leads to {len(names)} directories, each in the other; {_DEPTH_MAX} are allowed"
+        else:
+            continue
+        raise ConfigError(wrong, path=files.CGROUPS_PATH, hint=f"it begins with '{path[:60]}'")
+
+
+def _host_uid(linux: Mapping[str, object], uid: int) -> int | None:
+    """`uid` of the container as the host sees it; None when it is not mapped."""
+    mappings = linux.get("uidMappings")
+    if not isinstance(mappings, list) or not mappings:
+        return uid
+    for item in mappings:
+        if item["containerID"] <= uid < item["containerID"] + item["size"]:
+            return int(item["hostID"] + uid - item["containerID"])
+    return None
+
+
+def delegated_to(spec: Mapping[str, object]) -> int | None:
+    """The host uid that gets the v2 cgroup, None for nobody. config-linux.md "Cgroup ownership"."""
+    linux = spec.get("linux")
+    linux = linux if isinstance(linux, dict) else {}
+    namespaces, mounts = linux.get("namespaces"), spec.get("mounts")
+    if not isinstance(namespaces, list) or not isinstance(mounts, list):
+        return None
+    if not any(entry.get("type") == "cgroup" and not entry.get("path") for entry in namespaces):
+        return None
+    for mount in reversed(mounts):  # the last one is on top
+        if mount.get("destination", "").rstrip("/") == "/sys/fs/cgroup" and mount.get("type") == "cgroup":
+            break
+    else:
+        return None
+    if "ro" in (mount.get("options") or ()):
+        return None
+    process = spec.get("process")
+    user = process.get("user") if isinstance(process, dict) else None
+    return _host_uid(linux, int((user or {}).get("uid", 0)))
+
+
+def manager(
+    spec: Mapping[str, object],
+    container_id: str,
+    host: HostFacts,
+    systemd: bool = False,
+    disabled: bool = False,
+) -> Manager:
+    """Where the container of `spec` is going to live. Nothing is made yet. Raises ConfigError."""
+    if disabled:
+        return Manager([])
+    linux = spec.get("linux")
+    linux = linux if isinstance(linux, dict) else {}
+    given = linux.get("cgroupsPath") or ""
+    if not isinstance(given, str):
+        raise ConfigError(f"must be a string, got {given!r}", path=files.CGROUPS_PATH)
+    if systemd:
+        from pyrunc.cgroups.systemd import driver
+
+        made: Manager = driver.manager(spec, given, container_id, host)
+    else:
+        made = Manager(_directories(given, container_id, host))
+    _check_lengths(made.paths)
+    made._explicit = bool(given)
+    made._rootless = host.rootless
+    made._in_userns = host.in_userns
+    made._spec = linux.get("resources") or {}
+    if made.version == 2:
+        made._owner = delegated_to(spec)
+    made._tops = _mount_points(host, made.paths)
+    return made
+
+
+def _directories(given: str, container_id: str, host: HostFacts) -> list[tuple[str, str]]:
+    """(controller, directory) by the cgroupfs driver. Raises ConfigError."""
+    inner, absolute = clean(given or container_id)
+    if host.cgroup_mode != "v2":
+        paths = v1.directories(host, inner, absolute=absolute)
+    elif host.unified_mount:
+        paths = [(v1.UNIFIED, v2.directory(host, inner, absolute=absolute))]
+    else:
+        paths = []
+    if not paths and not host.rootless:
+        raise ConfigError("no cgroup file system is mounted", hint="mount cgroup2 on /sys/fs/cgroup")
+    return paths
+
+
+def _mount_points(host: HostFacts, paths: list[tuple[str, str]]) -> dict[str, str]:
+    tops = {}
+    for controller, path in paths:
+        mount = host.cgroup_mounts.get(controller)
+        tops[path] = mount[0] if mount else host.unified_mount or "/"
+    return tops
+
+
+def from_paths(paths: Sequence[tuple[str, str]], made: Sequence[str] = (), unit: str = "") -> Manager:
+    """The manager of a container that exists, from the record of its paths, of what create made and of its unit.
+
+    Without `unit` it never asks systemd, which is enough for all but apply() and what changes where processes are.
+    """
+    if unit:
+        from pyrunc.cgroups.systemd import driver as systemd
+
+        found: Manager = systemd.UnitManager(list(paths), unit)
+    else:
+        found = Manager(list(paths))
+    found.made = list(made)
+    return found

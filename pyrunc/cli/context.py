@@ -1,0 +1,84 @@
+"""The global options as a Context: the root, the log, rootless or not."""
+
+from __future__ import annotations
+
+import os
+
+from pyrunc.cli import parse
+from pyrunc.errors import KernelError, UsageError, absolute
+from pyrunc.requests import DEFAULT_ROOT, Context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Value = bool | int | str | list[str] | list[int]
+    # long name, short name or "", kind, help. Kinds: switch, text, path (made absolute), number, texts and numbers
+    # (both repeatable). An option without help is accepted and not shown.
+    Option = tuple[str, str, str, str]
+
+
+def _in_user_namespace() -> bool:
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() != [b"0", b"0", b"4294967295"]
+
+
+def default_root() -> str:
+    """Where state lives when nobody says: below $XDG_RUNTIME_DIR for whoever is not the machine's root.
+
+    Root in a user namespace is that too, unless $USER says root: rootless engines call us so, from several
+    environments that must agree without an option.
+    """
+    environment = os.environ
+    directory = environment.get("XDG_RUNTIME_DIR", "")
+    if directory and (os.geteuid() != 0 or (environment.get("USER") != "root" and _in_user_namespace())):
+        return directory + "/pyrunc"
+    return DEFAULT_ROOT
+
+
+def make_default_root(root: str) -> None:
+    """Make the default root below $XDG_RUNTIME_DIR if it is there; elsewhere the first create makes it.
+
+    The sticky bit keeps the XDG base directory specification's clean-up away. Raises KernelError.
+    """
+    if root == DEFAULT_ROOT:
+        return
+    from pyrunc.container import directory as state
+
+    try:
+        state.make_root(root, 0o700)
+        os.chmod(root, 0o1700)
+    except (OSError, KernelError) as error:
+        hint = "$XDG_RUNTIME_DIR must be a directory that you can write to"
+        raise KernelError("mkdir", error.errno or 0, root, hint=hint) from error
+
+
+def _rootless(text: str) -> bool | None:
+    if text.lower() in ("", "auto"):
+        return None
+    if text not in parse._BOOLS:
+        raise UsageError(
+            f'invalid value "{text}" for flag -rootless: parse error', hint="give true, false or auto"
+        )
+    return parse._BOOLS[text]
+
+
+def from_options(parsed: parse.Parsed) -> Context:
+    """The global options as the runtime wants them. Raises UsageError for values that are none."""
+    explicit = "root" in parsed.given
+    root = absolute(parsed.text("root")) if explicit else default_root()
+    # An empty value, "..", and "//" (which abspath keeps) all may end up there.
+    if explicit and (root in ("/", "//") or not parsed.text("root")):
+        raise UsageError(
+            "the --root directory must not be /", hint=f"leave --root away to use {default_root()}"
+        )
+    manager = parsed.text("cgroup-manager") or "cgroupfs"
+    if manager not in ("cgroupfs", "systemd", "disabled"):
+        raise UsageError(
+            f'invalid value "{manager}" for flag -cgroup-manager', hint="give cgroupfs, systemd or disabled"
+        )
+    return Context(
+        root,
+        root_explicit=explicit,
+        systemd_cgroup=parsed.switch("systemd-cgroup"),
+        cgroup_manager=manager,
+        rootless=_rootless(parsed.text("rootless")),
+    )

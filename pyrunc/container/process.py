@@ -1,0 +1,62 @@
+"""A process by its pid and start time, as /proc tells."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyrunc.errors import KernelError
+from pyrunc.kernel import container as kernel_container
+
+TYPE_CHECKING = False
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 when it is gone.
+
+    Raises KernelError.
+    """
+    return kernel_container.process_start_time(pid)
+
+
+def has_ended(pid: int, started: int) -> bool:
+    """Whether the process of that pid and start time is gone, or dead and not collected yet.
+
+    Raises KernelError, StateError when that cannot be known.
+    """
+    pidfd = kernel_container.process_open(pid, started)
+    if pidfd >= 0:
+        os.close(pidfd)
+    return pidfd < 0
+
+
+def _read_proc(pid: int, name: str) -> bytes | None:
+    """A file of /proc/PID, None when the process is gone or we may not read it. Raises KernelError."""
+    path = f"/proc/{pid}/{name}"
+    call = "open"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            call = "read"
+            return os.read(fd, 4096)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM):
+            return None
+        raise KernelError(call, error.errno or 0, path) from error
+
+
+def exit_code(pid: int, started: int) -> int | None:
+    """The wait status of a process that is dead and not collected: field 52 of /proc/PID/stat. proc(5).
+
+    None when it is not that, or when we may not know: the kernel then says 0 as well.
+    """
+    # Asks for more than the status does, so who may read this is told the truth. ptrace(2), access mode checking
+    if _read_proc(pid, "personality") is None:
+        return None
+    # The name in parentheses may itself hold spaces and parentheses.
+    fields = (_read_proc(pid, "stat") or b"").rpartition(b")")[2].split()
+    if len(fields) < 50 or int(fields[19]) != started or fields[0] != b"Z":
+        return None
+    return int(fields[49])

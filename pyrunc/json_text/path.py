@@ -1,0 +1,38 @@
+"""PURE: names as JSON paths and messages show them. Imports nothing."""
+
+from __future__ import annotations
+
+from _json import encode_basestring
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+
+
+def member(path: str, name: str) -> str:
+    """The JSON path of a member: `$.a.b`, or `$.a['b.c']` where the name is no plain word."""
+    if name.isidentifier():
+        return f"{path}.{name}"
+    inner = quote(name)[1:-1].replace("'", "\\'")
+    return f"{path}['{inner}']"
+
+
+def escape(char: str) -> str:
+    """A character as JSON writes it."""
+    if char.isprintable() or char < " ":
+        return char  # those below the blank have their escape already
+    if "\ud800" <= char <= "\udfff":
+        # File names can hold any bytes; Go's encoder writes the replacement character for them too.
+        return "\ufffd"
+    return "".join([f"\\u{half:04x}" for half in memoryview(char.encode("utf-16-le")).cast("H")])
+
+
+def quote(value: str) -> str:
+    """`value` as a JSON string, quotes included: also how messages show a text that may hold anything.
+
+    What is not printable is escaped, also where JSON need not: documents are shown on terminals.
+    """
+    text = encode_basestring(value)
+    return text if value.isprintable() else "".join([escape(char) for char in text])
