@@ -151,3 +151,20 @@ def test_the_map_of_the_tree() -> None:
     assert named == {name for name in folders if not name.startswith(data)}
     for path in re.findall(r"`((?:pyrunc|csrc|tests|conformance|docs)/[\w./]+)`", text):
         assert os.path.exists(os.path.join(support.PROJECT, path)), path
+
+
+def test_files_that_are_named() -> None:
+    """A path of the sources, wherever it stands, leads to a file."""
+    named = re.compile(r"\b(?:pyrunc|csrc)/[a-z_]+/[a-z_/]+\.(?:py|json|c|h)\b")
+    missing: set[str] = set()
+    for name in support.run(*GIT, "ls-files").ok().out.splitlines():
+        if not name.endswith((".py", ".c", ".h", ".md", ".toml", ".build", ".sh", "dev", ".ci/run")):
+            continue
+        with open(os.path.join(support.PROJECT, name), encoding="utf-8") as stream:
+            text = stream.read()
+        missing |= {
+            f"{name}: {path}"
+            for path in named.findall(text)
+            if not os.path.exists(os.path.join(support.PROJECT, path))
+        }
+    assert missing == set()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from support import Json, Spec
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-SCHEMA = os.path.join(HERE, "../../pyrunc/schema/config.schema.json")
+SCHEMA = os.path.join(HERE, "../../pyrunc/config/schema/config.schema.json")
 # Both mean the same to every runtime: to leave it out and to give its default.
 _ELSEWHERE = ("--help", "--bundle")
 # What their options do is CRIU's business.

@@ -163,7 +163,7 @@ def describe(seccomp: Seccomp) -> Profile:
     """What libseccomp is to be told of a profile that config and rules have checked."""
     name = seccomp["defaultAction"]
     default = _action(name, seccomp.get("defaultErrnoRet"))
-    # Without repetition. csrc/seccomp_filter.c adds the native one, which the library knows.
+    # Without repetition. csrc/shim/seccomp_filter.c adds the native one, which the library knows.
     arch_names = list(dict.fromkeys([library_arch(arch) for arch in seccomp.get("architectures") or ()]))
     listed = seccomp.get("syscalls") or ()
     rules = [_rule(entry) for entry in listed]
