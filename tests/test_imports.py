@@ -51,7 +51,12 @@ PURE = (
     *("pyrunc.config.exec_process", "pyrunc.config.resource_update"),
     *("pyrunc.config.schema.check", "pyrunc.config.schema.patterns"),
     *("pyrunc.criu.externals", "pyrunc.criu.log", "pyrunc.criu.request", "pyrunc.criu.rpc"),
-    *("pyrunc.launch.dialogue", "pyrunc.launch.failures", "pyrunc.seccomp.profile"),
+    *(
+        "pyrunc.kernel.wait_status",
+        "pyrunc.launch.dialogue",
+        "pyrunc.launch.failures",
+        "pyrunc.seccomp.profile",
+    ),
 )
 
 # Outside libraries and the C module: the module or folder that alone imports it.

@@ -16,22 +16,24 @@ if TYPE_CHECKING:
     Option = tuple[str, str, str, str]
 
 
-def _in_user_namespace() -> bool:
-    with open("/proc/self/uid_map", "rb") as file:
-        return file.read().split() != [b"0", b"0", b"4294967295"]
-
-
 def default_root() -> str:
     """Where state lives when nobody says: below $XDG_RUNTIME_DIR for whoever is not the machine's root.
 
     Root in a user namespace is that too, unless $USER says root: rootless engines call us so, from several
-    environments that must agree without an option.
+    environments that must agree without an option. csrc/command/options.c decides the same for the verbs it answers.
     """
     environment = os.environ
     directory = environment.get("XDG_RUNTIME_DIR", "")
-    if directory and (os.geteuid() != 0 or (environment.get("USER") != "root" and _in_user_namespace())):
-        return directory + "/pyrunc"
-    return DEFAULT_ROOT
+    if not directory:
+        return DEFAULT_ROOT
+    if os.geteuid() == 0:
+        if environment.get("USER") == "root":
+            return DEFAULT_ROOT
+        from pyrunc.host import gather
+
+        if not gather.in_user_namespace():
+            return DEFAULT_ROOT
+    return directory + "/pyrunc"
 
 
 def make_default_root(root: str) -> None:

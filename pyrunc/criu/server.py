@@ -15,12 +15,12 @@ from __future__ import annotations
 import _socket
 import os
 import shutil
-import sys
 
 from pyrunc.criu import log as criu_log
 from pyrunc.criu import process as criu_process
 from pyrunc.criu import rpc as criu_rpc
 from pyrunc.errors import CriuError, KernelError, PyruncError, strerror
+from pyrunc.kernel import descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,14 +159,14 @@ class Server:
         try:
             data, ancillary, flags, _address = self._sock.recvmsg(
                 _LONGEST_MESSAGE,
-                _socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS),
+                _socket.CMSG_SPACE(descriptors.SIZE * _MOST_DESCRIPTORS),
                 _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT,
             )
         except ConnectionResetError:
             data, ancillary, flags = b"", [], 0  # it has ended with a message of ours unread
         except OSError as error:
             raise CriuError(f"criu failed: {strerror(error.errno or 0)}") from error
-        fds = _descriptors(ancillary)
+        fds = descriptors.received(ancillary)
         try:
             if not data:
                 raise CriuError(f"criu failed: unexpected EOF: {self.process.how_it_ended()}")
@@ -195,16 +195,6 @@ class Server:
             return self.process.end(answered=self._answered, succeeded=succeeded, seconds=limit)
         finally:
             os.close(self._output)
-
-
-def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
-    """All that came with a message."""
-    return [
-        int.from_bytes(content[at : at + 4], sys.byteorder)
-        for level, kind, content in ancillary
-        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS
-        for at in range(0, len(content) - 3, 4)
-    ]
 
 
 def _kind(answer: Message) -> str:

@@ -16,6 +16,7 @@ import sys
 import time
 
 from pyrunc.errors import KernelError, StateError
+from pyrunc.kernel import descriptors, wait_status
 from pyrunc.kernel import process as kernel_process
 
 TYPE_CHECKING = False
@@ -87,7 +88,7 @@ def send_fd(path: str, fd: int, message: bytes, asker: str, *, json_path: str | 
         sock.settimeout(_SEND_SECONDS)
         _connect(sock, path)
         call = "sendmsg"
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
+        rights = descriptors.beside(fd)
         sent = sock.sendmsg([message], rights)
         # "The file descriptors MUST be sent with the first sendmsg only": what did not fit follows alone.
         if sent < len(message):
@@ -162,7 +163,7 @@ class Attendance:
             pass
         _, status = os.waitpid(pid, 0)
         self._hand_on_the_rest(also)
-        return 128 + (status & 0x7F) if status & 0x7F else status >> 8
+        return wait_status.shell(status)
 
     def _turn(self, pidfd: int, also: Readiness | None, wait_ms: int) -> bool:
         """Wait until there is something to do, and do it; whether the program has ended. `pidfd` is -1 when it has."""

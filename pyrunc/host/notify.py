@@ -15,6 +15,7 @@ import select
 import time
 
 from pyrunc.errors import KernelError
+from pyrunc.kernel import descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,9 +152,8 @@ class Proxy:
     def _send_barrier(self) -> None:
         """The manager closes the pipe when it has seen all that came before. sd_notify_barrier(3)."""
         read, write = os.pipe2(os.O_CLOEXEC)
-        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, write.to_bytes(4, "little"))
         try:
-            self._host.sendmsg([b"BARRIER=1"], [rights], _socket.MSG_DONTWAIT)
+            self._host.sendmsg([b"BARRIER=1"], descriptors.beside(write), _socket.MSG_DONTWAIT)
         except BaseException:
             os.close(read)
             raise

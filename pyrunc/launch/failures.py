@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 
 from pyrunc.errors import ContainerError, PyruncError, strerror
+from pyrunc.kernel import wait_status
 from pyrunc.plan import numbers, wire
 from pyrunc.spec.namespaces import CLONE_NEWUSER
 
@@ -76,8 +77,8 @@ def lookup(program: str, error: int) -> str:
 
 def hook(kind: str, index: int, path: str, status: int, output: str) -> str:
     """The words for a hook that did not exit with 0. `status` is its wait status."""
-    signal = status & 0x7F
-    how = f"killed by signal {signal}" if signal else f"exit status {status >> 8 & 0xFF}"
+    signal = wait_status.signal(status)
+    how = f"killed by signal {signal}" if signal else f"exit status {wait_status.exit_code(status)}"
     said = output.strip()
     return f"{kind} hook #{index} '{path}': {how}" + (f", output: {said}" if said else "")
 

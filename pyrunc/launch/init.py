@@ -31,6 +31,7 @@ import time
 
 from pyrunc import log
 from pyrunc.errors import ContainerError, KernelError, PyruncError
+from pyrunc.kernel import descriptors, wait_status
 from pyrunc.kernel import process as kernel_process
 from pyrunc.launch import ending
 from pyrunc.launch.dialogue import Dialogue, OutOfTurnError
@@ -197,18 +198,13 @@ class Init:
     def _from_socket(self) -> tuple[bytes, list[int]]:
         try:
             data, ancillary, flags, _address = self.sock.recvmsg(
-                numbers.SYNC_MESSAGE_SIZE, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC
+                numbers.SYNC_MESSAGE_SIZE, _socket.CMSG_SPACE(descriptors.SIZE), _socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionResetError:
             return b"", []
         except OSError as error:
             raise KernelError("recvmsg", error.errno or 0, "init's socket") from error
-        fds = [
-            int.from_bytes(content[at : at + 4], wire.ORDER)
-            for level, kind, content in ancillary
-            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS
-            for at in range(0, len(content) - 3, 4)
-        ]
+        fds = descriptors.received(ancillary)
         if flags & (_socket.MSG_CTRUNC | _socket.MSG_TRUNC):
             for fd in fds:
                 os.close(fd)
@@ -324,10 +320,11 @@ class Init:
             op = self.check_words()
         except PyruncError as error:
             return error
-        if self.words >= 0 and status & 0x7F == _SIGSYS:
+        if self.words >= 0 and wait_status.signal(status) == _SIGSYS:
             # Behind a late FORK nothing is noted any more.
             return self.dialogue.filtered(op if self.sock_open else numbers.PLAN_NO_PATH)
-        how = f"was killed by signal {status & 0x7F}" if status & 0x7F else f"exited with {status >> 8}"
+        signal = wait_status.signal(status)
+        how = f"was killed by signal {signal}" if signal else f"exited with {wait_status.exit_code(status)}"
         return SilentDeathError(f"init {how} before {before}")
 
     def raise_death(self) -> None:

@@ -14,6 +14,7 @@ import select
 from pyrunc.container import process as container_process
 from pyrunc.errors import KernelError, StateError
 from pyrunc.kernel import process as kernel_process
+from pyrunc.kernel import wait_status
 from pyrunc.verbs import lookup
 
 TYPE_CHECKING = False
@@ -41,7 +42,7 @@ def wait(ctx: Context, container_id: str) -> int:
             status = _status(found, pidfd)
         finally:
             os.close(pidfd)
-    return 128 + (status & 0x7F) if status & 0x7F else status >> 8
+    return wait_status.shell(status)
 
 
 def _recorded(ctx: Context, container_id: str) -> int:

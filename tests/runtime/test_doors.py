@@ -239,8 +239,9 @@ def test_nobody_else_becomes_our_child(container: ContainerFactory, bundle: Bund
     assert set(support.children()) - before == {one.pid}
 
 
-@pytest.mark.parametrize("user", ["root", "other", None])
-def test_the_default_root_is_the_same(scratch: str, user: str | None) -> None:
+@pytest.mark.parametrize("runtime_dir", ["set", "empty", None])
+@pytest.mark.parametrize("user", ["root", "other", "", None])
+def test_the_default_root_is_the_same(scratch: str, user: str | None, runtime_dir: str | None) -> None:
     """$XDG_RUNTIME_DIR counts for whoever is not the machine's root, and in a user namespace."""
     support.needs_program("unshare")
     directory = os.path.join(scratch, "pyrunc", "c1")
@@ -249,13 +250,15 @@ def test_the_default_root_is_the_same(scratch: str, user: str | None) -> None:
         stream.write(b"damage")
     os.chmod(scratch, 0o755)
     os.chmod(os.path.dirname(directory), 0o755)
-    environment = {"XDG_RUNTIME_DIR": scratch, "PATH": os.environ["PATH"]}
+    environment = {"PATH": os.environ["PATH"]}
+    if runtime_dir is not None:
+        environment["XDG_RUNTIME_DIR"] = scratch if runtime_dir == "set" else ""
     if user is not None:
         environment["USER"] = user
     for prefix in ([], ["unshare", "-U", "-r"], ["unshare", "-U", "--map-user=5"]):
         answers = [support.run(*prefix, *door, "state", "c1", env=environment) for door in DOORS.values()]
         assert [answers[0].status, answers[0].err] == [answers[1].status, answers[1].err]
-        found = bool(prefix) and (user != "root" or "--map-user=5" in prefix)
+        found = runtime_dir == "set" and bool(prefix) and (user != "root" or "--map-user=5" in prefix)
         answers[0].fails("damage" if found else "does not exist")
 
 

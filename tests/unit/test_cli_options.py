@@ -322,7 +322,7 @@ def test_default_root(
 ) -> None:
     """runc's rule for who gets a root below XDG_RUNTIME_DIR."""
     monkeypatch.setattr("os.geteuid", lambda: euid)
-    monkeypatch.setattr(context, "_in_user_namespace", lambda: userns)
+    monkeypatch.setattr("pyrunc.host.gather.in_user_namespace", lambda: userns)
     monkeypatch.setenv("XDG_RUNTIME_DIR", xdg)
     if user is None:
         monkeypatch.delenv("USER", raising=False)
