@@ -1,8 +1,7 @@
-"""The order of tests, the skip policy and the time limit; the fixtures are those of fixtures.py."""
+"""The skip policy and the time limit; the fixtures are those of fixtures.py, the rest stands in the plugins."""
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,8 @@ import support
 from fixtures import (
     bundle,
     container,
-    host_unchanged,
     init_binary,
+    nothing_left,
     probe_binary,
     pyrunc,
     rootless,
@@ -23,15 +22,14 @@ from fixtures import (
 )
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Generator
     from types import FrameType
 
 __all__ = [
     "bundle",
     "container",
-    "host_unchanged",
     "init_binary",
+    "nothing_left",
     "probe_binary",
     "pyrunc",
     "rootless",
@@ -40,47 +38,7 @@ __all__ = [
 ]
 
 TEST_SECONDS = 300
-_ORDER = ("test_lint", "test_imports", "unit", "init", "runtime", "security")
-# Rooms that an option of the same name opens.
-_ON_REQUEST = {
-    "engines": "also run the tests that start containerd, podman and docker",
-    "vm": "also run the tests of ./dev vm, which start virtual machines",
-}
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """What takes much is started on request only."""
-    for room, what in _ON_REQUEST.items():
-        parser.addoption(f"--{room}", action="store_true", help=what)
-
-
-def _closed(config: pytest.Config) -> list[str]:
-    return [room for room in _ON_REQUEST if not config.getoption(f"--{room}")]
-
-
-def pytest_ignore_collect(collection_path: pathlib.Path, config: pytest.Config) -> bool | None:
-    """Without the option, what the tests of the room import need not be there."""
-    here = os.path.dirname(__file__)
-    return True if str(collection_path) in {os.path.join(here, room) for room in _closed(config)} else None
-
-
-def _room(item: pytest.Item) -> str:
-    return os.path.relpath(item.path, os.path.dirname(__file__)).split(os.sep)[0].removesuffix(".py")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Quick and close to the cause first: a broken unit explains a broken container."""
-
-    def rank(item: pytest.Item) -> int:
-        return _ORDER.index(_room(item)) if _room(item) in _ORDER else len(_ORDER)
-
-    closed = _closed(config)
-    config.hook.pytest_deselected(items=[item for item in items if _room(item) in closed])
-    items[:] = [item for item in items if _room(item) not in closed]
-    items.sort(key=rank)
-    for item in items:
-        if item.get_closest_marker("root") is not None and os.geteuid() != 0:
-            item.add_marker(pytest.mark.skip(reason="root"))
+pytest_plugins = ["alone", "durations", "leaks", "selection", "unsteady"]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import importlib.machinery
 import importlib.util
 import json
@@ -14,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from machines import patience
-from support import PACKAGE, PROJECT, PYRUNC, PYTHON, TEST_USER, Result, Spec, run, wait_for_exit
+from support import PACKAGE, PROJECT, PYRUNC, PYTHON, TEST_USER, Result, Spec, run, wait_for_exit, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,6 +202,14 @@ def copy_installation(directory: str) -> str:
 # --- Containers -------------------------------------------------------------------------------------------------------
 
 
+def _can_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 class Container:
     """One container under test, with the command that drives it.
 
@@ -340,6 +350,14 @@ class Container:
         """What create and the program wrote to standard error."""
         with open(self.error_file, encoding="utf-8", errors="surrogateescape") as stream:
             return stream.read()
+
+    def wait_unlocked(self) -> None:
+        """Wait until no command holds the container's lock: flock(2) on its state directory."""
+        fd = os.open(os.path.join(self.root, self.id), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            wait_until(functools.partial(_can_lock, fd), "the end of the command that holds the lock")
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Close our end of the program's standard output."""

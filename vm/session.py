@@ -49,21 +49,11 @@ def is_such_a_machine() -> bool:
     )
 
 
-def script(snapshot: str, words: list[str], cache: str = "/tmp/cache") -> str:
-    """The guest's command line; `cache` is where pytest notes what has failed.
-
-    In CI what fails is run once more, and what then passes is named, as .ci/run does.
-    """
+def script(words: list[str]) -> str:
+    """The guest's command line."""
     limit = ["timeout", "--signal=INT", f"--kill-after={LAST_WORDS}", str(SECONDS - LAST_WORDS)]
-    pytest = [*limit, PYTEST, "-o", f"cache_dir={cache}", "--durations=10", "--tb=short", "-v", *words]
-    first = shlex.join(pytest)
-    if os.environ.get("CI") != "true":
-        return first
-    again = shlex.join([*pytest, "--last-failed", "--last-failed-no-failures", "none"])
-    words_for_it = f"vm: unsteady with {snapshot}: failed above and passes when it is run once more"
-    # 1: there are failed tests; everything else is no chance.
-    return (
-        f"{first}; status=$?; [ $status = 1 ] || exit $status; {again} && echo {shlex.quote(words_for_it)}"
+    return shlex.join(
+        [*limit, PYTEST, "-o", "cache_dir=/tmp/cache", "--durations=10", "--tb=short", "-v", *words]
     )
 
 
@@ -71,7 +61,7 @@ def in_guest(snapshot: str, words: list[str]) -> int:
     """Run pytest in a guest, where no skip is allowed for what it has; the exit status."""
     print(f"vm: tests in the guest with {snapshot}", file=sys.stderr, flush=True)
     os.environ["PYRUNC_MUST_WORK"] = "1"
-    return job.main(["--snapshot", snapshot, "--timeout", str(SECONDS), script(snapshot, words)])
+    return job.main(["--snapshot", snapshot, "--timeout", str(SECONDS), script(words)])
 
 
 def main(words: list[str]) -> int:

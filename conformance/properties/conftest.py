@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import box as boxes
-from fixtures import bundle, container, host_unchanged, rootless, scratch
+from fixtures import bundle, container, nothing_left, rootless, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from containers import BundleFactory, ContainerFactory
 
-__all__ = ["box", "bundle", "container", "host_unchanged", "make_box", "rootless", "scratch"]
+__all__ = ["box", "bundle", "container", "make_box", "nothing_left", "rootless", "scratch"]
 
 _ORDER = ("pass", "skip", "fail")
 _verdicts: dict[str, tuple[str, str]] = {}

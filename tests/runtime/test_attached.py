@@ -115,6 +115,8 @@ def test_another_container_of_the_same_name_stays(
     one = container(bundle("probe").probe("pause"))
     with attached(run_words(one)) as (process, output):
         terminals.read_until(output, "ready\n")
+        # The program may be quicker than run, which would be stopped with the lock in its hands.
+        one.wait_unlocked()
         process.send_signal(signal.SIGSTOP)
         one.delete("--force").ok()
         one.up().expect("ready")

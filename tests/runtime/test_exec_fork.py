@@ -160,13 +160,11 @@ def test_a_program_by_its_descriptor(container: ContainerFactory, bundle: Bundle
     """/proc/self is nobody's while the program is looked for, and the program's when it is executed."""
     target = bundle("probe").probe("pause")
     one = container(target).up()
-    fd = os.open(os.path.join(target.rootfs, "bin/probe"), os.O_RDONLY)
-    try:
-        os.dup2(fd, 3)
-        words = ["exec", "--preserve-fds", "1", one.id, "/proc/self/fd/3", "echo", "alive"]
-        assert one.pyrunc(*words, pass_fds=[3]).ok().out == "alive\n"
-    finally:
-        os.close(fd)
+    program = os.path.join(target.rootfs, "bin/probe")
+    # In a child: our own descriptor 3 may be pytest's.
+    caller = ["sh", "-c", 'exec "$@" 3<"$0"', program, *one.command]
+    words = ["exec", "--preserve-fds", "1", one.id, "/proc/self/fd/3", "echo", "alive"]
+    assert support.run(*caller, *words).ok().out == "alive\n"
     one.exec("/proc/self/fd/77").fails('exec: "/proc/self/fd/77"', status=255)
 
 

@@ -65,7 +65,7 @@ class Crowd:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd="/")
         self._commands.append((list(argv), process))
 
-    def wait(self, timeout: float = 50) -> list[support.Result]:
+    def wait(self, timeout: float = 150) -> list[support.Result]:
         """Everyone's result, in the order of adding; meanwhile orphaned containers are reaped, as an engine does."""
         ours = {process.pid for _, process in self._commands}
 

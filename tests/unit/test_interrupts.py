@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -27,9 +26,10 @@ def blocked() -> Iterator[set[int]]:
 
 def test_what_an_attached_verb_blocks(blocked: set[int]) -> None:
     """One that ends programs interrupts; others wait for the program; afterwards all are blocked again."""
+    # To this thread: a worker of pytest-xdist has another one, which does not block them.
     with Interrupts() as interrupts:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)
         support.wait_until(lambda: interrupts.taken() == signal.SIGTERM, "the signal")
         assert signal.sigpending() == {signal.SIGUSR1}
     assert blocked <= {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
