@@ -1,7 +1,4 @@
-"""The error tree. Every failure a user can see is one of these; only `cli` prints them.
-
-May be imported by every module; imports nothing of ours.
-"""
+"""The error tree. Every failure a user can see is one of these; only `cli` prints them."""
 
 from __future__ import annotations
 

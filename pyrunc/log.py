@@ -1,8 +1,5 @@
 """The log: --log, --log-format, --log-level, --debug. Not the standard library's logging, which costs 12 ms to import.
 
-May be imported by every module. Imports errors and os, sys, time; jsonfast and printable when a line is written; socket
-only for a log that a service keeps.
-
 Nobody logs an error and raises it, too: raising is enough, cli logs it once. At the default level nothing but that one
 line is written: podman takes the whole file for one JSON value, containerd looks for the last error in it.
 """
@@ -211,17 +208,17 @@ def _write(level: str, message: str, hint: str | None, more: dict[str, str] | No
     if _target.fd == _NO_FD:
         return
     from pyrunc import printable
-    from pyrunc.json_text import document as jsonfast
+    from pyrunc.json_text import document as json_text
 
     # Not JSON's escapes alone: an engine reads the line and shows the message to somebody.
     message, hint = printable.line(message), printable.line(hint) if hint else None
     if _target.json:
         fields = {**(more or {}), "level": level, "msg": message, "time": _now()}
-        line = jsonfast.dumps({"hint": hint, **fields} if hint else fields)
+        line = json_text.dumps({"hint": hint, **fields} if hint else fields)
     else:
-        line = f'time="{_now()}" level={level} msg={jsonfast.dumps(message)}'
-        line += f" hint={jsonfast.dumps(hint)}" if hint else ""
-        line += "".join([f" {key}={jsonfast.dumps(value)}" for key, value in (more or {}).items()])
+        line = f'time="{_now()}" level={level} msg={json_text.dumps(message)}'
+        line += f" hint={json_text.dumps(hint)}" if hint else ""
+        line += "".join([f" {key}={json_text.dumps(value)}" for key, value in (more or {}).items()])
     try:
         put(_target.fd, line.encode() + b"\n")
     except OSError as problem:

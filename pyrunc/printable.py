@@ -3,8 +3,6 @@
 Names, messages and output come from images, hooks, containers and other programs: an escape sequence in them would
 move the cursor or change the window's title, a line feed would begin a line that looks like our own. The rule is
 Python's str.isprintable(), which also refuses C1 controls, and what changes the direction of text or separates lines.
-
-Imported by cli, log and those that make tables. Imports nothing.
 """
 
 from __future__ import annotations

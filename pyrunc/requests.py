@@ -1,8 +1,7 @@
 """What a caller asks of `runtime`: plain values, one class per kind of request, no behaviour.
 
-May be imported by every module (also by users of the Python API); imports nothing. Every attribute has the default
-of the command line, so `CreateOptions()` is `pyrunc create ID` without options. Attributes are named as the options
-are, with "_" for "-": that is how cli/verbs.py fills them.
+Every attribute has the default of the command line, so `CreateOptions()` is `pyrunc create ID` without options.
+Attributes are named as the options are, with "_" for "-": that is how cli/verbs.py fills them.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ class ExecOptions(ProcessOptions):
     """Options of exec.
 
     With `process` (path of a file with one OCI process object) the options from `args` to `process_label` are not
-    looked at; `tty` neither: the file's `terminal` counts. Without, `execspec.build` makes the process object from
+    looked at; `tty` neither: the file's `terminal` counts. Without, `exec_process.build` makes the process object from
     the container's own one and these. `user` is "UID" or "UID:GID" in digits. `no_new_privs` is None when not given.
     `cgroup` holds (controller, path) pairs, the controller "" for v2 (or the only) hierarchy.
     """

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 # The command with deadlines that a test can wait for.
 _QUICK = (
     "import sys; from pyrunc.cli import main as cli; from pyrunc.criu import server as criu, process as criu_process;"
-    "from pyrunc.verbs import checkpoint as runtime_checkpoint;"
+    "from pyrunc.verbs import checkpoint;"
     "criu._ANSWER_SECONDS = criu_process.STALL_SECONDS = 1.5; criu_process.UNDO_STALL_SECONDS = 1.0;"
     "criu_process.UNDO_SECONDS = criu_process.SPIN_SECONDS = 3.0;"
-    "runtime_checkpoint._KILLED_SECONDS = runtime_checkpoint._READY_SECONDS = 1.0;"
+    "checkpoint._KILLED_SECONDS = checkpoint._READY_SECONDS = 1.0;"
     "sys.exit(cli.main())"
 )
 IMPATIENT = [support.PYTHON, "-I", "-c", _QUICK]

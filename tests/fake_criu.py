@@ -18,7 +18,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
-from pyrunc.criu import rpc as criu_rpc
+from pyrunc.criu import rpc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ RESTORED: list[Act] = [
 _CLONE_PARENT = 0x8000
 _SO_SNDBUFFORCE = 32
 _SYS_CLONE = {"x86_64": 56}.get(os.uname().machine, 220)
-_NUMBERS = {name: number for number, name in criu_rpc.TYPES.items()}
+_NUMBERS = {name: number for number, name in rpc.TYPES.items()}
 
 
 def install(directory: str, acts: Mapping[str, Sequence[Act]]) -> str:
@@ -82,8 +82,8 @@ class _Criu:
 
     def work(self) -> None:
         """Read the request and do what the test wants."""
-        self.request = criu_rpc.decode("criu_req", self.sock.recv(1 << 18))
-        kind = criu_rpc.TYPES.get(criu_rpc.number(self.request, "type"), "")
+        self.request = rpc.decode("criu_req", self.sock.recv(1 << 18))
+        kind = rpc.TYPES.get(rpc.number(self.request, "type"), "")
         with open(f"{self.program}.json", encoding="ascii") as stream:
             acts = json.load(stream).get(kind)
         if acts is None:
@@ -103,26 +103,26 @@ class _Criu:
 
     def well(self) -> None:
         """Answer a question: this is 4.2, and it can do everything."""
-        kind = criu_rpc.number(self.request, "type")
+        kind = rpc.number(self.request, "type")
         version: Message = {"major_number": 4, "minor_number": 2, "sublevel": 1}
         answer: Message = {"type": kind, "success": 1, "version": version}
-        if kind == criu_rpc.FEATURE_CHECK:
+        if kind == rpc.FEATURE_CHECK:
             answer["features"] = {"mem_track": 1, "lazy_pages": 1}
-        self._send(criu_rpc.encode("criu_resp", answer))
+        self._send(rpc.encode("criu_resp", answer))
 
     def tell(self, script: str, pid: object = None) -> None:
         """Send a notification."""
         notify: Message = {"script": script}
         if pid is not None:
             notify["pid"] = self._number(pid)
-        self._send(criu_rpc.encode("criu_resp", {"type": criu_rpc.NOTIFY, "success": 1, "notify": notify}))
+        self._send(rpc.encode("criu_resp", {"type": rpc.NOTIFY, "success": 1, "notify": notify}))
 
     def notify(self, script: str, pid: object = None) -> None:
         """Send a notification and wait for the word to go on."""
         self.tell(script, pid)
-        answer = criu_rpc.decode("criu_req", self.sock.recv(1 << 18))
-        if not criu_rpc.number(answer, "notify_success"):
-            self.answer(criu_rpc.TYPES[criu_rpc.number(self.request, "type")], 0)
+        answer = rpc.decode("criu_req", self.sock.recv(1 << 18))
+        if not rpc.number(answer, "notify_success"):
+            self.answer(rpc.TYPES[rpc.number(self.request, "type")], 0)
             sys.exit(1)
 
     def flood(self, script: str) -> None:
@@ -137,7 +137,7 @@ class _Criu:
             message["restore"] = {"pid": self._number(pid)}
         if words:
             message["cr_errmsg"] = words
-        self._send(criu_rpc.encode("criu_resp", message))
+        self._send(rpc.encode("criu_resp", message))
 
     def raw(self, text: str, times: int = 1) -> None:
         """Bytes that need be no message; with a limit of its own, as a test may ask for many."""
@@ -154,18 +154,18 @@ class _Criu:
 
     def images(self) -> None:
         """An image."""
-        fd = criu_rpc.number(criu_rpc.part(self.request, "opts"), "images_dir_fd")
+        fd = rpc.number(rpc.part(self.request, "opts"), "images_dir_fd")
         with open(f"/proc/{os.getppid()}/fd/{fd}/inventory.img", "w", encoding="ascii") as stream:
             stream.write("image")
 
     def _opts(self, name: str) -> str:
-        return criu_rpc.text(criu_rpc.part(self.request, "opts"), name)
+        return rpc.text(rpc.part(self.request, "opts"), name)
 
     def end_container(self) -> None:
         """As a dump does that does not leave it running."""
-        opts = criu_rpc.part(self.request, "opts")
-        if not criu_rpc.number(opts, "leave_running"):
-            os.kill(criu_rpc.number(opts, "pid"), signal.SIGKILL)
+        opts = rpc.part(self.request, "opts")
+        if not rpc.number(opts, "leave_running"):
+            os.kill(rpc.number(opts, "pid"), signal.SIGKILL)
 
     def freeze(self, state: str = "FROZEN") -> None:
         """The cgroup that it was told."""

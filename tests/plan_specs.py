@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from pyrunc.plan import planner as plan
+from pyrunc.plan import planner
 from pyrunc.plan.job import Plan, PlanOptions
 from pyrunc.spec.host_facts import HostFacts
 
@@ -262,7 +262,7 @@ def create(spec: Spec, host: HostFacts = V1_HOST, **options: object) -> Plan:
     )
     for name, value in options.items():
         setattr(made, name, value)
-    return plan.create(spec, host, made)
+    return planner.create(spec, host, made)
 
 
 def enter(
@@ -272,7 +272,7 @@ def enter(
     made = PlanOptions(bundle="/srv/bundle", container_id="c1", rootfs="/", init_pid=4242)
     for name, value in options.items():
         setattr(made, name, value)
-    return plan.exec_process(wanted, spec, host, made, path)
+    return planner.exec_process(wanted, spec, host, made, path)
 
 
 def names(made: Plan) -> list[str]:

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
 from pyrunc import __version__
 from pyrunc.cli import completion, options
-from pyrunc.cli import help as usage
+from pyrunc.cli import help as help_pages
 from pyrunc.requests import DEFAULT_ROOT
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _rows(rows: Iterable[tuple[str, str]]) -> str:
 
 def _option(option: options.Option) -> tuple[str, str]:
     name, short, kind, text = option
-    value = f" \\fI{usage.METAVARS[kind]}\\fR" if kind in usage.METAVARS else ""
+    value = f" \\fI{help_pages.METAVARS[kind]}\\fR" if kind in help_pages.METAVARS else ""
     terms = [f"--{name}", *([f"-{short}"] if short else [])]
     again = " (may be repeated)" if kind in ("texts", "numbers") else ""
     return ", ".join(f"\\fB{_text(term)}\\fR{value}" for term in terms), text + again
@@ -103,7 +103,7 @@ def verb_page(name: str) -> str:
     """Return the page of one command."""
     command = options.COMMANDS[name]
     page = f"pyrunc-{name}"
-    more = f"\n{_text(usage.MORE[name])}" if name in usage.MORE else ""
+    more = f"\n{_text(help_pages.MORE[name])}" if name in help_pages.MORE else ""
     return (
         f"{_title(page)}.SH NAME\n{_text(page)} \\- {_text(command.summary)}\n"
         f".SH SYNOPSIS\n{_synopsis(name)}"
@@ -118,7 +118,7 @@ def verb_page(name: str) -> str:
 def main_page() -> str:
     """Return the page of the program."""
     commands = [(f"pyrunc-{name}({SECTION})", row.summary) for name, row in options.COMMANDS.items()]
-    about = usage.ABOUT.partition("The quickest")[0].replace("\n", " ").strip()
+    about = help_pages.ABOUT.partition("The quickest")[0].replace("\n", " ").strip()
     return (
         f"{_title('pyrunc')}.SH NAME\npyrunc \\- OCI container runtime\n"
         ".SH SYNOPSIS\n\\fBpyrunc\\fR [\\fIglobal option\\fR...] \\fIcommand\\fR [\\fIoption\\fR...] "
@@ -136,7 +136,7 @@ def main_page() -> str:
 
 def _row(option: options.Option) -> str:
     name, short, kind, text = option
-    value = f" {usage.METAVARS[kind]}" if kind in usage.METAVARS else ""
+    value = f" {help_pages.METAVARS[kind]}" if kind in help_pages.METAVARS else ""
     terms = ", ".join(f"`{term}{value}`" for term in (f"--{name}", *([f"-{short}"] if short else [])))
     again = " (may be repeated)" if kind in ("texts", "numbers") else ""
     return f"| {terms} | {(text + again).replace('|', '/')} |\n"
@@ -156,7 +156,7 @@ def markdown() -> str:
             f"{' '.join([*words, form])}\n".replace(" \n", "\n") for form in command.arguments.split(" | ")
         )
         summary = command.summary[0].upper() + command.summary[1:]
-        more = f" {usage.MORE[name]}" if name in usage.MORE else ""
+        more = f" {help_pages.MORE[name]}" if name in help_pages.MORE else ""
         status = f" {_STATUS_OF[name]}" if name in _STATUS_OF else ""
         text += f"\n## {name}\n\n{summary}.{more}\n\n```text\n{forms}```\n{_table(command.options)}"
         text += f"\nExit status:{status or f' {_STATUS}'}\n"

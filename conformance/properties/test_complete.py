@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pyrunc.cli import options
-from pyrunc.spec import mount_options as mounts
+from pyrunc.spec import mount_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ def test_every_mount_option_has_a_row() -> None:
     words = _constants("test_mounts.py")
     words |= {name.removeprefix("mount option ") for name in words}
     words |= {"r" + name for name in words}
-    assert sorted(set(mounts.OPTIONS) - words) == []
+    assert sorted(set(mount_options.OPTIONS) - words) == []
 
 
 def test_every_command_and_option_has_a_row() -> None:

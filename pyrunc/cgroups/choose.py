@@ -147,9 +147,9 @@ def from_paths(paths: Sequence[tuple[str, str]], made: Sequence[str] = (), unit:
     Without `unit` it never asks systemd, which is enough for all but apply() and what changes where processes are.
     """
     if unit:
-        from pyrunc.cgroups.systemd import driver as systemd
+        from pyrunc.cgroups.systemd import driver
 
-        found: Manager = systemd.UnitManager(list(paths), unit)
+        found: Manager = driver.UnitManager(list(paths), unit)
     else:
         found = Manager(list(paths))
     found.made = list(made)

@@ -1,6 +1,5 @@
 """PURE: `linux.resources.devices` -> lines for the v1 devices controller, or a program for v2 (BPF_CGROUP_DEVICE).
 
-May be imported by the cgroups package and explain. Imports errors only.
 Source: runtime-spec config-linux.md "Allowed Device list"; Linux Documentation/admin-guide/cgroup-v1/devices.rst,
 include/uapi/linux/bpf.h (struct bpf_cgroup_dev_ctx), Documentation/bpf/standardization/instruction-set.rst.
 """

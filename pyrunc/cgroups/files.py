@@ -1,7 +1,4 @@
-"""Reading and writing cgroup files, with errors that name the JSON path behind them.
-
-May be imported by the cgroups package. Imports errors and resources only.
-"""
+"""Reading and writing cgroup files, with errors that name the JSON path behind them."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@
                   .create()  ->  .attach(pid) where open() was of no use  ->  .apply(...)
 
 Facts about the two versions are in v1 and v2, values in resources and device_rules (both PURE), file access in files.
-May be imported by runtime. Imports errors and, where a container ends or a device program is attached, kernel.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """PURE: `linux.resources` -> an ordered list of writes to cgroup files, for cgroup v1 and v2 from one table.
 
-May be imported by the cgroups package and explain. Imports errors only. Devices are not here but in device_rules.
-What is refused here is what one version cannot express: the form of the document (config) and the rules that hold on
-every host (config/rules/resources.py) have been checked before.
-Source: runtime-spec config-linux.md "Control groups"; Linux Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst.
+Devices are not here but in device_rules. What is refused here is what one version cannot express: the form of the
+document (config) and the rules that hold on every host (config/rules/resources.py) have been checked before. Source:
+runtime-spec config-linux.md "Control groups"; Linux Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst.
 """
 
 from __future__ import annotations

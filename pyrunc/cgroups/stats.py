@@ -1,7 +1,7 @@
 """PURE: what `events` shows of a container's use of resources: texts of cgroup files become runc's document.
 
-Imported by runtime_events. Imports nothing. Keys, their order and what is left out when it is 0 are those of runc,
-whose readers (go-runc) know no others. Times are in nanoseconds; "no limit" is 2^64-1, of pids 0.
+Keys, their order and what is left out when it is 0 are those of runc, whose readers (go-runc) know no others. Times are
+in nanoseconds; "no limit" is 2^64-1, of pids 0.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""cgroup v1: where a container's directories are in each hierarchy, and what a new one needs before it takes anyone.
-
-May be imported by the cgroups package. Imports errors and files only.
-"""
+"""cgroup v1: where a container's directories are in each hierarchy, and what a new one needs before it takes anyone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""cgroup v2: where a container's directory is, what its parents must hand down, and device programs.
-
-May be imported by the cgroups package. Imports errors and files; kernel inside the function that needs it.
-"""
+"""cgroup v2: where a container's directory is, what its parents must hand down, and device programs."""
 
 from __future__ import annotations
 

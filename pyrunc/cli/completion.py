@@ -1,7 +1,4 @@
-"""The verb `completion`: what a shell needs to complete pyrunc's command line, made from the tables in cli/options.py.
-
-Imported by commands. Imports options and errors.
-"""
+"""The verb `completion`: what a shell needs to complete the command line, made from the tables in options.py."""
 
 from __future__ import annotations
 

@@ -43,10 +43,10 @@ def make_default_root(root: str) -> None:
     """
     if root == DEFAULT_ROOT:
         return
-    from pyrunc.container import directory as state
+    from pyrunc.container import directory as state_directory
 
     try:
-        state.make_root(root, 0o700)
+        state_directory.make_root(root, 0o700)
         os.chmod(root, 0o1700)
     except (OSError, KernelError) as error:
         hint = "$XDG_RUNTIME_DIR must be a directory that you can write to"

@@ -1,7 +1,4 @@
-"""Help pages and hints for a bad argv, all made from the tables in cli/options.py. Imported only when one is needed.
-
-May be imported by cli. Imports options, and the standard library at will: nobody waits for it.
-"""
+"""Help pages and hints for a bad argv, all made from the tables in cli/options.py."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """The command line: argv in, output, error report and exit status out. The only file that prints.
 
-Imports errors, log, options and requests; commands (and with it the runtime) only once argv is understood, usage only
-when somebody needs help, printable when there is an error. Start here to follow a verb: main, _run, commands.HANDLERS,
-runtime.
+Start here to follow a verb: main, _run, verbs.HANDLERS, runtime.
 """
 
 from __future__ import annotations
@@ -63,11 +61,11 @@ def _write(fd: int, text: str) -> None:
 def _bad_argv(call: _Call, error: UsageError, words: Sequence[str]) -> int:
     """The answer to an argv that cannot be parsed: runc's, help on stdout and the error on stderr."""
     from pyrunc import printable
-    from pyrunc.cli import help as usage
+    from pyrunc.cli import help as help_pages
 
     if error.hint is None:
-        error.hint = usage.hint(call.verb, error.message, words)
-    _write(_STDOUT, f"Incorrect Usage. {printable.line(error.message)}\n\n{usage.page(call.verb)}")
+        error.hint = help_pages.hint(call.verb, error.message, words)
+    _write(_STDOUT, f"Incorrect Usage. {printable.line(error.message)}\n\n{help_pages.page(call.verb)}")
     return _report(call, error)
 
 
@@ -82,17 +80,17 @@ def _choose(words: Sequence[str], at: int, given: parse.Parsed) -> tuple[str, Se
 
 def _check_verb(verb: str) -> None:
     if verb not in options.COMMANDS:
-        from pyrunc.cli import help as usage
+        from pyrunc.cli import help as help_pages
 
-        raise UsageError(f"unknown command '{verb}'", hint=usage.hint("", verb, ()))
+        raise UsageError(f"unknown command '{verb}'", hint=help_pages.hint("", verb, ()))
 
 
 def _help(topic: str) -> int:
     if topic:
         _check_verb(topic)
-    from pyrunc.cli import help as usage
+    from pyrunc.cli import help as help_pages
 
-    _write(_STDOUT, usage.page(topic))
+    _write(_STDOUT, help_pages.page(topic))
     return 0
 
 
@@ -156,9 +154,9 @@ def _run(words: Sequence[str], call: _Call) -> int:
     if parsed.switch("timings"):
         _begin_trace(call).timings = True
 
-    from pyrunc.cli import verbs as commands
+    from pyrunc.cli import verbs
 
-    result = commands.HANDLERS[verb](context.from_options(given), parsed)
+    result = verbs.HANDLERS[verb](context.from_options(given), parsed)
     if isinstance(result, int):
         return result
     output, remarks = result if isinstance(result, tuple) else (result, "")

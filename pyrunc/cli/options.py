@@ -1,7 +1,5 @@
 """The command line's tables, and a parser that accepts a good argv.
 
-Imported by cli, commands and usage. Imports errors, requests and os only: this is on every verb's path.
-
 The rules are those of Go's flag package, which callers of a runtime are written against: `--x v`, `--x=v`, `-x v` and
 `-x=v` are one and the same for long and short names, a switch takes a value only behind `=`, the last of repeated
 options counts (lists collect), `--` ends the options. Global options stand before the command. Commands with `stops`

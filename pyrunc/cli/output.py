@@ -1,14 +1,10 @@
-"""Results as text: `list` and `ps` as table or JSON, and the version.
-
-Imported by commands, for verbs that may take their time. Imports errors, jsonfast and printable; subprocess only where
-ps(1) is asked.
-"""
+"""Results as text: `list` and `ps` as table or JSON, and the version."""
 
 from __future__ import annotations
 
 from pyrunc import printable
 from pyrunc.errors import ContainerError, UsageError
-from pyrunc.json_text import document as jsonfast
+from pyrunc.json_text import document as json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +24,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _line(values: Sequence[object]) -> str:
-    return jsonfast.dumps(list(values) or None) + "\n"
+    return json_text.dumps(list(values) or None) + "\n"
 
 
 def list_table(documents: Sequence[Mapping[str, object]]) -> str:

@@ -1,4 +1,4 @@
-"""PURE: signal names and numbers for `kill`. Imports errors and the interpreter's own table.
+"""PURE: signal names and numbers for `kill`.
 
 The `signal` module makes enums of that table at import, which costs 4 ms.
 """

@@ -1,6 +1,5 @@
 """The verbs between options and runtime: turn parsed options into requests, results into text.
 
-Imported by cli. Imports requests and options; each handler imports the rest, so that a verb loads its own chain only.
 A handler returns what to print on stdout, or that and what to print on stderr, or the exit status.
 """
 
@@ -77,13 +76,13 @@ def _run(ctx: Context, parsed: Parsed) -> Result:
 
 
 def _exec(ctx: Context, parsed: Parsed) -> Result:
-    from pyrunc.config import exec_process as execspec
+    from pyrunc.config import exec_process
 
     wanted = _filled(ExecOptions(), parsed)
-    wanted.cgroup = execspec.sub_cgroups(parsed.texts("cgroup"))
+    wanted.cgroup = exec_process.sub_cgroups(parsed.texts("cgroup"))
     if not wanted.process:
         wanted.args = parsed.arguments[1:]
-        execspec.check(wanted)
+        exec_process.check(wanted)
     from pyrunc import runtime
     from pyrunc.host import console
 
@@ -121,10 +120,10 @@ def _start(ctx: Context, parsed: Parsed) -> Result:
 
 def _state(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import runtime
-    from pyrunc.json_text import document as jsonfast
+    from pyrunc.json_text import document as json_text
 
     # runc ends it without a newline, too.
-    return jsonfast.dumps(runtime.state(ctx, parsed.arguments[0]), indent=2)
+    return json_text.dumps(runtime.state(ctx, parsed.arguments[0]), indent=2)
 
 
 def _each(ctx: Context, parsed: Parsed, act: Callable[[str], None]) -> Result:
@@ -181,7 +180,7 @@ def _resume(ctx: Context, parsed: Parsed) -> Result:
 
 def _list(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import printable
-    from pyrunc.cli import output as render
+    from pyrunc.cli import output
 
     form = _format(parsed)
     documents: list[dict[str, object]] = []
@@ -196,31 +195,31 @@ def _list(ctx: Context, parsed: Parsed) -> Result:
     if parsed.switch("quiet"):
         text = "".join(printable.line(str(document["id"])) + "\n" for document in documents)
     else:
-        text = render.list_json(documents) if form == "json" else render.list_table(documents)
+        text = output.list_json(documents) if form == "json" else output.list_table(documents)
     return text, "".join(printable.line(problem) + "\n" for problem in problems)
 
 
 def _ps(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import runtime
-    from pyrunc.cli import output as render
+    from pyrunc.cli import output
 
     form = _format(parsed)
     pids = runtime.ps(ctx, parsed.arguments[0])
-    return render.ps_json(pids) if form == "json" else render.ps_table(pids, parsed.arguments[1:])
+    return output.ps_json(pids) if form == "json" else output.ps_table(pids, parsed.arguments[1:])
 
 
 def _update(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import log, runtime
     from pyrunc.config import load as config
-    from pyrunc.config import resource_update as updates
+    from pyrunc.config import resource_update
 
     source = parsed.text("resources")
     if source:
         # With a document the options do not count, as in runc.
         runtime.update(ctx, parsed.arguments[0], config.read_resources(source))
         return 0
-    resources, names = updates.from_options(parsed.given)
-    for option in updates.WITHOUT_EFFECT:
+    resources, names = resource_update.from_options(parsed.given)
+    for option in resource_update.WITHOUT_EFFECT:
         if parsed.text(option):
             log.warning(f"--{option} is ignored: kernels of today do not limit kernel memory alone")
     try:
@@ -261,12 +260,12 @@ def _wait(ctx: Context, parsed: Parsed) -> Result:
 
 def _events(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import runtime
-    from pyrunc.json_text import document as jsonfast
-    from pyrunc.verbs import events as runtime_events
+    from pyrunc.json_text import document as json_text
+    from pyrunc.verbs import events as verb_events
 
     container_id = parsed.arguments[0]
-    interval = runtime_events.duration(
-        parsed.text("interval") if "interval" in parsed.given else runtime_events.DEFAULT_INTERVAL
+    interval = verb_events.duration(
+        parsed.text("interval") if "interval" in parsed.given else verb_events.DEFAULT_INTERVAL
     )
     if parsed.switch("stats"):
         shown: dict[str, object] = {
@@ -274,10 +273,10 @@ def _events(ctx: Context, parsed: Parsed) -> Result:
             "id": container_id,
             "data": runtime.stats(ctx, container_id),
         }
-        return jsonfast.dumps(shown) + "\n"
+        return json_text.dumps(shown) + "\n"
     for event in runtime.events(ctx, container_id, interval, reader=1):
         # Not through a buffer: whoever reads waits for the line.
-        line = memoryview(jsonfast.dumps(event).encode() + b"\n")
+        line = memoryview(json_text.dumps(event).encode() + b"\n")
         while line:
             line = line[os.write(1, line) :]
     return 0
@@ -308,9 +307,9 @@ def _info(_ctx: Context, _parsed: Parsed) -> Result:
 
 
 def _spec(_ctx: Context, parsed: Parsed) -> Result:
-    from pyrunc.reports import spec as specgen
+    from pyrunc.reports import spec as spec_template
 
-    specgen.write(_bundle(parsed), parsed.text("file"), rootless=parsed.switch("rootless"))
+    spec_template.write(_bundle(parsed), parsed.text("file"), rootless=parsed.switch("rootless"))
     return 0
 
 

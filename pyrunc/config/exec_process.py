@@ -1,7 +1,4 @@
-"""PURE: exec's options -> an OCI process object, and the checks they need before any container is looked at.
-
-Imported by commands and runtime_exec for exec. Imports errors only.
-"""
+"""PURE: exec's options -> an OCI process object, and the checks they need before any container is looked at."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Reads documents of the configuration and checks their form: config.json, process.json, resources, mounts.
 
-Imported by runtime. Imports errors, jsonfast and the generated validator; jsonschema only once a document is refused.
 Rules between fields are in config/rules/document.py, because they need the host's facts.
 """
 
@@ -10,7 +9,7 @@ import os
 
 from pyrunc.config.schema import check
 from pyrunc.errors import ConfigError, KernelError, absolute, strerror
-from pyrunc.json_text import document as jsonfast
+from pyrunc.json_text import document as json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def check_resources(resources: Resources) -> None:
 
 def parse(data: bytes, name: str) -> JSON:
     """The document in `data` without null members: config.md calls optional what is absent, Go writes null for it."""
-    document = jsonfast.loads(data, name)
+    document = json_text.loads(data, name)
     if b"null" in data:
         _strip(document)
     return document

@@ -1,7 +1,7 @@
 """PURE: what `update` asks for: its options as resources, what it takes from before, and what is kept of it.
 
-May be imported by commands and runtime_update. Imports errors only. The units are those of linux.resources,
-config-linux.md; sizes of options have the suffixes that runc's take (k, kb, kib, ... of 1024).
+The units are those of linux.resources, config-linux.md; sizes of options have the suffixes that runc's take (k, kb,
+kib, ... of 1024).
 """
 
 from __future__ import annotations

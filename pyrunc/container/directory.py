@@ -1,8 +1,7 @@
 """The state directory `<root>/<id>/`: made, locked, written atomically, removed. Reading it is csrc/container/'s job.
 
-Imported by runtime. Imports errors, jsonfast and kernel only. The format of the `state` file is described in
-csrc/container/container.h; the lock is flock(2) on the directory itself, so that it cannot be taken in a directory
-that is gone.
+The format of the `state` file is described in csrc/container/container.h; the lock is flock(2) on the directory itself,
+so that it cannot be taken in a directory that is gone.
 """
 
 from __future__ import annotations

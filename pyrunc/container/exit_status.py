@@ -1,7 +1,7 @@
 """The exit status of a container whose process is gone: written down by csrc/recorder/main.c, read by wait.
 
-Imported by runtime for create --record-exit and wait. Imports errors and state. The file `exit` of the state directory
-is empty as long as the container lives; then it holds the wait status (waitpid(2)) in decimal.
+The file `exit` of the state directory is empty as long as the container lives; then it holds the wait status
+(waitpid(2)) in decimal.
 """
 
 from __future__ import annotations

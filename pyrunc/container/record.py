@@ -8,7 +8,7 @@ import time
 from pyrunc import SPEC_VERSION
 from pyrunc.container import process as container_process
 from pyrunc.errors import KernelError
-from pyrunc.json_text import document as jsonfast
+from pyrunc.json_text import document as json_text
 from pyrunc.kernel import container as kernel_container
 
 TYPE_CHECKING = False
@@ -106,7 +106,7 @@ class Record:
             lines.append(f"unit {self.unit}")
         lines += [f"rdt {role}:{path}" for role, path in self.rdt]
         header = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
-        document = jsonfast.dumps(self.document, indent=2).encode("utf-8", "surrogateescape")
+        document = json_text.dumps(self.document, indent=2).encode("utf-8", "surrogateescape")
         return b"version 1\nsum %s\n%s\n%s\n" % (
             kernel_container.checksum(header).encode(),
             header,
@@ -122,5 +122,5 @@ def hook_state(document: dict[str, object], status: str, pid: int) -> bytes:
     """A state document as a hook reads it on its stdin, with this status and pid (OWN_PID: that of who feeds it)."""
     changed = {**document, "status": status, "pid": pid}
     del changed["owner"]
-    text = jsonfast.dumps(changed).encode("utf-8", "surrogateescape")
+    text = json_text.dumps(changed).encode("utf-8", "surrogateescape")
     return text.replace(b'"pid":-1', b'"pid":' + _OWN_PID_MARK, 1) if pid == OWN_PID else text

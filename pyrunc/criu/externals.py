@@ -3,8 +3,8 @@
     dump       external "mnt[MOUNT POINT]:NAME"      the image refers to NAME and does not look behind it
     restore    external "mnt[NAME]:SOURCE"           SOURCE of the restoring host is bound there
 
-Which mounts these are says the plan of create, so that both sides and create itself agree; NAME is the destination,
-as in runc. May be imported by the runtime's checkpoint and restore. Imports wire.
+Which mounts these are says the plan of create, so that both sides and create itself agree; NAME is the destination, as
+in runc.
 """
 
 from __future__ import annotations

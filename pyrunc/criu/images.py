@@ -2,8 +2,7 @@
 
 CRIU makes and opens files by name in them, follows links, and waits for whoever opens the other end of a fifo. And
 images say what a process is, its user and capabilities included: whoever may write there is as good as root. So a
-directory belongs to us and to nobody else, and has nothing in it that leads elsewhere. Imported by the runtime's
-checkpoint and restore. Imports errors.
+directory belongs to us and to nobody else, and has nothing in it that leads elsewhere.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import re
 import stat
 
 from pyrunc import log
-from pyrunc.container import directory as state
+from pyrunc.container import directory as state_directory
 from pyrunc.criu import externals
 from pyrunc.criu import request as criu_request
 from pyrunc.errors import KernelError, StateError, strerror
 from pyrunc.host import gather, proc
-from pyrunc.plan import planner as plan
+from pyrunc.plan import planner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -359,8 +358,8 @@ def _trusted(path: str) -> str:
     if not real.startswith(criu_request.CONFIG_TOP):
         raise criu_request.refused_config(f"'{path}' leads to '{real}'")
     try:
-        state.check_root(os.path.dirname(real))
-        os.close(state.open_ours(real))
+        state_directory.check_root(os.path.dirname(real))
+        os.close(state_directory.open_ours(real))
     except StateError as error:
         raise criu_request.refused_config(error.message) from error
     except OSError as error:
@@ -382,7 +381,7 @@ def file_systems(ctx: Context, spec: Spec, options: PlanOptions) -> Plan:
     facts = gather.facts(ctx, spec)
     options.no_new_keyring = True
     options.attached_late = False
-    the_plan = plan.file_systems(spec, facts, options)
+    the_plan = planner.file_systems(spec, facts, options)
     if (path := externals.id_mapped(the_plan.ops)) is not None:
         raise StateError(
             "CRIU cannot save an id-mapped mount",

@@ -1,7 +1,4 @@
-"""PURE: what CRIU's log says about a failure, in one line, and what to do about the known causes.
-
-May be imported by criu. Imports nothing of ours.
-"""
+"""PURE: what CRIU's log says about a failure, in one line, and what to do about the known causes."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 CRIU is a large program that holds a container still while it works. It may be killed, stop, or hang on a file of an
 image, and what it forked may outlive it and hold our socket. So a wait ends with the process and not with the socket,
-one that does nothing any more is not waited for, and who wants us to end can say so at any time. May be imported by
-criu and the runtime's checkpoint and restore. Imports ending, errors and kernel.
+one that does nothing any more is not waited for, and who wants us to end can say so at any time.
 """
 
 from __future__ import annotations

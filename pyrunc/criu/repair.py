@@ -1,8 +1,7 @@
 """A container as it was before CRIU held it still: thawed or frozen, and with its network.
 
 CRIU puts everything back by itself, unless it is killed: tasks that it traced go on when it is gone, but the freezer
-stays as it was set, and so do the rules that hold the network back. Imported by the runtime's checkpoint. Imports
-criu_process, errors and kernel.
+stays as it was set, and so do the rules that hold the network back.
 """
 
 from __future__ import annotations

@@ -1,13 +1,10 @@
-"""PURE: the options of checkpoint and restore -> CRIU's criu_opts.
-
-May be imported by the runtime's checkpoint and restore. Imports criu_rpc, jsonfast and errors.
-"""
+"""PURE: the options of checkpoint and restore -> CRIU's criu_opts."""
 
 from __future__ import annotations
 
 import os
 
-from pyrunc.criu import rpc as criu_rpc
+from pyrunc.criu import rpc
 from pyrunc.errors import ConfigError, UsageError
 from pyrunc.json_text.path import member, quote
 from pyrunc.spec.namespaces import CLONE_NEWNET
@@ -62,9 +59,7 @@ def _common(options: CriuOptions, log_file: str) -> Message:
         "notify_scripts": 1,
         "orphan_pts_master": 1,
         "empty_ns": _empty_namespaces(options),
-        "manage_cgroups_mode": _chosen(
-            options.manage_cgroups_mode, criu_rpc.CGROUP_MODES, "manage-cgroups-mode"
-        ),
+        "manage_cgroups_mode": _chosen(options.manage_cgroups_mode, rpc.CGROUP_MODES, "manage-cgroups-mode"),
         "shell_job": options.shell_job,
         "ext_unix_sk": options.ext_unix_sk,
         "tcp_established": options.tcp_established,
@@ -73,7 +68,7 @@ def _common(options: CriuOptions, log_file: str) -> Message:
         "lazy_pages": options.lazy_pages,
     }
     if options.network_lock:
-        found["network_lock"] = _chosen(options.network_lock, criu_rpc.NETWORK_LOCKS, "network-lock")
+        found["network_lock"] = _chosen(options.network_lock, rpc.NETWORK_LOCKS, "network-lock")
     return found
 
 

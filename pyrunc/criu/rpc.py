@@ -1,8 +1,7 @@
 """PURE: the messages of CRIU's RPC protocol, and their bytes. https://criu.org/RPC, CRIU's images/rpc.proto.
 
 The bytes are those of protocol buffers, of which these messages need little: varints and texts, one field number each.
-CRIU's own Python package is on no index, and a protobuf compiler's output would be longer than what is here. Imports
-errors alone.
+CRIU's own Python package is on no index, and a protobuf compiler's output would be longer than what is here.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
       yes, or no: then CRIU undoes what it did ──▶
       ◀── the answer: done, or why not
 
-The protocol and not the command line, as the master of a restored terminal comes only over it, and with it every
-step of a restore can still be refused. Imported by runtime; imports errors, criu_log, criu_process and criu_rpc.
+The protocol and not the command line, as the master of a restored terminal comes only over it, and with it every step
+of a restore can still be refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import shutil
 
 from pyrunc.criu import log as criu_log
 from pyrunc.criu import process as criu_process
-from pyrunc.criu import rpc as criu_rpc
+from pyrunc.criu import rpc
 from pyrunc.errors import CriuError, KernelError, PyruncError, strerror
 from pyrunc.kernel import descriptors
 
@@ -122,30 +122,30 @@ class Server:
                     raise refusal  # noqa: B904 - how CRIU takes it is no news
                 raise
             try:
-                if criu_rpc.number(answer, "type") != criu_rpc.NOTIFY:
+                if rpc.number(answer, "type") != rpc.NOTIFY:
                     break
                 if listener is not None and refusal is None:
-                    notify = criu_rpc.part(answer, "notify")
-                    listener(criu_rpc.text(notify, "script"), criu_rpc.number(notify, "pid"), fd)
+                    notify = rpc.part(answer, "notify")
+                    listener(rpc.text(notify, "script"), rpc.number(notify, "pid"), fd)
             except BaseException as error:  # noqa: BLE001 - raised again once CRIU has undone its work
                 refusal = error
             finally:
                 if fd >= 0:
                     os.close(fd)
-            self._send({"type": criu_rpc.NOTIFY, "notify_success": refusal is None})
+            self._send({"type": rpc.NOTIFY, "notify_success": refusal is None})
         else:
             raise CriuError(f"criu failed: it has sent {_MOST_NOTIFICATIONS} notifications and no answer")
         if refusal is not None:
             raise refusal
-        if criu_rpc.number(answer, "success") and answer.get("type") != request["type"]:
-            asked = criu_rpc.TYPES[criu_rpc.number(request, "type")]
+        if rpc.number(answer, "success") and answer.get("type") != request["type"]:
+            asked = rpc.TYPES[rpc.number(request, "type")]
             raise CriuError(f"criu failed: the answer to {asked} is one to {_kind(answer)}")
         self._answered = True
         return answer
 
     def _send(self, request: Message) -> None:
         try:
-            self._sock.send(criu_rpc.encode("criu_req", request), _socket.MSG_DONTWAIT)
+            self._sock.send(rpc.encode("criu_req", request), _socket.MSG_DONTWAIT)
         except (BrokenPipeError, ConnectionResetError):
             pass  # it is gone: _receive() says so
         except BlockingIOError:
@@ -172,7 +172,7 @@ class Server:
                 raise CriuError(f"criu failed: unexpected EOF: {self.process.how_it_ended()}")
             if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC) or len(fds) > 1:
                 raise CriuError("criu failed: a message is longer than those of its protocol")
-            message = criu_rpc.decode("criu_resp", data)
+            message = rpc.decode("criu_resp", data)
         except BaseException:
             for fd in fds:
                 os.close(fd)
@@ -198,7 +198,7 @@ class Server:
 
 
 def _kind(answer: Message) -> str:
-    return criu_rpc.TYPES.get(criu_rpc.number(answer, "type"), "EMPTY")
+    return rpc.TYPES.get(rpc.number(answer, "type"), "EMPTY")
 
 
 def _question(request: Message, interrupts: Interrupts) -> Message:
@@ -212,8 +212,8 @@ def _question(request: Message, interrupts: Interrupts) -> Message:
 
 def version(interrupts: Interrupts) -> int:
     """CRIU's version, 31701 for 3.17.1. Raises CriuError when it is missing, or older than its RPC of today."""
-    answer = criu_rpc.part(_question({"type": criu_rpc.VERSION}, interrupts), "version")
-    numbers = [criu_rpc.number(answer, field) for field in ("major_number", "minor_number", "sublevel")]
+    answer = rpc.part(_question({"type": rpc.VERSION}, interrupts), "version")
+    numbers = [rpc.number(answer, field) for field in ("major_number", "minor_number", "sublevel")]
     found = numbers[0] * 10000 + numbers[1] * 100 + numbers[2]
     require(found, _OLDEST, "checkpoint and restore")
     return found
@@ -232,8 +232,8 @@ def _spelled(version_number: int) -> str:
 
 def require_feature(field: str, what: str, interrupts: Interrupts) -> None:
     """Raises CriuError when CRIU or the kernel lack a field of criu_features; `what` needs it."""
-    answer = _question({"type": criu_rpc.FEATURE_CHECK, "features": {field: 1}}, interrupts)
-    if not criu_rpc.number(criu_rpc.part(answer, "features"), field):
+    answer = _question({"type": rpc.FEATURE_CHECK, "features": {field: 1}}, interrupts)
+    if not rpc.number(rpc.part(answer, "features"), field):
         # As when an error of that name stood in a log.
         _, hint = criu_log.explain([f"Error (): {field}"])
         raise CriuError(f"criu failed: {what} is not possible here: no {field}", hint=hint)
@@ -244,8 +244,8 @@ def failure(answer: Message, lines: Sequence[str], log_file: str, output: Sequen
     cause, hint = criu_log.explain(lines)
     if not cause:
         cause, hint = criu_log.explain(output)
-    words = f"criu failed: type {_kind(answer)} errno {criu_rpc.number(answer, 'cr_errno')}"
-    cause = cause or criu_rpc.text(answer, "cr_errmsg").strip()[:_LONGEST_CAUSE]
+    words = f"criu failed: type {_kind(answer)} errno {rpc.number(answer, 'cr_errno')}"
+    cause = cause or rpc.text(answer, "cr_errmsg").strip()[:_LONGEST_CAUSE]
     if cause:
         words += f": {cause}"
     if lines:

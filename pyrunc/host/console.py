@@ -1,7 +1,6 @@
 """Terminals: hand the master to a console socket, or serve it ourselves while run or exec is attached.
 
 Also the waiting of attached run and exec: signals are forwarded, the window size follows, the exit status comes back.
-Imported by runtime; imports errors and kernel, and terminal when there is one to serve.
 """
 
 from __future__ import annotations

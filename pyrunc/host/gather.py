@@ -1,7 +1,4 @@
-"""What the host offers: HostFacts (pure data for the planner) and gather(), the one reader of it.
-
-May be imported by runtime; the planner and the cgroup code only see the object. Imports errors and kernel.
-"""
+"""What the host offers: gather() reads it once, into HostFacts. Planner and cgroup code see that object only."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
     Devices(fd of the container's namespace)  ->  .move(...)  ->  .close(), or .move_back() and .close() on failure
 
 The only importer of pyroute2, and itself only imported where a configuration has the property. pyroute2 knows the
-messages; the sockets are ours, as its own cannot be made in another namespace without a child that runs Python.
-Imported by attempt and runtime_restore. Imports errors and kernel. Raises ConfigError and KernelError.
+messages; the sockets are ours, as its own cannot be made in another namespace without a child that runs Python. Raises
+ConfigError and KernelError.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@
     start     makes the socket in it, lets the program run, and waits until it says READY=1, or ends
 
 What the container says is not passed on as it is: of the host's service manager it may only ask this one thing.
-Imported by runtime and runtime_create when NOTIFY_SOCKET is in play. Imports errors only.
 """
 
 from __future__ import annotations

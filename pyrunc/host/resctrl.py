@@ -1,9 +1,8 @@
 """resctrl: the group of a container that has linux.intelRdt, made, joined, changed, measured and removed.
 
-Imported by runtime for such containers only; imports errors and rules_linux. Sources: config-linux.md, IntelRdt, and
-the kernel's Documentation/filesystems/resctrl.rst. What is kept in the state are (role, directory) pairs, the `places`:
-`root` where resctrl is mounted, `group` the class of service, `mon` the monitoring group in it, and `made` for each of
-these that delete removes, parents first.
+Sources: config-linux.md, IntelRdt, and the kernel's Documentation/filesystems/resctrl.rst. What is kept in the state
+are (role, directory) pairs, the `places`: `root` where resctrl is mounted, `group` the class of service, `mon` the
+monitoring group in it, and `made` for each of these that delete removes, parents first.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Serving a pty with our own standard streams: bytes both ways, the settings and the size of our terminal.
 
-Nothing here waits in a read or a write, whoever does not read or write at the other end: what one side has sent and
-the other has not taken is one piece at most, and until it is taken no more is read. Our standard streams are shared
-with whoever gave them to us, so they stay as they are: O_NONBLOCK is a flag of the shared open file description.
-Imported by console when there is a terminal to serve. Imports nothing of the package.
+Nothing here waits in a read or a write, whoever does not read or write at the other end: what one side has sent and the
+other has not taken is one piece at most, and until it is taken no more is read. Our standard streams are shared with
+whoever gave them to us, so they stay as they are: O_NONBLOCK is a flag of the shared open file description.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """JSON without the json module: bytes -> checked document, document -> text.
 
 The standard `json` package pulls in `re` and `enum` (6-10 ms); its C scanner alone costs nothing. Only documents that
-are refused pay for the explanation (json_text/explain.py). Imports nothing of ours but that one; any
-module may import it.
+are refused pay for the explanation (json_text/explain.py).
 """
 
 from __future__ import annotations
@@ -70,9 +69,9 @@ def loads(data: bytes, name: str = "document") -> JSON:
     if good and (b"\\ud" in data or b"\\uD" in data):
         good = encodable(document)
     if not good:
-        from pyrunc.json_text import explain as jsonslow
+        from pyrunc.json_text import explain
 
-        raise jsonslow.explain(data, name, MAX_DEPTH)
+        raise explain.explain(data, name, MAX_DEPTH)
     return document
 
 

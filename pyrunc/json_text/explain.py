@@ -1,7 +1,4 @@
-"""Says why jsonfast refused a document. Imported only then: it may load the json module.
-
-Imports errors and jsonfast.
-"""
+"""Says why a document was refused. Loaded only then, as it may load the json module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PURE: names as JSON paths and messages show them. Imports nothing."""
+"""PURE: names as JSON paths and messages show them."""
 
 from __future__ import annotations
 

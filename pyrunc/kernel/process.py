@@ -1,8 +1,4 @@
-"""The typed face of the cffi shim and of python-prctl: the one seam between Python and the kernel.
-
-Only launch, cgroups, console, state, hooks, seccomp and network import this; it imports errors alone. The shim is
-loaded on import, python-prctl inside the one function that needs it. Every function raises KernelError, a Bus BusError.
-"""
+"""System calls that Python lacks, about processes, descriptors and memory files. Every function raises KernelError."""
 
 from __future__ import annotations
 

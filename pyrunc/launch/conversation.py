@@ -1,7 +1,4 @@
-"""What create and exec share: descriptors for the program, the pid file, answering init, seccomp and the console.
-
-Imported by runtime_create, runtime_exec and explain; imports console, host, launch and errors.
-"""
+"""What create and exec answer init while it works through its plan, and what they do for it meanwhile."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Detached mounts that the runtime makes for init: clones of what the host has, new file systems, with mapped owners.
-
-Imported by launch for plans that want them. Imports errors, idmap and kernel.
-"""
+"""Detached mounts that the runtime makes for init: clones of the host's, new file systems, with mapped owners."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import os
 
 from pyrunc.errors import KernelError
 from pyrunc.kernel import mounts as kernel_mounts
-from pyrunc.spec import id_mappings as idmap
+from pyrunc.spec import id_mappings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +101,7 @@ def _user_namespace(mapping: IdMap) -> int:
                 "open", error.errno or 0, mapping.namespace, path=mapping.path, hint=hint
             ) from error
     try:
-        return kernel_mounts.user_namespace(idmap.text(mapping.uids), idmap.text(mapping.gids))
+        return kernel_mounts.user_namespace(id_mappings.text(mapping.uids), id_mappings.text(mapping.gids))
     except KernelError as error:
         path, call = mapping.path, error.syscall
         if call in ("uid_map", "gid_map"):

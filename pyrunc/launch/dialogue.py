@@ -3,8 +3,6 @@
 init runs where the container's processes are, and one that can trace it speaks in its place. So nothing is taken from a
 message but what the plan leads to next: each SYNC, CONSOLE, SECCOMP and FORK once and in order, warnings of the ops
 that have some, at most one error and nothing behind it, a descriptor where one is due and nowhere else.
-
-Imported by launch; imports errors, failures and wire.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A child of ours comes to its end within a deadline: also one that a freezer holds or a debugger keeps.
-
-May be imported by whatever starts processes; imports errors alone.
-"""
+"""A child of ours comes to its end within a deadline: also one that a freezer holds or a debugger keeps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""PURE: what init reported, in words: (plan, message) -> error with JSON path and hint.
-
-Imported by launch and by runtime's explanation of a failed start. Imports errors and wire only.
-"""
+"""PURE: what init reported, in words: (plan, message) -> error with JSON path and hint."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Hooks that run in the runtime namespace: prestart, createRuntime, poststart, poststop. config.md, "Hooks".
 
-createContainer and startContainer hooks are steps of init's plan. Imported by runtime; imports ending, errors,
-failures and kernel.
+createContainer and startContainer hooks are steps of init's plan.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Write the id maps of init's user namespace: directly, or through newuidmap and newgidmap. user_namespaces(7).
-
-Imported by runtime; imports errors and kernel.
-"""
+"""Write the id maps of init's user namespace: directly, or through newuidmap and newgidmap. user_namespaces(7)."""
 
 from __future__ import annotations
 

@@ -17,8 +17,6 @@
 
 Behind a late FORKED a process of the container that may trace others can speak for init, and knows no more than the
 program will: everything that comes is hostile (dialogue). Whatever it does, each wait ends.
-
-Imported by runtime; imports errors, dialogue, kernel, log and wire.
 """
 
 from __future__ import annotations
@@ -427,9 +425,9 @@ def _open_all(ops: Sequence[wire.Op], known: dict[str, int], opened: dict[wire.F
                     opened[field] = kernel_process.shared_memfd("words", numbers.LAST_WORDS_SIZE)
                 elif field.kind in ("tree", "filesystem"):
                     if not makers:
-                        from pyrunc.launch import detached_mounts as trees
+                        from pyrunc.launch import detached_mounts
 
-                        makers.append(trees.Trees())
+                        makers.append(detached_mounts.Trees())
                     opened[field] = makers[0].open(field, op.path)
                 else:
                     opened[field] = known[field.kind] if field.kind in known else _open(op, field)

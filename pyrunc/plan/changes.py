@@ -5,7 +5,6 @@
     remove    init joins, sees whether every mount can go, and unmounts them, the last first
 
 The container's processes may change any path meanwhile: targets are resolved below its root, once, to a descriptor.
-May be imported by runtime_mounts. Imports plan and its helpers.
 """
 
 from __future__ import annotations

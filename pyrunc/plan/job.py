@@ -146,7 +146,7 @@ class Namespaces:
 class Job:
     """What every part of the planner gets: the inputs, and the plan that grows. `at` is the process's JSON path.
 
-    `running`: the plan changes the mounts of a container that is there already (plan_changes), `kept` are then the
+    `running`: the plan changes the mounts of a container that is there already (changes.py), `kept` are then the
     sources that init takes hold of while it still can. `pid_space`: the pid namespace that is entered later.
     """
 

@@ -1,7 +1,4 @@
-"""PURE: one entry of `mounts` -> its steps. config.md "Mounts".
-
-May be imported by plan, plan_rootfs and plan_changes. Imports helpers and wire.
-"""
+"""PURE: one entry of `mounts` -> its steps. config.md "Mounts"."""
 
 from __future__ import annotations
 
@@ -26,8 +23,7 @@ from pyrunc.plan.numbers import (
     MOUNT_FLAG_TARGET_NOFOLLOW,
 )
 from pyrunc.plan.wire import Fd, Op
-from pyrunc.spec import id_mappings as idmap
-from pyrunc.spec import mount_options as mounts
+from pyrunc.spec import id_mappings, mount_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +36,7 @@ if TYPE_CHECKING:
 _SHARED_SUPERBLOCK = frozenset({"cgroup", "cgroup2", "mqueue", "proc", "sysfs"})
 _UNLABELLED = frozenset({"cgroup", "cgroup2", "proc", "sysfs"})
 _IN_ORDER = 'config.md, mounts: "the runtime MUST mount entries in the listed order"'
-_CGROUP_ATTRIBUTES = mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC
+_CGROUP_ATTRIBUTES = mount_options.ATTR_NOSUID | mount_options.ATTR_NODEV | mount_options.ATTR_NOEXEC
 _UNIFIED = "/sys/fs/cgroup"
 _OF_THE_SOURCE = MOUNT_FLAG_RECURSIVE | MOUNT_FLAG_SOURCE_NOFOLLOW
 _TAKE_HOLD = "in a copy of the runtime's mount namespace, which the container's has no way to"
@@ -109,10 +105,12 @@ def _add_bind(
 
 def propagation_of_host(job: Job) -> int:
     """What "/" of the new mount namespace is made before anything is mounted. config-linux.md rootfsPropagation."""
-    flags = mounts.PROPAGATION.get(job.linux.get("rootfsPropagation") or "", mounts.MS_SLAVE | mounts.MS_REC)
-    if flags & mounts.MS_UNBINDABLE:
+    flags = mount_options.PROPAGATION.get(
+        job.linux.get("rootfsPropagation") or "", mount_options.MS_SLAVE | mount_options.MS_REC
+    )
+    if flags & mount_options.MS_UNBINDABLE:
         # The rootfs could not be bound to itself, which pivot_root needs: unbindable comes after it.
-        flags = flags ^ mounts.MS_UNBINDABLE | mounts.MS_PRIVATE
+        flags = flags ^ mount_options.MS_UNBINDABLE | mount_options.MS_PRIVATE
     return flags
 
 
@@ -120,22 +118,22 @@ def _mapping(job: Job, mount: Mount, options: MountOptions, at: str) -> IdMap | 
     """Who owns what in an id-mapped mount, None in others. config.md: the mount's own mappings count first."""
     recursive = options.idmap == "ridmap"
     if mount.get("uidMappings"):
-        uids, gids = idmap.rows(mount["uidMappings"]), idmap.rows(mount["gidMappings"])
-        return idmap.IdMap(uids, gids, recursive=recursive, path=f"{at}.uidMappings")
+        uids, gids = id_mappings.rows(mount["uidMappings"]), id_mappings.rows(mount["gidMappings"])
+        return id_mappings.IdMap(uids, gids, recursive=recursive, path=f"{at}.uidMappings")
     at += ".options"
     if not options.idmap:
         return None
-    uids = idmap.rows(job.linux.get("uidMappings") or ())
-    gids = idmap.rows(job.linux.get("gidMappings") or ())
+    uids = id_mappings.rows(job.linux.get("uidMappings") or ())
+    gids = id_mappings.rows(job.linux.get("gidMappings") or ())
     if options.mapping:
         # Its words are checked by rules.
-        uids, gids = idmap.in_place(options.mapping, uids, gids)
-        return idmap.IdMap(uids, gids, recursive=recursive, path=at)
+        uids, gids = id_mappings.in_place(options.mapping, uids, gids)
+        return id_mappings.IdMap(uids, gids, recursive=recursive, path=at)
     for kind, file, _path in job.spaces.joined:
         if kind == "user":
-            return idmap.IdMap(namespace=file, recursive=recursive, path=at)
+            return id_mappings.IdMap(namespace=file, recursive=recursive, path=at)
     # An equal namespace is as good as the container's own, which does not exist yet.
-    return idmap.IdMap(uids, gids, recursive=recursive, path=at)
+    return id_mappings.IdMap(uids, gids, recursive=recursive, path=at)
 
 
 def opened_by_runtime(job: Job) -> bool:
@@ -196,9 +194,9 @@ def _remount(job: Job, target: str, options: MountOptions, at: str) -> None:
     data = [] if options.bind else options.parameters(reconfigure=True)
     if options.bind:
         _no_data(job, options, at)
-    if not options.bind and options.attr_set & mounts.ATTR_RDONLY:
+    if not options.bind and options.attr_set & mount_options.ATTR_RDONLY:
         data.insert(0, "ro")
-    elif not options.bind and options.attr_clear & mounts.ATTR_RDONLY:
+    elif not options.bind and options.attr_clear & mount_options.ATTR_RDONLY:
         data.insert(0, "rw")
     job.plan.add(
         "REMOUNT",
@@ -234,13 +232,13 @@ def _parameters(job: Job, kind: str, options: MountOptions, read_only: bool) -> 
 
 
 def _is_context(parameter: str) -> bool:
-    return parameter.partition("=")[0] in mounts.CONTEXTS
+    return parameter.partition("=")[0] in mount_options.CONTEXTS
 
 
 def _unquoted(parameter: str) -> str:
     """mount(2) wants a label with a comma in quotes, fsconfig(2) takes it as it is."""
     key, _, value = parameter.partition("=")
-    return f"{key}={value.strip(chr(34))}" if key in mounts.CONTEXTS else parameter
+    return f"{key}={value.strip(chr(34))}" if key in mount_options.CONTEXTS else parameter
 
 
 def _context(job: Job) -> list[str]:
@@ -248,7 +246,7 @@ def _context(job: Job) -> list[str]:
     label = job.linux.get("mountLabel")
     if not label or not job.host.selinux:
         return []
-    kind = (job.spec.get("annotations") or {}).get(mounts.CONTEXT_ANNOTATION) or "context"
+    kind = (job.spec.get("annotations") or {}).get(mount_options.CONTEXT_ANNOTATION) or "context"
     return [f"{kind}={label}"]
 
 
@@ -262,7 +260,7 @@ def _new(job: Job, mount: Mount, target: str, options: MountOptions, at: str, ke
             hint="add a type, or the option 'bind' or 'rbind'",
         )
     attributes = options.new_attributes() & ~keep
-    parameters, flags = _parameters(job, kind, options, bool(attributes & mounts.ATTR_RDONLY))
+    parameters, flags = _parameters(job, kind, options, bool(attributes & mount_options.ATTR_RDONLY))
     flags |= _proc_flags(target)
     why = _IN_ORDER
     fallback = False
@@ -271,7 +269,7 @@ def _new(job: Job, mount: Mount, target: str, options: MountOptions, at: str, ke
         why = "CVE-2019-19921: a symlink at the target would leave a fake one in place"
         # A running container's own /sys would be no better than what it has.
         fallback = kind == "sysfs" and job.in_userns and not job.running
-        fallback = fallback and bool(attributes & mounts.ATTR_RDONLY)
+        fallback = fallback and bool(attributes & mount_options.ATTR_RDONLY)
     if options.copy_up:
         flags |= MOUNT_FLAG_COPY_UP
     source = mount.get("source") or ""
@@ -328,7 +326,7 @@ def _cgroup2(job: Job, target: str, options: MountOptions, at: str) -> None:
         path=at,
         why=why,
     )
-    everywhere = mounts.parse(("rbind",))
+    everywhere = mount_options.parse(("rbind",))
     everywhere.attr_set = attributes
     own = dict(job.options.cgroup_paths).get("")
     if own and "cgroup" in job.spaces:
@@ -336,7 +334,7 @@ def _cgroup2(job: Job, target: str, options: MountOptions, at: str) -> None:
     else:
         # CVE-2023-25809: everybody's cgroups, and a rootless runtime's user may own some of them.
         source = job.host.unified_mount or _UNIFIED
-        everywhere.attr_set |= mounts.ATTR_RDONLY
+        everywhere.attr_set |= mount_options.ATTR_RDONLY
     everywhere.propagation = options.propagation
     why = "refused in a user namespace without a cgroup namespace of its own: what the host has, bound"
     _add_bind(job, target, source, everywhere, at, why)
@@ -361,13 +359,13 @@ def _cgroup1(job: Job, target: str, options: MountOptions, at: str) -> None:
     add = job.plan.add
     why = "cgroup v1: one directory per hierarchy is mounted in it"
     parameters = ["mode=755", *_context(job)]
-    read_only = bool(options.new_attributes() & mounts.ATTR_RDONLY)
+    read_only = bool(options.new_attributes() & mount_options.ATTR_RDONLY)
     flags = MOUNT_FLAG_RDONLY_LATER if job.running and read_only else 0
     add("MOUNT_NEW", target, "tmpfs", "tmpfs", parameters, _CGROUP_ATTRIBUTES, [], flags, path=at, why=why)
     hierarchies: dict[str, list[str]] = {}
     for controller, (mount_point, _root) in job.host.cgroup_mounts.items():
         hierarchies.setdefault(mount_point, []).append(controller)
-    below = mounts.parse(("rbind",))
+    below = mount_options.parse(("rbind",))
     below.propagation = options.propagation
     for mount_point, controllers in hierarchies.items():
         name = os.path.basename(mount_point)
@@ -377,7 +375,7 @@ def _cgroup1(job: Job, target: str, options: MountOptions, at: str) -> None:
         below.attr_set = options.new_attributes() | _CGROUP_ATTRIBUTES
         if not made:
             # CVE-2023-25809: it is the runtime's, and a rootless runtime's user may own it.
-            below.attr_set |= mounts.ATTR_RDONLY
+            below.attr_set |= mount_options.ATTR_RDONLY
         _add_bind(job, f"{target}/{name}", source, below, at, "only the container's own cgroup may be seen")
         for other in controllers:
             if other != name and "=" not in other:
@@ -391,15 +389,15 @@ def _cgroup1(job: Job, target: str, options: MountOptions, at: str) -> None:
                 )
     if read_only and not job.running:
         why = "as the mount asks; not before its directories and links are made"
-        add("REMOUNT", target, mounts.ATTR_RDONLY, 0, 0, [], [], path=f"{at}.options", why=why)
+        add("REMOUNT", target, mount_options.ATTR_RDONLY, 0, 0, [], [], path=f"{at}.options", why=why)
 
 
 def add(job: Job, mount: Mount, at: str) -> Deferred | None:
     """The steps of one entry, whose JSON path is `at`; what is left to be made read-only behind all of them."""
     target = absolute(mount["destination"])
-    options = mounts.parse(mount.get("options") or ())
+    options = mount_options.parse(mount.get("options") or ())
     kind = mount.get("type") or ""
-    bind = mounts.is_bind(mount)
+    bind = mount_options.is_bind(mount)
     if options.remount:
         _remount(job, target, options, at)
         return None
@@ -410,13 +408,13 @@ def add(job: Job, mount: Mount, at: str) -> Deferred | None:
             _cgroup1(job, target, options, at)
         return None
     later = (target == "/dev" and not job.running) or (kind == "tmpfs" and not bind)
-    keep = mounts.ATTR_RDONLY if later else 0
+    keep = mount_options.ATTR_RDONLY if later else 0
     if bind:
         _bind(job, mount, target, options, at, keep)
     else:
         _new(job, mount, target, options, at, keep)
     return (
         Deferred(target, f"{at}.options")
-        if later and options.new_attributes() & mounts.ATTR_RDONLY
+        if later and options.new_attributes() & mount_options.ATTR_RDONLY
         else None
     )

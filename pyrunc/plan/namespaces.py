@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyrunc.plan.job import Job
 from pyrunc.plan.numbers import SYNC
 from pyrunc.plan.wire import Fd
-from pyrunc.spec import id_mappings as idmap
+from pyrunc.spec import id_mappings
 from pyrunc.spec.namespaces import (
     CLONE_NEWCGROUP,
     CLONE_NEWNET,
@@ -35,9 +35,9 @@ def maps(job: Job) -> None:
     plan, linux = job.plan, job.linux
     if not job.spaces.makes("user"):
         return
-    plan.uid_maps = idmap.rows(linux.get("uidMappings") or ())
-    plan.gid_maps = idmap.rows(linux.get("gidMappings") or ())
-    alone = job.host.euid != 0 and not idmap.needs_helper(plan.gid_maps, job.host.egid, job.host.euid)
+    plan.uid_maps = id_mappings.rows(linux.get("uidMappings") or ())
+    plan.gid_maps = id_mappings.rows(linux.get("gidMappings") or ())
+    alone = job.host.euid != 0 and not id_mappings.needs_helper(plan.gid_maps, job.host.egid, job.host.euid)
     plan.setgroups = "deny" if alone or job.host.setgroups_denied else "allow"
 
 
@@ -122,7 +122,7 @@ def user_namespace(job: Job) -> None:
         return
     clear = plan.setgroups == "allow" if spaces.makes("user") else job.host.euid == 0
     clear = clear and not keeps_groups(job)
-    uid, gid = idmap.first(plan.uid_maps or ()), idmap.first(plan.gid_maps or ())
+    uid, gid = id_mappings.first(plan.uid_maps or ()), id_mappings.first(plan.gid_maps or ())
     why = "files and keyrings made from here on must belong to ids of the container"
     plan.add("USERNS_ROOT", uid, gid, int(clear), path=spaces.paths["user"], why=why)
     dumpable(job, "the change of ids has reset it; from here on processes of the namespace could trace init")

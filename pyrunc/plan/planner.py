@@ -1,11 +1,10 @@
 """PURE: configuration + host facts -> Plan, the ordered ops that init executes. No system call, no file, no env.
 
-    create          limits that need the runtime's privileges, namespaces (here), root file system (plan_rootfs),
-                    what the program will be (plan_process), waiting for start, exec
-    exec_process    join the container's namespaces (here), what the program will be (plan_process), exec
+    create          limits that need the runtime's privileges, namespaces (namespaces.py), root file system (rootfs.py),
+                    what the program will be (process.py), waiting for start, exec
+    exec_process    join the container's namespaces, what the program will be (process.py), exec
 
 Read `create` top to bottom: it is the order, and each op carries its reason in `why`, which `pyrunc explain` prints.
-May be imported by runtime and explain. Imports its helpers, wire and errors.
 """
 
 from __future__ import annotations

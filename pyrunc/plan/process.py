@@ -1,7 +1,6 @@
 """PURE: the process part of a plan, shared by create and exec: from a privileged init to the user's program.
 
-The order in `become` is most of what there is to get right here. May be imported by plan and plan_rootfs only.
-Imports helpers, errors and wire.
+The order in `become` is most of what there is to get right here.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ from pyrunc.errors import ConfigError
 from pyrunc.plan import namespaces as plan_namespaces
 from pyrunc.plan.numbers import CHDIR_FILTERED, CHDIR_TRY, HOOK_KINDS, PLAN_NO_PATH
 from pyrunc.plan.wire import ORDER, Fd, Op, milliseconds
-from pyrunc.spec import capabilities
-from pyrunc.spec import id_mappings as idmap
+from pyrunc.spec import capabilities, id_mappings
 from pyrunc.spec.process import (
     IOPRIO_CLASS_SHIFT,
     IOPRIO_CLASSES,
@@ -42,7 +40,7 @@ STRICT_HINT = "without PYRUNC_STRICT it would be ignored, with a warning"
 
 def _mapped(job: Job, what: str, number: int, path: str) -> None:
     maps = job.plan.uid_maps if what == "uid" else job.plan.gid_maps
-    if maps and not idmap.contains(maps, number):
+    if maps and not id_mappings.contains(maps, number):
         raise ConfigError(
             f"{what} {number} is not mapped in the container's user namespace",
             path=path,

@@ -1,9 +1,7 @@
 """PURE: the file system part of a plan: mounts, devices, links, the new root, and what is hidden in it.
 
-    build   what is made below the rootfs while the host's tree is still there
-    enter   the rootfs becomes "/", then what must come after all mounts: read-only, sysctl, masks
-
-May be imported by plan only. Imports helpers and wire.
+build   what is made below the rootfs while the host's tree is still there
+enter   the rootfs becomes "/", then what must come after all mounts: read-only, sysctl, masks
 """
 
 from __future__ import annotations
@@ -19,8 +17,7 @@ from pyrunc.plan.numbers import (
     PIVOT_ROOT,
     PLAN_NO_PATH,
 )
-from pyrunc.spec import devices
-from pyrunc.spec import mount_options as mounts
+from pyrunc.spec import devices, mount_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +28,9 @@ if TYPE_CHECKING:
 
 def _brings_dev(spec_mounts: list[Mount]) -> bool:
     """Whether /dev is one that exists already, in which nothing must be made: a bind, as of the host's."""
-    return any(_target(mount["destination"]) == "/dev" and mounts.is_bind(mount) for mount in spec_mounts)
+    return any(
+        _target(mount["destination"]) == "/dev" and mount_options.is_bind(mount) for mount in spec_mounts
+    )
 
 
 def _devices(job: Job) -> None:
@@ -82,7 +81,7 @@ def _propagation(job: Job) -> int:
     if not job.options.no_pivot:
         return flags
     # The root is mounted over the host's, and proc and sysfs are unmounted: no shared mount may pass that on.
-    return mounts.MS_REC | (flags & mounts.MS_PRIVATE or mounts.MS_SLAVE)
+    return mount_options.MS_REC | (flags & mount_options.MS_PRIVATE or mount_options.MS_SLAVE)
 
 
 def build(job: Job) -> list[Deferred]:
@@ -131,10 +130,10 @@ def enter(job: Job, process: Process | None, deferred: list[Deferred]) -> None:
         terminal(job, process, bind="mount" in job.spaces)
     for item in deferred:
         why = "not earlier: devices and mount points were made in it"
-        add("REMOUNT", item.target, mounts.ATTR_RDONLY, 0, 0, [], [], path=item.path, why=why)
+        add("REMOUNT", item.target, mount_options.ATTR_RDONLY, 0, 0, [], [], path=item.path, why=why)
     if (job.spec.get("root") or {}).get("readonly"):
         why = "config.md, root: last, everything above writes to it"
-        add("REMOUNT", "/", mounts.ATTR_RDONLY, 0, 0, [], [], path="$.root.readonly", why=why)
+        add("REMOUNT", "/", mount_options.ATTR_RDONLY, 0, 0, [], [], path="$.root.readonly", why=why)
     if hostname := job.spec.get("hostname"):
         add("HOSTNAME", hostname, path="$.hostname", why="before sysctl, which shows it as kernel.hostname")
     if domainname := job.spec.get("domainname"):
@@ -142,7 +141,12 @@ def enter(job: Job, process: Process | None, deferred: list[Deferred]) -> None:
     _restrict(job)
     if propagation := linux.get("rootfsPropagation"):
         why = "last: of what is unbindable no part can be made read-only or masked"
-        add("ROOT_PROPAGATION", mounts.PROPAGATION[propagation], path="$.linux.rootfsPropagation", why=why)
+        add(
+            "ROOT_PROPAGATION",
+            mount_options.PROPAGATION[propagation],
+            path="$.linux.rootfsPropagation",
+            why=why,
+        )
 
 
 def sysctl_path(name: str) -> str:

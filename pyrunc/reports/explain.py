@@ -1,7 +1,6 @@
 """What a plan does, in words: as text for people, as a document for programs, and `pyrunc explain`.
 
-`text` and `document` are pure; `bundle` reads the bundle and the host, makes nothing and needs no root. Imported by
-commands. Imports wire and plan; the rest where `bundle` needs it.
+`text` and `document` are pure; `bundle` reads the bundle and the host, makes nothing and needs no root.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ import os
 
 from pyrunc import printable
 from pyrunc.plan import numbers, wire
-from pyrunc.spec import capabilities
-from pyrunc.spec import mount_options as mounts
+from pyrunc.spec import capabilities, mount_options
 from pyrunc.spec.namespaces import NAMESPACES
 from pyrunc.spec.process import PERSONALITIES, RLIMITS
 
@@ -94,14 +92,14 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 _ATTRIBUTES = {
-    "ro": mounts.ATTR_RDONLY,
-    "nosuid": mounts.ATTR_NOSUID,
-    "nodev": mounts.ATTR_NODEV,
-    "noexec": mounts.ATTR_NOEXEC,
-    "noatime": mounts.ATTR_NOATIME,
-    "strictatime": mounts.ATTR_STRICTATIME,
-    "nodiratime": mounts.ATTR_NODIRATIME,
-    "nosymfollow": mounts.ATTR_NOSYMFOLLOW,
+    "ro": mount_options.ATTR_RDONLY,
+    "nosuid": mount_options.ATTR_NOSUID,
+    "nodev": mount_options.ATTR_NODEV,
+    "noexec": mount_options.ATTR_NOEXEC,
+    "noatime": mount_options.ATTR_NOATIME,
+    "strictatime": mount_options.ATTR_STRICTATIME,
+    "nodiratime": mount_options.ATTR_NODIRATIME,
+    "nosymfollow": mount_options.ATTR_NOSYMFOLLOW,
 }
 _MOUNT_FLAGS = {
     "ordinary directory": numbers.MOUNT_FLAG_ORDINARY_DIR,
@@ -150,8 +148,10 @@ def _name_of(table: Mapping[str, int], value: int) -> str:
 
 def _access_modes(value: int) -> list[str]:
     """Attributes to clear, where the access time field can only be cleared as a whole."""
-    words = ["atime mode"] if value & mounts.ATTR_ATIME_FIELD == mounts.ATTR_ATIME_FIELD else []
-    return words + _flag_words(value & ~mounts.ATTR_ATIME_FIELD if words else value, _ATTRIBUTES)
+    words = (
+        ["atime mode"] if value & mount_options.ATTR_ATIME_FIELD == mount_options.ATTR_ATIME_FIELD else []
+    )
+    return words + _flag_words(value & ~mount_options.ATTR_ATIME_FIELD if words else value, _ATTRIBUTES)
 
 
 def _number(name: str, value: int, op: str) -> Json:  # noqa: C901 - one line per kind of field
@@ -168,7 +168,7 @@ def _number(name: str, value: int, op: str) -> Json:  # noqa: C901 - one line pe
     if name in ("cleared attributes", "cleared recursive attributes"):
         return list(_access_modes(value))
     if name == "propagation":
-        return _name_of(mounts.PROPAGATION, value) if value else "unchanged"
+        return _name_of(mount_options.PROPAGATION, value) if value else "unchanged"
     if name == "mount flags":
         return list(_flag_words(value, _MOUNT_FLAGS))
     if name == "device flags":
@@ -197,7 +197,7 @@ def _value(name: str, value: Field, op: str) -> Json:
         return str(value)
     if isinstance(value, list):
         if name == "propagations":
-            return [_name_of(mounts.PROPAGATION, item) for item in value if isinstance(item, int)]
+            return [_name_of(mount_options.PROPAGATION, item) for item in value if isinstance(item, int)]
         return list(value)
     if isinstance(value, str):
         return value
@@ -303,8 +303,8 @@ def bundle(ctx: Context, directory: str, config_file: str = "", *, as_json: bool
     from pyrunc.config import load as config
     from pyrunc.config.rules import document as rules
     from pyrunc.host import gather
-    from pyrunc.launch import conversation as bringup
-    from pyrunc.plan import planner as plan
+    from pyrunc.launch import conversation
+    from pyrunc.plan import planner
     from pyrunc.plan.job import PlanOptions
     from pyrunc.seccomp import filters as seccomp_filters
 
@@ -319,7 +319,7 @@ def bundle(ctx: Context, directory: str, config_file: str = "", *, as_json: bool
     manager = choose.manager(
         spec, container_id, facts, systemd=ctx.systemd_cgroup, disabled=ctx.cgroup_manager == "disabled"
     )
-    made = plan.create(
+    made = planner.create(
         spec,
         facts,
         PlanOptions(
@@ -329,11 +329,11 @@ def bundle(ctx: Context, directory: str, config_file: str = "", *, as_json: bool
             seccomp=seccomp_filters.of_spec(spec, ""),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,
-            pid_inside=bringup.pid_namespace_inside(spec),
+            pid_inside=conversation.pid_namespace_inside(spec),
         ),
     )
     if not as_json:
         return text(made)
-    from pyrunc.json_text import document as jsonfast
+    from pyrunc.json_text import document as json_text
 
-    return jsonfast.dumps(document(made), indent=2) + "\n"
+    return json_text.dumps(document(made), indent=2) + "\n"

@@ -1,7 +1,5 @@
 """The verb `features`: what this runtime knows, from the tables it works with. features.md and features-linux.md.
 
-Imported by commands. Imports those tables, json, and seccomp, which asks libseccomp and the kernel.
-
 "Knows" means: is not refused as unknown. Whether a kernel can do it is another question, which the document cannot
 answer (features.md: it is not about the host).
 """
@@ -19,8 +17,7 @@ from pyrunc.kernel import seccomp as kernel_seccomp
 from pyrunc.plan import namespaces as plan_namespaces
 from pyrunc.plan import numbers
 from pyrunc.seccomp import compile as seccomp
-from pyrunc.spec import capabilities
-from pyrunc.spec import mount_options as mounts
+from pyrunc.spec import capabilities, mount_options
 from pyrunc.spec.namespaces import NAMESPACES
 from pyrunc.spec.process import MEMORY_FLAGS, MEMORY_MODES
 
@@ -39,7 +36,7 @@ def _part(name: str) -> bool:
 def _unsafe_annotations() -> list[str]:
     """Prefixes of the annotations that change what is done, and not only what is said."""
     criu = criu_request.CONFIG_ANNOTATION
-    return [unit.ANNOTATION, plan_namespaces.KEEP_GROUPS, mounts.CONTEXT_ANNOTATION, criu]
+    return [unit.ANNOTATION, plan_namespaces.KEEP_GROUPS, mount_options.CONTEXT_ANNOTATION, criu]
 
 
 def _seccomp() -> Json:
@@ -95,7 +92,7 @@ def document() -> Json:
         "ociVersionMin": _OLDEST_SPEC,
         "ociVersionMax": SPEC_VERSION,
         "hooks": list(numbers.HOOK_KINDS),
-        "mountOptions": list(mounts.OPTIONS),
+        "mountOptions": list(mount_options.OPTIONS),
         "linux": _linux(),
         "annotations": annotations,
         "potentiallyUnsafeConfigAnnotations": _unsafe_annotations(),

@@ -1,6 +1,6 @@
 """The verb `info`: what pyrunc is and what this host offers to containers, a line each, for reports and for people.
 
-Imported by commands. Imports render and host, which ask the host; changes nothing, needs no root.
+Changes nothing and needs no root.
 """
 
 from __future__ import annotations

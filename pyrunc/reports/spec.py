@@ -1,7 +1,4 @@
-"""The verb `spec`: a config.json to start from, the same that runc writes, in runc's order and indentation.
-
-Imported by commands. Imports errors, json and os.
-"""
+"""The verb `spec`: a config.json to start from, the same that runc writes, in runc's order and indentation."""
 
 from __future__ import annotations
 

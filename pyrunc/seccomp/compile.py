@@ -1,6 +1,6 @@
 """Seccomp against the real system: libseccomp with a cache in front, and what exists.
 
-May be imported by runtime and features. The rules themselves are in seccomp_profile, which is pure.
+The profile itself is profile.py's, which is pure.
 
 The cache: a profile of Docker's size takes libseccomp 5 ms, more than everything else `create` does in Python. Finished
 filters are kept in `<root>/@seccomp` ("@" cannot begin a container's name), one file each, named by a digest of

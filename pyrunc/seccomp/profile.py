@@ -1,12 +1,11 @@
 """PURE: `linux.seccomp` -> what libseccomp is told, and libseccomp's programs -> one filter.
 
-May be imported by plan, seccomp, explain and features. Imports nothing but errors; the one call in the middle, to
-libseccomp, is passed in by seccomp/compile.py, so that everything here works without the library.
-
 libseccomp makes one program per architecture. They are joined here behind a table of architectures, and each gets a
 check in front: a system call newer than every name in the profile answers ENOSYS instead of the default action. The
 C library falls back to an older call on ENOSYS but reports EPERM, so a profile older than the C library would break
 programs otherwise.
+
+Works without the library: compile.py passes in the one call to libseccomp.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""PURE: capability names -> bit sets that the kernel will take. capabilities(7), config.md "capabilities".
-
-May be imported by the planner, `features` and exec's option handling. Imports nothing.
-"""
+"""PURE: capability names -> bit sets that the kernel will take. capabilities(7), config.md "capabilities"."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""PURE: device nodes, links and default devices. config-linux.md "Devices", runtime-linux.md "Dev symbolic links".
-
-May be imported by the planner and by the cgroup rules. Imports nothing.
-"""
+"""PURE: device nodes, links and default devices. config-linux.md "Devices", runtime-linux.md "Dev symbolic links"."""
 
 from __future__ import annotations
 

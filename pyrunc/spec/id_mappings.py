@@ -1,7 +1,4 @@
-"""PURE: uidMappings and gidMappings. config-linux.md "User namespace mappings", user_namespaces(7).
-
-May be imported by the planner, by rules and by trees. Imports nothing.
-"""
+"""PURE: uidMappings and gidMappings. config-linux.md "User namespace mappings", user_namespaces(7)."""
 
 from __future__ import annotations
 

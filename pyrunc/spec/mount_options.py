@@ -1,7 +1,6 @@
 """PURE: the options of a mount -> attributes, propagation, superblock parameters. config.md, "Linux mount options".
 
-May be imported by the planner, by `features` (OPTIONS is the list of what is understood) and by `validate`. Imports
-nothing. Flag values are those of linux/mount.h and mount(2); they are the same on every architecture.
+Flag values are those of linux/mount.h and mount(2); they are the same on every architecture.
 """
 
 from __future__ import annotations

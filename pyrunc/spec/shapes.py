@@ -1,6 +1,8 @@
 """The configuration's shapes for the type checker: what config.load has checked. Names are the specification's.
 
-Imported under TYPE_CHECKING only. A test holds it equal to the schema.
+A test holds it equal to the schema.
+
+For type checkers only: nothing that runs imports it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The command line as the `pyrunc` command (csrc/command/) calls it: boot.py's [WORD VALUE]... -- ARGV.
 
-Imported by boot only; behaves as `python3 -m pyrunc`, only sooner: no site, no teardown. The words before `--` are
-between the launcher and this file: `--primed PID`, a child to collect; `--start-failure HEX`, the struct sync_message
-(csrc/plan.h) of a container that the launcher could not start, to be put into words; `--clock BEGIN:EXEC`,
-for timing/trace.py; `--snapshot FD`, to be made there for later processes.
+The words before `--` are between the launcher and this file: `--primed PID`, a child to collect; `--start-failure HEX`,
+the struct sync_message (csrc/plan.h) of a container that the launcher could not start, to be put into words; `--clock
+BEGIN:EXEC`, for timing/trace.py; `--snapshot FD`, to be made there for later processes.
+
+Behaves as `python3 -m pyrunc`, only sooner: no site, no teardown.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class _LateFinder:
 
 def _answer_start_failure(record: bytes) -> None:
     """Let the verb `start` word what init said, with the options and the error report of that verb."""
-    from pyrunc.cli import verbs as commands
+    from pyrunc.cli import verbs
 
     def start(ctx: Context, parsed: Parsed) -> int:
         from pyrunc.verbs import start as verb_start
@@ -138,7 +139,7 @@ def _answer_start_failure(record: bytes) -> None:
         verb_start.start_failure(ctx, parsed.arguments[0], record)
         return 1
 
-    commands.HANDLERS["start"] = start
+    verbs.HANDLERS["start"] = start
 
 
 def take_environment(given: dict[bytes, bytes]) -> None:

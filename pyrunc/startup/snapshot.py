@@ -1,7 +1,6 @@
 """Makes a snapshot of this Python for the `pyrunc` command, and goes on where a process came out of one.
 
-csrc/command/snapshot.h says what that is. Imported by launched only; imports what the verbs need, for that is the
-point of it.
+csrc/command/snapshot.h says what that is.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def keep(
 ) -> tuple[list[str], list[str]]:
     """Write the snapshot to `fd` and end this process. `hot` is a finder of modules, all of them in `file`.
 
-    Returns in the processes that come out of it: (argv without the program, what launched is told).
+    Returns in the processes that come out of it: (argv without the program, what entry.py is told).
     """
     for name in MODULES:
         try:
@@ -118,10 +117,10 @@ def keep(
 
 def _practise() -> None:
     """Plan and start a few times: Python fits its code to what passes through it, and is twice as fast then."""
-    from pyrunc.json_text import document as jsonfast
-    from pyrunc.reports import spec as specgen
+    from pyrunc.json_text import document as json_text
+    from pyrunc.reports import spec as spec_template
 
-    text = jsonfast.dumps(specgen.document(rootless=False, unified=False)).encode()
+    text = json_text.dumps(spec_template.document(rootless=False, unified=False)).encode()
     for _ in range(PRACTICE):
         _plan(text)
         _start()
@@ -135,15 +134,14 @@ def _plan(text: bytes) -> None:
     from pyrunc.config.schema import check
     from pyrunc.container.record import Record
     from pyrunc.host import gather
-    from pyrunc.plan import planner as plan
-    from pyrunc.plan import wire
+    from pyrunc.plan import planner, wire
     from pyrunc.plan.job import PlanOptions
 
     given = parse.Parsed()
     parse.global_options(["--root", "/", "--log", "", "--log-format", "json", "exec"], given)
     parse.command_options("exec", ["--process", "/", "--detach", "--pid-file", "/", "practice"])
     parse.command_options("create", ["--bundle", "/", "--pid-file", "/", "practice"])
-    spec: Spec = config.parse(text, "practice")  # type: ignore[assignment]  # specgen writes it
+    spec: Spec = config.parse(text, "practice")  # type: ignore[assignment]  # reports.spec writes it
     facts = gather.gather(rlimits=True)
     check.config(spec)
     rules.check(spec, facts)
@@ -152,20 +150,20 @@ def _plan(text: bytes) -> None:
     record.cgroups = paths
     record.render()
     job = PlanOptions(bundle="/", container_id="practice", rootfs="/", cgroup_paths=paths, init_pid=1)
-    for made in (plan.create(spec, facts, job), plan.exec_process(spec["process"], spec, facts, job)):
+    for made in (planner.create(spec, facts, job), planner.exec_process(spec["process"], spec, facts, job)):
         fds = {field: 3 for op in made.ops for field in op.fields if isinstance(field, wire.Fd)}
         wire.encode(made.ops, fds)
 
 
 def _start() -> None:
     """Start an init that has nothing to do, in no new namespace, and wait for its end."""
-    from pyrunc.launch import conversation as bringup
+    from pyrunc.launch import conversation
     from pyrunc.launch import init as launch
     from pyrunc.plan import numbers, wire
 
     init = launch.start([wire.Op("SYNC", numbers.SYNC["READY"]), wire.Op("DONE")], known={})
     try:
-        bringup.serve(init, {})
+        conversation.serve(init, {})
         init.go()
         init.dismiss()
     except BaseException:

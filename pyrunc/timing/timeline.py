@@ -1,7 +1,7 @@
 """What timing/trace.py measured, as text: Chrome's trace event format, and a chart for the terminal.
 
-Imported by trace when everything is over. The format: "Trace Event Format" of the Chromium project, as chrome://tracing
-and ui.perfetto.dev read it; times there are microseconds.
+The format: "Trace Event Format" of the Chromium project, as chrome://tracing and ui.perfetto.dev read it; times there
+are microseconds.
 """
 
 from __future__ import annotations

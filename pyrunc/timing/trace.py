@@ -1,9 +1,10 @@
 """--trace and --timings: when each phase of a command began and ended, and each op of init.
 
-Imported by cli and launched only when asked for, so that nobody else pays: what is measured knows nothing of it. The
-functions named in SEAMS are replaced, as their modules are loaded, by ones that look at the clock before and after;
+The functions named in SEAMS are replaced, as their modules are loaded, by ones that look at the clock before and after;
 imports are timed by a finder of our own; init writes when each op began into memory that it shares with us (stamp() of
 csrc/init/main.c). Times are CLOCK_MONOTONIC in ns. timing/timeline.py turns them into JSON or a chart.
+
+Loaded only when it is asked for: what is measured knows nothing of it.
 """
 
 from __future__ import annotations

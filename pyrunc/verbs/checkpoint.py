@@ -1,7 +1,7 @@
 """checkpoint: a running container becomes image files, by CRIU. criu(8).
 
-Imported by runtime for this verb only; runtime_restore is the way back. A failure leaves the container as it was, and
-in the directories that were asked for CRIU's log. All functions raise PyruncError.
+A failure leaves the container as it was, and in the directories that were asked for CRIU's log. All functions raise
+PyruncError.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import select
 import stat
 
 from pyrunc import log
-from pyrunc.criu import externals, images
+from pyrunc.criu import externals, images, repair, rpc
 from pyrunc.criu import process as criu_process
-from pyrunc.criu import repair as criu_repair
 from pyrunc.criu import request as criu_request
-from pyrunc.criu import rpc as criu_rpc
-from pyrunc.criu import server as criu
+from pyrunc.criu import server as criu_server
 from pyrunc.errors import CriuError, KernelError, StateError, UsageError, strerror
 from pyrunc.host import proc
 from pyrunc.plan.job import PlanOptions
@@ -184,11 +182,11 @@ def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> N
     status_fd = _check_status_fd(options)
     images.warn_of_rootless()
     with criu_process.Interrupts() as interrupts:
-        version = criu.version(interrupts)
+        version = criu_server.version(interrupts)
         if options.pre_dump:
-            criu.require_feature("mem_track", "a pre-dump", interrupts)
+            criu_server.require_feature("mem_track", "a pre-dump", interrupts)
         if options.lazy_pages:
-            criu.require_feature("lazy_pages", "saving memory on demand", interrupts)
+            criu_server.require_feature("lazy_pages", "saving memory on demand", interrupts)
         if status_fd >= 0 and version < _READY_BY_NOTE:
             opts["status_fd"] = status_fd
         spec = lookup.configuration(ctx, container_id).spec
@@ -216,7 +214,7 @@ def _add_container(
     opts["root"] = str(lookup.state(ctx, container_id)["rootfs"])
     for kind, (_key, since) in externals.NAMESPACES.items():
         if images.joins(spec, kind):
-            criu.require(version, since, f"a {kind} namespace that exists")
+            criu_server.require(version, since, f"a {kind} namespace that exists")
     if freezer := _freezer(found, version):
         opts["freeze_cgroup"] = freezer
     images.config_file(opts, spec)
@@ -252,7 +250,7 @@ class _Dump:
         self.interrupts = interrupts
         self.ends_it = not options.leave_running and not options.pre_dump
         self.network_locked = False
-        self.before = criu_repair.Before(found)
+        self.before = repair.Before(found)
 
     def make(self) -> None:
         """Raises CriuError; then, and when it is to be left running, the container is as it was."""
@@ -273,19 +271,19 @@ class _Dump:
             self.before.close()
 
     def _ask(self) -> None:
-        server = criu.Server(self.interrupts, new_session=True)
+        server = criu_server.Server(self.interrupts, new_session=True)
         server.process.written = self.directories.size
         try:
-            kind = criu_rpc.PRE_DUMP if self.options.pre_dump else criu_rpc.DUMP
+            kind = rpc.PRE_DUMP if self.options.pre_dump else rpc.DUMP
             # Lazy pages wait for whoever fetches them, a page server for whoever takes them.
             waits = self.options.lazy_pages or self.options.page_server
             stall = None if waits else criu_process.STALL_SECONDS
             answer = server.ask({"type": kind, "opts": self.opts}, self._heard, stall=stall)
             # From here on CRIU has put the network back, or the container is gone.
             self.network_locked = False
-            if not criu_rpc.number(answer, "success"):
+            if not rpc.number(answer, "success"):
                 path = f"{self.directories.work_path}/{LOG_FILE}"
-                raise criu.failure(answer, self.directories.log(LOG_FILE), path, server.output())
+                raise criu_server.failure(answer, self.directories.log(LOG_FILE), path, server.output())
         finally:
             if (problem := server.close()) is not None:
                 log.warning(problem)

@@ -1,7 +1,7 @@
 """create and run: a container comes up, from top to bottom.
 
 Everything that can fail leaves nothing behind: no state directory, no cgroup, no mount, no process (runtime.md,
-Errors). Imported by runtime for these verbs only. All functions raise PyruncError.
+Errors). All functions raise PyruncError.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from pyrunc import log
 from pyrunc.config import load as config
 from pyrunc.config.rules import document as rules
 from pyrunc.config.rules import linux as rules_linux
-from pyrunc.container import directory as state
+from pyrunc.container import directory as state_directory
 from pyrunc.container.record import OWN_PID, Record
 from pyrunc.errors import ConfigError, ContainerError, PyruncError
 from pyrunc.host import console, gather, proc
-from pyrunc.launch import conversation as bringup
-from pyrunc.launch import hooks
+from pyrunc.launch import conversation, hooks
 from pyrunc.launch import init as launch
-from pyrunc.plan import planner as plan
+from pyrunc.plan import planner
 from pyrunc.plan.job import Plan, PlanOptions
 from pyrunc.seccomp import filters as seccomp_filters
-from pyrunc.spec import id_mappings as idmap
+from pyrunc.spec import id_mappings
 from pyrunc.spec.namespaces import NAMESPACES
 from pyrunc.verbs import delete as verb_delete
 from pyrunc.verbs import lookup, process_io
@@ -66,7 +65,7 @@ def _plan(
         for item in (configuration.spec.get("linux") or {}).get("namespaces") or ()
     )
     process = configuration.spec.get("process") or {}
-    return plan.create(
+    return planner.create(
         configuration.spec,
         facts,
         PlanOptions(
@@ -82,7 +81,7 @@ def _plan(
             own_calls=seccomp_filters.own_calls(compiled if joins_pid else None, process),
             cgroup_paths=list(manager.paths),
             attached_late=bool(manager.paths) and not manager.joined_at_birth,
-            pid_inside=bringup.pid_namespace_inside(configuration.spec),
+            pid_inside=conversation.pid_namespace_inside(configuration.spec),
         ),
     )
 
@@ -100,7 +99,7 @@ def _check_joined_maps(spec: Spec) -> None:
         process = path.removesuffix("/ns/user")
         for mappings, name in ((linux.get("uidMappings"), "uid"), (linux.get("gidMappings"), "gid")):
             there = proc.read_file(f"{process}/{name}_map")
-            if mappings and there and not idmap.matching(idmap.rows(mappings), there):
+            if mappings and there and not id_mappings.matching(id_mappings.rows(mappings), there):
                 raise ConfigError(
                     "user namespaces enabled, but both namespace path and non-matching mapping specified",
                     path=f"$.linux.{name}Mappings",
@@ -133,18 +132,18 @@ def _answer(
     """Answer init until it is ready; do what is to be done `beside` it while it has something to do."""
 
     def maps() -> None:
-        from pyrunc.launch import id_maps as usermaps
+        from pyrunc.launch import id_maps
 
-        usermaps.write(init.pid, the_plan.uid_maps or (), the_plan.gid_maps or ())
+        id_maps.write(init.pid, the_plan.uid_maps or (), the_plan.gid_maps or ())
 
     def listener(fd: int) -> None:
         document = attempt.record.hook_state("creating", init.pid)
-        bringup.send_seccomp_listener(attempt.spec, fd, document, init.pid)
+        conversation.send_seccomp_listener(attempt.spec, fd, document, init.pid)
 
     try:
         if the_plan.uid_maps is None:
             beside()
-        bringup.serve(
+        conversation.serve(
             init,
             {
                 "MAPS": _no_fd(maps),
@@ -185,11 +184,11 @@ def _publish(attempt: Attempt, init: launch.Init, the_plan: Plan, options: Creat
     """The container is created: tell whoever wants to know, and let init wait for start."""
     directory = attempt.directory
     attempt.born(init.pid)
-    bringup.schedule(the_plan, init.pid)
+    conversation.schedule(the_plan, init.pid)
     if options.record_exit:
-        from pyrunc.container import exit_status as recorder
+        from pyrunc.container import exit_status
 
-        recorder.start(directory, init.pidfd)
+        exit_status.start(directory, init.pidfd)
     if options.pidfd_socket:
         console.send_fd(options.pidfd_socket, init.pidfd, b"standard", "--pidfd-socket")
     if options.pid_file:
@@ -207,8 +206,8 @@ def _bring_up(
     detached: bool,
 ) -> tuple[launch.Init, Record]:
     """create up to the point where init waits for start. Returns the init, released, and the record."""
-    state.check_id(container_id)
-    configuration = config.load(bundle, options.config or state.CONFIG)
+    state_directory.check_id(container_id)
+    configuration = config.load(bundle, options.config or state_directory.CONFIG)
     spec = configuration.spec
     process = spec.get("process") or {}
     console.check(
@@ -239,7 +238,7 @@ def _bring_up(
             log.debug(f"a plan of {len(the_plan.ops)} steps, cgroups: {cgroups}")
             init = _start_init(attempt, manager, the_plan)
             log.debug(f"init is process {init.pid}")
-            answer = bringup.console_answer(options.console_socket, attendance)
+            answer = conversation.console_answer(options.console_socket, attendance)
 
             def beside() -> None:
                 init.while_it_lives(lambda: attempt.beside(init.pid, manager, configuration))

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 def _remove_unit(unit: str, force: bool) -> None:
     from pyrunc import log
-    from pyrunc.cgroups.systemd import driver as systemd
+    from pyrunc.cgroups.systemd import driver
 
     try:
-        systemd.remove(unit)
+        driver.remove(unit)
     except BusError as error:
         # Its processes and cgroup are gone, and an empty scope is taken away by systemd itself.
         if not force:
@@ -33,10 +33,10 @@ def _remove_unit(unit: str, force: bool) -> None:
 
 def _delete_in_parts(ctx: Context, container_id: str, force: bool, only: tuple[int, int]) -> None:
     """Delete a container in a systemd unit or a group of resctrl; the state goes last: a failure can be tried again."""
-    from pyrunc.container import directory as state
+    from pyrunc.container import directory as state_directory
 
     # Held open from here on: it shows whether this very container is still the one of that name.
-    directory = state.look(ctx.root, container_id)
+    directory = state_directory.look(ctx.root, container_id)
     try:
         found = lookup.load(ctx, container_id)
         if only[0] and (found.init_pid, found.start_time) != only:
@@ -47,9 +47,9 @@ def _delete_in_parts(ctx: Context, container_id: str, force: bool, only: tuple[i
         if found.unit:
             _remove_unit(found.unit, force)
         if found.rdt:
-            from pyrunc.host import resctrl as rdt
+            from pyrunc.host import resctrl
 
-            rdt.remove(found.rdt)
+            resctrl.remove(found.rdt)
         directory.remove()
     finally:
         directory.close()

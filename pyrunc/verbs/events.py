@@ -1,6 +1,6 @@
 """events: what a container uses, again and again, and when it ran out of memory. runc-events(8).
 
-Imported by runtime for this verb only. The words of the document are cgroups/stats.py's. Raises PyruncError.
+The words of the document are cgroups/stats.py's. Raises PyruncError.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ def _net_dev(pid: int) -> str:
 def _look(found: Container) -> dict[str, object]:
     document = stats.document(_texts(found), _version(found), _net_dev(found.pid))
     if found.rdt:
-        from pyrunc.host import resctrl as rdt
+        from pyrunc.host import resctrl
 
-        document["intel_rdt"] = rdt.stats(found.rdt)
+        document["intel_rdt"] = resctrl.stats(found.rdt)
     return document
 
 

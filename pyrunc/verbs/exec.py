@@ -1,6 +1,6 @@
 """exec: one more process in a container that runs.
 
-Imported by runtime's callers for this verb only, so that no other pays for it. Raises PyruncError.
+Raises PyruncError.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import os
 
 from pyrunc import log
 from pyrunc.cgroups import choose
-from pyrunc.cgroups import manager as cgroups
+from pyrunc.cgroups import manager as cgroup_manager
 from pyrunc.config import load as config
 from pyrunc.config.rules import process as rules_process
 from pyrunc.container import process as container_process
 from pyrunc.errors import ContainerError, KernelError, StateError
 from pyrunc.host import console, gather, proc
 from pyrunc.kernel import container as kernel_container
-from pyrunc.launch import conversation as bringup
+from pyrunc.launch import conversation
 from pyrunc.launch import init as launch
-from pyrunc.plan import planner as plan
+from pyrunc.plan import planner, wire
 from pyrunc.plan import process as plan_process
-from pyrunc.plan import wire
 from pyrunc.plan.job import Plan, PlanOptions
 from pyrunc.seccomp import filters as seccomp_filters
 from pyrunc.verbs import lookup, process_io
@@ -70,9 +69,9 @@ def _process(spec: Spec, options: ExecOptions) -> tuple[Process, str]:
         process = config.load_process(options.process)
         rules_process.check(process, path="$")
         return process, "$"
-    from pyrunc.config import exec_process as execspec
+    from pyrunc.config import exec_process
 
-    process = execspec.build(spec.get("process") or {}, options)
+    process = exec_process.build(spec.get("process") or {}, options)
     rules_process.check(process, path="$.process")
     return process, "$.process"
 
@@ -130,7 +129,7 @@ def _initial_affinity(process: Process, json_path: str) -> None:
 
 def _start(
     the_plan: Plan,
-    manager: cgroups.Manager,
+    manager: cgroup_manager.Manager,
     recorded: Sequence[tuple[str, str]],
     pid: int,
     forced: bool,
@@ -201,7 +200,7 @@ def _exec(ctx: Context, container_id: str, options: ExecOptions, found: Containe
     rules_process.labels(process, facts, json_path)
     manager = choose.from_paths(_cgroup_directories(found.cgroups, options), unit=found.unit)
     compiled = seccomp_filters.of_spec(spec, ctx.root)
-    the_plan = plan.exec_process(
+    the_plan = planner.exec_process(
         process,
         spec,
         facts,
@@ -249,21 +248,21 @@ def _serve(
     spec: Spec,
 ) -> int:
     def listener(fd: int) -> None:
-        bringup.send_seccomp_listener(spec, fd, found.document, init.pid)
+        conversation.send_seccomp_listener(spec, fd, found.document, init.pid)
 
-    bringup.serve(
+    conversation.serve(
         init,
         {
             "CGROUP": lambda _fd: None,  # _start has moved it there
-            "CONSOLE": bringup.console_answer(options.console_socket, attendance),
+            "CONSOLE": conversation.console_answer(options.console_socket, attendance),
             "SECCOMP": listener,
         },
     )
-    bringup.schedule(the_plan, init.pid)
+    conversation.schedule(the_plan, init.pid)
     if found.rdt:
-        from pyrunc.host import resctrl as rdt
+        from pyrunc.host import resctrl
 
-        rdt.attach(found.rdt, init.pid)
+        resctrl.attach(found.rdt, init.pid)
     if options.pidfd_socket:
         console.send_fd(options.pidfd_socket, init.pidfd, b"setns", "--pidfd-socket")
     drop = process_io.write_pid_file(options.pid_file, init.pid) if options.pid_file else None

@@ -9,7 +9,7 @@ from pyrunc.errors import (
     StateError,
     UsageError,
 )
-from pyrunc.json_text import document as jsonfast
+from pyrunc.json_text import document as json_text
 from pyrunc.kernel import container as kernel_container
 
 TYPE_CHECKING = False
@@ -29,9 +29,11 @@ def load(ctx: Context, container_id: str) -> Container:
 def configuration(ctx: Context, container_id: str) -> Config:
     """The private copy of the configuration that create made: later edits of the bundle do not matter."""
     from pyrunc.config import load as config
-    from pyrunc.container import directory as state
+    from pyrunc.container import directory as state_directory
 
-    return config.load(f"{ctx.root}/{state.check_id(container_id)}", opener=state.open_ours)
+    return config.load(
+        f"{ctx.root}/{state_directory.check_id(container_id)}", opener=state_directory.open_ours
+    )
 
 
 def state(ctx: Context, container_id: str) -> dict[str, object]:
@@ -41,7 +43,7 @@ def state(ctx: Context, container_id: str) -> dict[str, object]:
 
 def document(found: Container) -> dict[str, object]:
     """The state document of a container that was looked at."""
-    document = jsonfast.loads(found.document)
+    document = json_text.loads(found.document)
     if not isinstance(document, dict):
         raise StateError("the state of the container is no JSON object")
     return dict(document)

@@ -1,7 +1,6 @@
 """mounts add, mounts remove: other mounts for a container that exists, from top to bottom.
 
-A failure leaves the mounts and the stored configuration as they were. Imported by runtime for this verb only. Raises
-PyruncError.
+A failure leaves the mounts and the stored configuration as they were. Raises PyruncError.
 """
 
 from __future__ import annotations
@@ -10,17 +9,17 @@ from pyrunc import log
 from pyrunc.config import load as config
 from pyrunc.config.rules import linux as rules_linux
 from pyrunc.config.rules import mounts as rules_mounts
-from pyrunc.container import directory as state
+from pyrunc.container import directory as state_directory
 from pyrunc.container import process as container_process
 from pyrunc.errors import ConfigError, ContainerError, StateError
 from pyrunc.host import gather
-from pyrunc.json_text import document as jsonfast
+from pyrunc.json_text import document as json_text
 from pyrunc.kernel import container as kernel_container
 from pyrunc.launch import init as launch
 from pyrunc.plan import changes as plan_changes
 from pyrunc.plan import mounts as plan_mounts
 from pyrunc.plan.job import Plan, PlanOptions
-from pyrunc.spec import mount_options as mounts
+from pyrunc.spec import mount_options
 from pyrunc.verbs import lookup
 
 TYPE_CHECKING = False
@@ -41,8 +40,8 @@ class _Change:
     __slots__ = ("directory", "facts", "found", "spec")
 
     def __init__(self, ctx: Context, container_id: str) -> None:
-        _alive(kernel_container.state(ctx.root, state.check_id(container_id)))
-        self.directory = state.open_(ctx.root, container_id)
+        _alive(kernel_container.state(ctx.root, state_directory.check_id(container_id)))
+        self.directory = state_directory.open_(ctx.root, container_id)
         try:
             # Again, as it may have ended while somebody else had the lock.
             self.found: Container = _alive(kernel_container.state(ctx.root, container_id))
@@ -79,8 +78,8 @@ class _Change:
             if not asks and init.dismiss():
                 raise ContainerError("init was ended from outside: some of the mounts may be left")
             self.spec["mounts"] = list(left)
-            text = jsonfast.dumps(self.spec).encode("utf-8", "surrogateescape")
-            self.directory.write(state.CONFIG, text)
+            text = json_text.dumps(self.spec).encode("utf-8", "surrogateescape")
+            self.directory.write(state_directory.CONFIG, text)
             if asks:
                 init.go()
                 init.receive()
@@ -106,7 +105,7 @@ def _check(wanted: Sequence[Mount], change: _Change) -> None:
     for index, mount in enumerate(wanted):
         at = f"$[{index}]"
         rules_mounts.check(mount, at, linux, spaces, change.facts)
-        options = mounts.parse(mount.get("options") or ())
+        options = mount_options.parse(mount.get("options") or ())
         if plan_mounts.absolute(mount["destination"]) == "/":
             raise ConfigError("a running container keeps its root", path=f"{at}.destination")
         if options.remount:

@@ -1,6 +1,6 @@
 """A container that is coming up: what create and restore make alike, and how it is undone.
 
-Imported by runtime_create and runtime_restore; imports bringup, cgroups, hooks, state and errors. Raises PyruncError.
+Raises PyruncError.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 
 from pyrunc import log
 from pyrunc.cgroups import choose
-from pyrunc.container import directory as state
+from pyrunc.container import directory as state_directory
 from pyrunc.container.record import Record
 from pyrunc.errors import ConfigError, ContainerError, PyruncError, StateError
 from pyrunc.kernel import container as kernel_container
@@ -83,7 +83,7 @@ class Attempt:
     def __init__(self, ctx: Context, container_id: str, configuration: Config, facts: HostFacts) -> None:
         """Make and lock the state directory; from here on undo() has something to do."""
         rootfs = rootfs_path(configuration)
-        self.directory = state.create(ctx.root, container_id)
+        self.directory = state_directory.create(ctx.root, container_id)
         self.spec: Spec = configuration.spec
         self.record = _record(configuration, container_id, rootfs, strict=facts.strict)
         self.manager: Manager | None = None
@@ -114,7 +114,7 @@ class Attempt:
         """Write what delete --force needs, should this be as far as we come."""
         content = self._render()
         if content != self.written:
-            self.directory.write(state.CREATING, content)
+            self.directory.write(state_directory.CREATING, content)
             self.written = content
 
     def settle(self, ctx: Context, facts: HostFacts) -> Manager:
@@ -160,10 +160,10 @@ class Attempt:
         wanted = (self.spec.get("linux") or {}).get("intelRdt")
         if wanted is None:
             return
-        from pyrunc.host import resctrl as rdt
+        from pyrunc.host import resctrl
 
         record = self.record
-        self.rdt = rdt.Group(wanted, str(record.document["id"]), facts.resctrl)
+        self.rdt = resctrl.Group(wanted, str(record.document["id"]), facts.resctrl)
         record.rdt = self.rdt.places
         if self.rdt.made:
             record.needs.append("intelRdt")
@@ -184,7 +184,7 @@ class Attempt:
             raise PlanChangedError
         if not manager.joined_at_birth:
             manager.attach(pid)
-        self.directory.write(state.CONFIG, configuration.text)
+        self.directory.write(state_directory.CONFIG, configuration.text)
 
     def start_again(self) -> None:
         """End the init, for another one with another plan."""
@@ -192,7 +192,7 @@ class Attempt:
             self.abort()
             self.abort = None
         self.record.pid = 0
-        self.directory.drop(state.FIFO)
+        self.directory.drop(state_directory.FIFO)
 
     def in_environment(self, pid: int) -> None:
         """The container's namespaces are there, `pid` is in them, its program is not: runtime.md, steps 3 and 4."""
@@ -231,10 +231,10 @@ class Attempt:
         content = self._render()
         if content == self.written:
             # A new file costs more than all else here.
-            self.directory.rename(state.CREATING, state.STATE)
+            self.directory.rename(state_directory.CREATING, state_directory.STATE)
         else:
-            self.directory.write(state.STATE, content)
-            self.directory.drop(state.CREATING)
+            self.directory.write(state_directory.STATE, content)
+            self.directory.drop(state_directory.CREATING)
         log.debug(f"state written below '{self.directory.path}'")
 
     def out_of_memory(self) -> ContainerError | None:

@@ -11,8 +11,8 @@
       ◀── done
 
 A step that is refused makes CRIU kill what it made; nothing stays behind. The hooks are those of runc: createContainer
-and startContainer hooks ran when the container was created, and there is no start that poststart could follow.
-Imported by runtime for this verb only. All functions raise PyruncError.
+and startContainer hooks ran when the container was created, and there is no start that poststart could follow. All
+functions raise PyruncError.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ import os
 from pyrunc import log
 from pyrunc.config import load as config
 from pyrunc.config.rules import document as rules
-from pyrunc.container import directory as state
-from pyrunc.criu import externals, images
+from pyrunc.container import directory as state_directory
+from pyrunc.criu import externals, images, rpc
 from pyrunc.criu import process as criu_process
 from pyrunc.criu import request as criu_request
-from pyrunc.criu import rpc as criu_rpc
-from pyrunc.criu import server as criu
+from pyrunc.criu import server as criu_server
 from pyrunc.criu.images import config_file, file_systems, mount_points, warn_of_rootless
 from pyrunc.errors import ContainerError, CriuError, KernelError, StateError
 from pyrunc.host import console, gather, proc
 from pyrunc.kernel import container as kernel_container
-from pyrunc.launch import conversation as bringup
+from pyrunc.launch import conversation
 from pyrunc.launch import init as launch
 from pyrunc.plan.job import Plan, PlanOptions
 from pyrunc.spec.namespaces import NAMESPACES
@@ -67,7 +66,7 @@ class _Processes:
 
     def __init__(self) -> None:
         self.cgroups: Sequence[tuple[str, str]] = ()
-        self.server: criu.Server | None = None
+        self.server: criu_server.Server | None = None
         self.pid = 0
         self.pidfd = -1
 
@@ -119,8 +118,8 @@ def _inherited(descriptors: list[str]) -> list[Message]:
 def _namespaces(spec: Spec, opts: Message, version: int) -> list[int]:
     """The namespaces that are named by a path; returns the descriptors that CRIU needs for them."""
     fds: list[int] = []
-    inherited: list[criu_rpc.Value] = []
-    joined: list[criu_rpc.Value] = []
+    inherited: list[rpc.Value] = []
+    joined: list[rpc.Value] = []
     try:
         for index, item in enumerate((spec.get("linux") or {}).get("namespaces") or ()):
             kind, path = item["type"], item.get("path") or ""
@@ -133,7 +132,7 @@ def _namespaces(spec: Spec, opts: Message, version: int) -> list[int]:
                 joined.append({"ns": NAMESPACES[kind][1], "ns_file": path})
                 continue
             key, since = externals.NAMESPACES[kind]
-            criu.require(version, since, f"a {kind} namespace that exists")
+            criu_server.require(version, since, f"a {kind} namespace that exists")
             try:
                 fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             except OSError as error:
@@ -163,17 +162,17 @@ def _make_mount_points(the_plan: Plan) -> None:
             if code == "ENV":
                 return
             if code == "MAPS":
-                from pyrunc.launch import id_maps as usermaps
+                from pyrunc.launch import id_maps
 
-                usermaps.write(init.pid, the_plan.uid_maps or (), the_plan.gid_maps or ())
+                id_maps.write(init.pid, the_plan.uid_maps or (), the_plan.gid_maps or ())
             init.go()
     finally:
         init.abort()
 
 
-def _cgroup_roots(pid: int) -> list[criu_rpc.Value]:
+def _cgroup_roots(pid: int) -> list[rpc.Value]:
     """Where the container's cgroups are now, for those of the image: where CRIU is that restores it."""
-    roots: list[criu_rpc.Value] = []
+    roots: list[rpc.Value] = []
     for line in proc.read_file(f"/proc/{pid}/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         roots += [{"ctrl": name, "path": path} for name in controllers.split(",")]
@@ -188,7 +187,7 @@ def _note_time_namespace(attempt: Attempt, configuration: Config) -> None:
         return
     document = json.loads(configuration.text)
     document.setdefault("linux", {}).setdefault("namespaces", []).append({"type": "time"})
-    attempt.directory.write(state.CONFIG, json.dumps(document).encode("utf-8", "surrogateescape"))
+    attempt.directory.write(state_directory.CONFIG, json.dumps(document).encode("utf-8", "surrogateescape"))
 
 
 def _loopback(spec: Spec, pid: int) -> None:
@@ -238,13 +237,13 @@ class _Restore:
         self.opts = criu_request.restore(options, LOG_FILE)
         self.interrupts = interrupts
         self.heard: set[str] = set()
-        self.version = criu.version(interrupts)
+        self.version = criu_server.version(interrupts)
         for option, value in (
             ("--lsm-profile", options.lsm_profile),
             ("--lsm-mount-context", options.lsm_mount_context),
         ):
             if value:
-                criu.require(self.version, _SETS_LSM, option)
+                criu_server.require(self.version, _SETS_LSM, option)
         self.directories = images.Directories(options, dump=False)
         try:
             self.descriptors = images.read_descriptors(self.directories.image, options.image_path)
@@ -272,7 +271,7 @@ class _Restore:
 
     def _bring_back(self, ctx: Context, container_id: str) -> None:
         attempt, record = self.attempt, self.attempt.record
-        attempt.directory.write(state.CONFIG, self.configuration.text)
+        attempt.directory.write(state_directory.CONFIG, self.configuration.text)
         manager = attempt.settle(ctx, self.facts)
         while not attempt.make():
             pass  # the plan comes later
@@ -305,25 +304,25 @@ class _Restore:
         opts["cg_root"] = _cgroup_roots(server.process.pid)
         self.directories.move_to(f"/proc/{server.process.pid}/root")
         self.directories.put_into(opts)
-        request: Message = {"type": criu_rpc.RESTORE, "opts": opts}
+        request: Message = {"type": rpc.RESTORE, "opts": opts}
         # Lazy pages may come from another host.
         stall = None if self.options.lazy_pages else criu_process.STALL_SECONDS
         answer = server.ask(request, self._heard, stall=stall)
-        if not criu_rpc.number(answer, "success"):
+        if not rpc.number(answer, "success"):
             path = f"{self.directories.work_path}/{LOG_FILE}"
-            raise criu.failure(answer, self.directories.log(LOG_FILE), path, server.output())
-        self.processes.follow(criu_rpc.number(criu_rpc.part(answer, "restore"), "pid"))
+            raise criu_server.failure(answer, self.directories.log(LOG_FILE), path, server.output())
+        self.processes.follow(rpc.number(rpc.part(answer, "restore"), "pid"))
         if _LAST not in self.heard:
             raise CriuError(f"criu failed: it reports success without {_LAST}")
         if (problem := self.processes.hang_up(succeeded=True)) is not None:
             log.warning(problem)
 
-    def _start(self, manager: Manager, fds: list[int]) -> criu.Server:
+    def _start(self, manager: Manager, fds: list[int]) -> criu_server.Server:
         """CRIU in the container's cgroup: what it forks is in there from its beginning."""
         terminal = bool((self.attempt.spec.get("process") or {}).get("terminal"))
         cgroup_fd = manager.open()
         try:
-            server = criu.Server(
+            server = criu_server.Server(
                 self.interrupts,
                 # With a terminal of its own the container has none of our descriptors.
                 stdio=None if terminal else (0, 1, 2),
@@ -383,8 +382,8 @@ def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOption
 
     Raises CriuError with CRIU's reason. `bundle` is where its rootfs and the sources of its bind mounts are here.
     """
-    state.check_id(container_id)
-    state.check_root(ctx.root)
+    state_directory.check_id(container_id)
+    state_directory.check_root(ctx.root)
     configuration = config.load(bundle)
     terminal = bool((configuration.spec.get("process") or {}).get("terminal"))
     console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
@@ -397,7 +396,7 @@ def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOption
         attendance = console.Attendance()
         console.adopt_orphans(not options.no_subreaper)
     try:
-        answer = bringup.console_answer(options.console_socket, attendance)
+        answer = conversation.console_answer(options.console_socket, attendance)
         with criu_process.Interrupts() as interrupts:
             one = _Restore(configuration, facts, options, answer, interrupts)
             processes = one.bring_back(ctx, container_id)

@@ -1,20 +1,19 @@
 """update: other limits for a container that exists, from top to bottom.
 
-A failure leaves the limits and the stored configuration as they were. Imported by runtime for this verb only. Raises
-PyruncError.
+A failure leaves the limits and the stored configuration as they were. Raises PyruncError.
 """
 
 from __future__ import annotations
 
 from pyrunc import log
 from pyrunc.cgroups import choose
-from pyrunc.cgroups import manager as cgroups
+from pyrunc.cgroups import manager as cgroup_manager
 from pyrunc.config import load as config
-from pyrunc.config import resource_update as updates
+from pyrunc.config import resource_update
 from pyrunc.config.rules import resources as rules
-from pyrunc.container import directory as state
+from pyrunc.container import directory as state_directory
 from pyrunc.errors import ConfigError, PyruncError, StateError
-from pyrunc.json_text import document as jsonfast
+from pyrunc.json_text import document as json_text
 from pyrunc.kernel import container as kernel_container
 from pyrunc.verbs import lookup
 
@@ -37,7 +36,7 @@ def _alive(ctx: Context, container_id: str) -> Container:
     return found
 
 
-def _set_schemas(found: Container, spec: Spec, schemas: Mapping[str, str]) -> cgroups.Undo:
+def _set_schemas(found: Container, spec: Spec, schemas: Mapping[str, str]) -> cgroup_manager.Undo:
     """Set resctrl's schemas; what undoes it. `schemas`: l3CacheSchema and memBwSchema, "" to leave it."""
     rdt_spec = (spec.get("linux") or {}).get("intelRdt")
     for key, text in schemas.items():
@@ -49,16 +48,16 @@ def _set_schemas(found: Container, spec: Spec, schemas: Mapping[str, str]) -> cg
             )
     if rdt_spec is None or not any(schemas.values()):
         return lambda _reason: None
-    from pyrunc.host import resctrl as rdt
+    from pyrunc.host import resctrl
 
-    undo = rdt.update(found.rdt, schemas["l3CacheSchema"], schemas["memBwSchema"])
+    undo = resctrl.update(found.rdt, schemas["l3CacheSchema"], schemas["memBwSchema"])
     rdt_spec.update({key: text for key, text in schemas.items() if text})  # type: ignore[typeddict-item]  # its keys
     return undo
 
 
-def _apply(found: Container, stored: Mapping[str, object], resources: Resources) -> cgroups.Undo:
+def _apply(found: Container, stored: Mapping[str, object], resources: Resources) -> cgroup_manager.Undo:
     """Set the limits; what undoes it."""
-    full, stands_for = updates.complete(resources, stored)
+    full, stands_for = resource_update.complete(resources, stored)
     try:
         rules.check(full, "$")  # type: ignore[arg-type]  # of checked parts
         manager = choose.from_paths(found.cgroups, found.made, found.unit)
@@ -87,7 +86,7 @@ def update(
     config.check_resources(resources)
     rules.check(resources, "$", partial=True)
     _alive(ctx, container_id)
-    directory = state.open_(ctx.root, container_id)
+    directory = state_directory.open_(ctx.root, container_id)
     try:
         # Again, as it may have ended while another update had the lock.
         found = _alive(ctx, container_id)
@@ -99,9 +98,9 @@ def update(
         undos = [undo_schemas]
         try:
             undos.append(_apply(found, stored, resources))
-            linux["resources"] = updates.merge(stored, resources)  # type: ignore[typeddict-item]  # of checked parts
-            text = jsonfast.dumps(spec).encode("utf-8", "surrogateescape")
-            directory.write(state.CONFIG, text)
+            linux["resources"] = resource_update.merge(stored, resources)  # type: ignore[typeddict-item]  # of checked parts
+            text = json_text.dumps(spec).encode("utf-8", "surrogateescape")
+            directory.write(state_directory.CONFIG, text)
         except BaseException as error:
             for undo in reversed(undos):
                 undo(error)

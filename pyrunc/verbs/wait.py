@@ -1,8 +1,8 @@
 """wait: the exit status of a container that another process than its parent asks for. pidfd_open(2), ioctl_pidfd(2).
 
 Who has a pidfd from before the end learns the status from it once the parent has collected init (Linux 6.15). Until
-then, and on older kernels, /proc tells it of a process that is dead and not collected. Of one that is gone the
-recorder has kept it, where create was asked for one. Imported by runtime for this verb only; raises PyruncError.
+then, and on older kernels, /proc tells it of a process that is dead and not collected. Of one that is gone the recorder
+has kept it, where create was asked for one.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def wait(ctx: Context, container_id: str) -> int:
 
 
 def _recorded(ctx: Context, container_id: str) -> int:
-    from pyrunc.container import exit_status as recorder
+    from pyrunc.container import exit_status
 
-    status = recorder.recorded(f"{ctx.root}/{container_id}")
+    status = exit_status.recorded(f"{ctx.root}/{container_id}")
     if status is None:
         raise StateError(
             f"the exit status of container '{container_id}' is not known: it ended before",

@@ -9,7 +9,7 @@ import pytest
 
 import mountinfo
 import support
-from pyrunc.spec import mount_options as mounts
+from pyrunc.spec import mount_options
 
 if TYPE_CHECKING:
     from containers import BundleFactory, ContainerFactory
@@ -144,7 +144,7 @@ def test_option(
 
 def test_the_table_is_complete() -> None:
     """Every option that `features` promises; test_idmap.py has the two for id-mapped mounts."""
-    assert set(CASES) == set(mounts.OPTIONS) - {"idmap", "ridmap"} - set(mounts.BIND_ONLY)
+    assert set(CASES) == set(mount_options.OPTIONS) - {"idmap", "ridmap"} - set(mount_options.BIND_ONLY)
 
 
 @pytest.mark.parametrize(("option", "arrives"), [("rslave", True), ("rprivate", False), ("rshared", True)])

@@ -13,7 +13,7 @@ import fake_systemd
 import faults
 import limits
 import support
-from pyrunc.container import directory as state
+from pyrunc.container import directory as state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,12 +114,14 @@ def test_a_killed_create_with_hooks_leaves_no_unit(
     for _ in range(2):
         calls = killed(MOST_CALLS)
         one.delete("--force").ok()
-    number = next(at for at, call in enumerate(calls, 1) if call == f"openat .{state.CONFIG}.new") - 1
+    number = (
+        next(at for at, call in enumerate(calls, 1) if call == f"openat .{state_directory.CONFIG}.new") - 1
+    )
 
     def is_between() -> bool:
         """Killed there: a wait on a busy machine is a call more or less, and then it was not."""
         killed(number)
-        if systemd.units and not os.path.exists(os.path.join(one.root, one.id, state.CONFIG)):
+        if systemd.units and not os.path.exists(os.path.join(one.root, one.id, state_directory.CONFIG)):
             return True
         one.delete("--force").ok()
         return False

@@ -23,8 +23,7 @@ import rounds
 import support
 import terminals
 from pyrunc.host import gather
-from pyrunc.plan import numbers
-from pyrunc.plan import planner as plan
+from pyrunc.plan import numbers, planner
 from pyrunc.plan.job import PlanOptions
 from pyrunc.spec import capabilities
 
@@ -399,9 +398,9 @@ def fork_of(target: Bundle, verb: str) -> int:
     spec: Spec = json.loads(json.dumps(target.spec))
     facts = gather.gather()
     made = (
-        plan.exec_process(spec["process"], spec, facts, options)
+        planner.exec_process(spec["process"], spec, facts, options)
         if verb == "exec"
-        else plan.create(spec, facts, options)
+        else planner.create(spec, facts, options)
     )
     return [op.name for op in made.ops].index("FORK")
 

@@ -18,8 +18,8 @@ import rounds
 import support
 from pyrunc import errors, log, printable
 from pyrunc.cli import main as cli
-from pyrunc.cli import verbs as commands
-from pyrunc.json_text import document as jsonfast
+from pyrunc.cli import verbs
+from pyrunc.json_text import document as json_text
 
 if TYPE_CHECKING:
     from containers import BundleFactory, Container, ContainerFactory
@@ -50,7 +50,7 @@ def test_every_character() -> None:
     assert_clean(printable.lines(everything), also="\n\t")
     good = "".join(filter(str.isprintable, everything))
     assert printable.line(good) == printable.lines(good) == good
-    text = jsonfast.dumps([everything])
+    text = json_text.dumps([everything])
     assert_clean(text, also="")
     (back,) = json.loads(text)
     assert back == re.sub("[\ud800-\udfff]", "\ufffd", everything)
@@ -80,7 +80,7 @@ def test_texts_by_chance() -> None:
         assert_clean(printable.line(text), also="")
         assert_clean(printable.lines(text), also="\n\t")
         assert printable.lines(text).count("\n") == text.count("\n")
-        assert_clean(jsonfast.dumps(text), also="")
+        assert_clean(json_text.dumps(text), also="")
 
 
 class _UnforeseenError(Exception):
@@ -111,7 +111,7 @@ def test_errors_of_every_kind(
 
     if "--debug" not in words:
         error.add_note(f"while going back: {EVERY_KIND}")
-    monkeypatch.setitem(commands.HANDLERS, "features", fail)
+    monkeypatch.setitem(verbs.HANDLERS, "features", fail)
     assert cli.main([*words, "features"]) == 1
     log.setup()
     out, err = capfd.readouterr()

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc.cgroups import choose
-from pyrunc.cgroups import manager as package
+from pyrunc.cgroups import choose, manager
 from pyrunc.cgroups.resources import Write, io_weight, plan_writes, weight_from_shares
 from pyrunc.errors import ConfigError, StateError
 from pyrunc.spec.host_facts import HostFacts
@@ -377,7 +376,7 @@ def test_v1_relative_and_unset(cgroups_path: str | None) -> None:
 def test_joint_controllers_are_made_once(tmp_path: Path) -> None:
     """Two names, one directory: it is listed, made and removed once."""
     directory = str(tmp_path / "joint" / "c1")
-    made = package.Manager([("cpu", directory), ("cpuacct", directory)])
+    made = manager.Manager([("cpu", directory), ("cpuacct", directory)])
     assert made.to_make == [os.path.dirname(directory), directory]
     made.settle()
     made.create()
@@ -388,7 +387,7 @@ def test_joint_controllers_are_made_once(tmp_path: Path) -> None:
 def test_two_creates_of_one_cgroup(tmp_path: Path) -> None:
     """Both have found nothing there; who comes second is refused, and leaves the other's alone."""
     directory = str(tmp_path / "parent" / "c1")
-    first, second = (package.Manager([("pids", directory)]) for _ in range(2))
+    first, second = (manager.Manager([("pids", directory)]) for _ in range(2))
     assert first.to_make == second.to_make == [os.path.dirname(directory), directory]
     first.create()
     with pytest.raises(StateError, match="container's cgroup is used by others") as caught:

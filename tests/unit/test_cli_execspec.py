@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc.config import exec_process as execspec
+from pyrunc.config import exec_process
 from pyrunc.errors import UsageError
 from pyrunc.requests import ExecOptions
 
@@ -35,7 +35,7 @@ LS = ["ls", "-l"]
 def test_without_options() -> None:
     """Only the command and the terminal are new; the given object is not touched."""
     before = copy.deepcopy(PROCESS)
-    built = execspec.build(PROCESS, ExecOptions(args=LS))
+    built = exec_process.build(PROCESS, ExecOptions(args=LS))
     assert built == {**PROCESS, "args": LS, "terminal": False}
     assert before == PROCESS
 
@@ -43,7 +43,7 @@ def test_without_options() -> None:
 def test_every_option() -> None:
     """Each option replaces its property; environment, groups and capabilities grow."""
     before = copy.deepcopy(PROCESS)
-    built = execspec.build(
+    built = exec_process.build(
         PROCESS,
         ExecOptions(
             args=LS,
@@ -76,14 +76,14 @@ def test_every_option() -> None:
 
 def test_user_without_group_keeps_the_group() -> None:
     """As runc does it."""
-    built = execspec.build(PROCESS, ExecOptions(args=LS, user="0"))
+    built = exec_process.build(PROCESS, ExecOptions(args=LS, user="0"))
     assert built["user"] == {"uid": 0, "gid": 20, "umask": 0o77, "additionalGids": [5]}
 
 
 def test_minimal_process() -> None:
     """What is optional in a process object may be missing."""
     process: Process = {"user": {"uid": 0, "gid": 0}, "cwd": "/"}
-    built = execspec.build(process, ExecOptions(args=LS, env=["A=1"], cap=["KILL"], additional_gids=[3]))
+    built = exec_process.build(process, ExecOptions(args=LS, env=["A=1"], cap=["KILL"], additional_gids=[3]))
     caps = ["CAP_KILL"]
     assert built == {
         "user": {"uid": 0, "gid": 0, "additionalGids": [3]},
@@ -93,7 +93,7 @@ def test_minimal_process() -> None:
         "env": ["A=1"],
         "capabilities": {"bounding": caps, "effective": caps, "permitted": caps},
     }
-    assert execspec.build({"cwd": "/"}, ExecOptions(args=LS, user="4"))["user"] == {"uid": 4, "gid": 0}
+    assert exec_process.build({"cwd": "/"}, ExecOptions(args=LS, user="4"))["user"] == {"uid": 4, "gid": 0}
 
 
 @pytest.mark.parametrize(("inheritable", "ambient"), [(None, None), ([], None), (CAPS, ["CAP_KILL"])])
@@ -104,7 +104,7 @@ def test_added_capabilities_are_never_inheritable(
     process = copy.deepcopy(PROCESS)
     if inheritable is not None:
         process["capabilities"]["inheritable"] = inheritable
-    sets = execspec.build(process, ExecOptions(args=LS, cap=["CAP_KILL"]))["capabilities"]
+    sets = exec_process.build(process, ExecOptions(args=LS, cap=["CAP_KILL"]))["capabilities"]
     assert sets.get("inheritable") == inheritable
     assert sets.get("ambient") == ambient
 
@@ -115,7 +115,7 @@ def test_added_capabilities_are_never_inheritable(
 )
 def test_user(text: str, expected: tuple[int, int | None]) -> None:
     """UID and UID:GID in digits."""
-    assert execspec.user(text) == expected
+    assert exec_process.user(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_user(text: str, expected: tuple[int, int | None]) -> None:
 def test_bad_user(text: str) -> None:
     """Nothing but digits is a user: not even what int() would take (CVE-2026-30892)."""
     with pytest.raises(UsageError, match=r"bad [ug]id in --user"):
-        execspec.user(text)
+        exec_process.user(text)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_bad_user(text: str) -> None:
 def test_refused(options: ExecOptions, text: str) -> None:
     """What cannot become a process object is refused before the container is looked at, and by build itself."""
     with pytest.raises(UsageError, match=text):
-        execspec.check(options)
+        exec_process.check(options)
     with pytest.raises(UsageError, match=text):
-        execspec.build(PROCESS, options)
+        exec_process.build(PROCESS, options)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_refused(options: ExecOptions, text: str) -> None:
 )
 def test_sub_cgroups(given: list[str], expected: list[tuple[str, str]]) -> None:
     """--cgroup for v2 and for v1."""
-    assert execspec.sub_cgroups(given) == expected
+    assert exec_process.sub_cgroups(given) == expected
 
 
 @pytest.mark.parametrize(
@@ -177,4 +177,4 @@ def test_sub_cgroups(given: list[str], expected: list[tuple[str, str]]) -> None:
 def test_bad_sub_cgroups(given: list[str], text: str) -> None:
     """The same mistakes as in runc, in its words."""
     with pytest.raises(UsageError, match=text):
-        execspec.sub_cgroups(given)
+        exec_process.sub_cgroups(given)

@@ -15,7 +15,7 @@ import pytest
 import pyrunc
 from pyrunc import log
 from pyrunc.cli import context, options
-from pyrunc.cli import help as usage
+from pyrunc.cli import help as help_pages
 from pyrunc.cli import main as cli
 from pyrunc.errors import ConfigError, KernelError, StateError
 
@@ -438,7 +438,7 @@ def test_help_of_a_command(name: str, capfd: Captured) -> None:
 def test_help_pages_of_all_commands_fit_a_terminal() -> None:
     """No line of a help page is over 120 wide."""
     for name in ("", *options.COMMANDS):
-        assert max(len(line) for line in usage.page(name).splitlines()) <= 120, name
+        assert max(len(line) for line in help_pages.page(name).splitlines()) <= 120, name
 
 
 def test_state(runtime: _FakeRuntime, capfd: Captured) -> None:

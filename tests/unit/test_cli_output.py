@@ -11,10 +11,10 @@ import pytest
 
 from pyrunc import __version__
 from pyrunc.cli import main as cli
-from pyrunc.cli import output as render
+from pyrunc.cli import output as cli_output
 from pyrunc.reports import features
-from pyrunc.reports import spec as specgen
-from pyrunc.spec import mount_options as mounts
+from pyrunc.reports import spec as spec_template
+from pyrunc.spec import mount_options
 
 if TYPE_CHECKING:
     import pathlib
@@ -112,7 +112,7 @@ def test_features_of_linux() -> None:
     for name in ("netDevices", "intelRdt"):
         assert document["linux"][name]["enabled"] is True
     assert document["linux"]["mountExtensions"] == {"idmap": {"enabled": True}}
-    assert document["mountOptions"] == list(mounts.OPTIONS)
+    assert document["mountOptions"] == list(mount_options.OPTIONS)
 
 
 def spec(bundle: pathlib.Path, *argv: str) -> dict[str, object]:
@@ -171,15 +171,15 @@ def types(document: dict[str, object]) -> list[str]:
 
 def test_spec_namespaces() -> None:
     """A cgroup namespace on cgroup v2 only; rootless has a user namespace and no network of its own."""
-    assert types(specgen.document(rootless=False, unified=False)) == [
+    assert types(spec_template.document(rootless=False, unified=False)) == [
         "pid",
         "network",
         "ipc",
         "uts",
         "mount",
     ]
-    assert types(specgen.document(rootless=False, unified=True))[-1] == "cgroup"
-    assert types(specgen.document(rootless=True, unified=True)) == [
+    assert types(spec_template.document(rootless=False, unified=True))[-1] == "cgroup"
+    assert types(spec_template.document(rootless=True, unified=True)) == [
         "pid",
         "ipc",
         "uts",
@@ -191,7 +191,7 @@ def test_spec_namespaces() -> None:
 
 def test_spec_rootless() -> None:
     """One id is mapped, no option needs another, no resources are set."""
-    document = specgen.document(rootless=True, unified=False, uid=1000, gid=1001)
+    document = spec_template.document(rootless=True, unified=False, uid=1000, gid=1001)
     linux = document["linux"]
     assert isinstance(linux, dict)
     assert linux["uidMappings"] == [{"containerID": 0, "hostID": 1000, "size": 1}]
@@ -204,5 +204,5 @@ def test_spec_rootless() -> None:
 def test_ps_filter() -> None:
     """Only whole numbers of the PID column count."""
     output = "  PID TTY CMD\n    1 ?   a\n   12 ?   1\n  112 ?   b\n"
-    assert render.filter_ps(output, [1, 112]) == "  PID TTY CMD\n    1 ?   a\n  112 ?   b\n"
-    assert render.filter_ps(output, []) == "  PID TTY CMD\n"
+    assert cli_output.filter_ps(output, [1, 112]) == "  PID TTY CMD\n    1 ?   a\n  112 ?   b\n"
+    assert cli_output.filter_ps(output, []) == "  PID TTY CMD\n"

@@ -20,7 +20,7 @@ from pyrunc.config.rules import process as rules_process
 from pyrunc.config.rules import resources as rules_resources
 from pyrunc.config.schema import check, explain, generate, patterns
 from pyrunc.errors import ConfigError, KernelError
-from pyrunc.json_text import document as jsonfast
+from pyrunc.json_text import document as json_text
 from pyrunc.spec import shapes as spec_types
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def parsed(folder: str) -> list[tuple[str, str, Json]]:
         with open(os.path.join(CORPUS, folder, name), "rb") as file:
             data = file.read()
         try:
-            document: Json = jsonfast.loads(data)
+            document: Json = json_text.loads(data)
         except ConfigError:
             continue
         found.append((kind_of(name), name, document))

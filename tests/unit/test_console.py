@@ -16,7 +16,7 @@ import pytest
 import pyrunc
 from pyrunc.errors import KernelError
 from pyrunc.host import console
-from pyrunc.launch import conversation as bringup
+from pyrunc.launch import conversation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ def receive(listener: socket.socket) -> tuple[bytes, list[int]]:
 
 def send(profile: Seccomp, fd: int, document: bytes, pid: int) -> None:
     spec: Spec = {"ociVersion": pyrunc.SPEC_VERSION, "linux": {"seccomp": profile}}
-    bringup.send_seccomp_listener(spec, fd, document, pid)
+    conversation.send_seccomp_listener(spec, fd, document, pid)
 
 
 @pytest.mark.parametrize("folder", ["x", "long" * 40])

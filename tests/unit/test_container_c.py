@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from pyrunc.container import directory as state
+from pyrunc.container import directory as state_directory
 from pyrunc.container import process as container_process
 from pyrunc.container.record import Record
 from pyrunc.errors import KernelError, PyruncError, StateError
@@ -123,7 +123,7 @@ def test_bad_ids_have_the_words_of_create(root: Root, name: str) -> None:
     with pytest.raises(StateError) as ours:
         kernel_container.delete(root.path, name, force=True)
     with pytest.raises(StateError) as theirs:
-        state.check_id(name)
+        state_directory.check_id(name)
     assert (ours.value.message, ours.value.hint) == (theirs.value.message, theirs.value.hint)
 
 
@@ -515,7 +515,7 @@ def test_create_and_delete_of_one_id_race(root: Root) -> None:
     """200 rounds: whoever loses says one of three things, and nothing is left behind."""
 
     def create() -> None:
-        directory = state.create(root.path, "c1")
+        directory = state_directory.create(root.path, "c1")
         directory.write("config.json", b"{}")
         directory.write("state.creating", root.record(DEAD).render())
         directory.write("state", root.record(DEAD).render())

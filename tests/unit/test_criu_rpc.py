@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyrunc.criu import rpc as criu_rpc
+from pyrunc.criu import rpc
 from pyrunc.errors import InternalError, StateError
 
 
@@ -26,14 +26,14 @@ from pyrunc.errors import InternalError, StateError
         ("criu_opts", {"root": "/\udcff"}, "6a022fff"),
     ],
 )
-def test_bytes(name: str, message: criu_rpc.Message, wanted: str) -> None:
+def test_bytes(name: str, message: rpc.Message, wanted: str) -> None:
     """Known messages have known bytes."""
-    assert criu_rpc.encode(name, message).hex() == wanted
+    assert rpc.encode(name, message).hex() == wanted
 
 
 def test_there_and_back() -> None:
     """What is encoded is decoded, negative numbers and messages in messages as well."""
-    message: criu_rpc.Message = {
+    message: rpc.Message = {
         "type": 1,
         "success": 1,
         "cr_errno": -22,
@@ -41,13 +41,13 @@ def test_there_and_back() -> None:
         "notify": {"script": "post-restore", "pid": 1 << 20},
         "version": {"major_number": 3, "minor_number": 17, "sublevel": 1},
     }
-    assert criu_rpc.decode("criu_resp", criu_rpc.encode("criu_resp", message)) == message
+    assert rpc.decode("criu_resp", rpc.encode("criu_resp", message)) == message
 
 
 def test_unknown_fields_are_passed_over() -> None:
     """A newer CRIU says more: varints, texts, fixed sizes."""
     more = "f87f05fa7f0161f97f0102030405060708fd7f01020304"
-    assert criu_rpc.decode("criu_resp", bytes.fromhex("0801" + more + "1001")) == {"type": 1, "success": 1}
+    assert rpc.decode("criu_resp", bytes.fromhex("0801" + more + "1001")) == {"type": 1, "success": 1}
 
 
 @pytest.mark.parametrize(
@@ -62,18 +62,18 @@ def test_unknown_fields_are_passed_over() -> None:
 def test_what_is_no_message(data: str) -> None:
     """Cut or malformed bytes are refused in words, not by a traceback."""
     with pytest.raises(StateError, match="no message of its protocol"):
-        criu_rpc.decode("criu_resp", bytes.fromhex(data))
+        rpc.decode("criu_resp", bytes.fromhex(data))
 
 
 def test_no_other_values() -> None:
     """A mistake of ours does not become a message."""
     with pytest.raises(InternalError):
-        criu_rpc.encode("criu_req", {"type": [[1]]})
+        rpc.encode("criu_req", {"type": [[1]]})
 
 
 def test_field_numbers_are_used_once() -> None:
     """The table names every field of a message by a number of its own, and messages that there are."""
-    for fields in criu_rpc.MESSAGES.values():
+    for fields in rpc.MESSAGES.values():
         numbers = [number for number, _ in fields.values()]
         assert len(set(numbers)) == len(numbers)
-        assert {kind for _, kind in fields.values()} <= {"int", "text", *criu_rpc.MESSAGES}
+        assert {kind for _, kind in fields.values()} <= {"int", "text", *rpc.MESSAGES}

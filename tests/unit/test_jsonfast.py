@@ -12,25 +12,25 @@ import pytest
 
 import support
 from pyrunc.errors import ConfigError
-from pyrunc.json_text import document as jsonfast
-from pyrunc.json_text import explain as jsonslow
+from pyrunc.json_text import document as json_text
+from pyrunc.json_text import explain
 from pyrunc.json_text.path import member
 
 
 def refused(data: bytes) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        jsonfast.loads(data, "x.json")
+        json_text.loads(data, "x.json")
     return caught.value
 
 
 def test_it_reads_what_json_reads() -> None:
     text = ' {"a": [1, -2, 1.5, 1e3, true, null, "", "\\u00e9\\n\\ud83d\\ude00 é"], "": {}, "b": {"a": []}}\r\n\t'
-    assert jsonfast.loads(text.encode()) == json.loads(text)
+    assert json_text.loads(text.encode()) == json.loads(text)
 
 
 @pytest.mark.parametrize("text", ["1", '"x"', "null", "[]", "-0", "1E-2", '"\\\\ud800"'])
 def test_a_document_may_be_any_value(text: str) -> None:
-    assert jsonfast.loads(text.encode()) == json.loads(text)
+    assert json_text.loads(text.encode()) == json.loads(text)
 
 
 def test_broken_documents_are_refused_like_json_refuses_them() -> None:
@@ -49,7 +49,7 @@ def test_broken_documents_are_refused_like_json_refuses_them() -> None:
         except ValueError:
             expected = None
         try:
-            got: object = jsonfast.loads(data)
+            got: object = json_text.loads(data)
         except ConfigError as error:
             assert error.message.startswith("invalid JSON in document: "), data
             got = None
@@ -66,17 +66,17 @@ def _refuse(name: str) -> None:
     raise ValueError(name)
 
 
-@pytest.mark.parametrize("levels", [jsonfast.MAX_DEPTH, jsonfast.MAX_DEPTH + 1])
+@pytest.mark.parametrize("levels", [json_text.MAX_DEPTH, json_text.MAX_DEPTH + 1])
 @pytest.mark.parametrize(("left", "right"), [("[", "]"), ('{"a":', "}")])
 def test_the_depth_is_limited(levels: int, left: str, right: str) -> None:
     data = (left * levels + "1" + right * levels).encode()
-    if levels > jsonfast.MAX_DEPTH:
+    if levels > json_text.MAX_DEPTH:
         assert (
             refused(data).message
-            == f"invalid JSON in x.json: nested more than {jsonfast.MAX_DEPTH} levels deep"
+            == f"invalid JSON in x.json: nested more than {json_text.MAX_DEPTH} levels deep"
         )
     else:
-        assert jsonfast.loads(data) == json.loads(data)
+        assert json_text.loads(data) == json.loads(data)
 
 
 def test_absurd_depth_does_not_overflow_the_stack() -> None:
@@ -84,7 +84,7 @@ def test_absurd_depth_does_not_overflow_the_stack() -> None:
 
 
 def test_many_shallow_containers_are_not_deep() -> None:
-    assert jsonfast.loads(b"[" + b"[]," * 5000 + b"[]]") == [[]] * 5001
+    assert json_text.loads(b"[" + b"[]," * 5000 + b"[]]") == [[]] * 5001
 
 
 def test_a_repeated_name_has_its_path() -> None:
@@ -120,10 +120,10 @@ def test_it_writes_like_go() -> None:
         "f": "\udcff",
     }
     text = '"é<&>\\u2028\\u2029\\t\\"\\\\\\u0001\\u007f\U0001f600"'
-    assert jsonfast.dumps(document) == (
+    assert json_text.dumps(document) == (
         '{"z":[],"a":{},"t":' + text + ',"n":[1,-2,true,false,null,1.5],"f":"\ufffd"}'
     )
-    assert jsonfast.dumps({"a": {"b": [1, {"c": 2}], "d": {}}}, indent=2) == (
+    assert json_text.dumps({"a": {"b": [1, {"c": 2}], "d": {}}}, indent=2) == (
         '{\n  "a": {\n    "b": [\n      1,\n      {\n        "c": 2\n      }\n    ],\n    "d": {}\n  }\n}'
     )
 
@@ -131,13 +131,13 @@ def test_it_writes_like_go() -> None:
 @pytest.mark.parametrize("indent", [None, 2, 4])
 def test_it_reads_what_it_wrote(indent: int | None) -> None:
     document = {"a": [[], [{}], {"b": "\x00\x1f\u2028"}], "c": {"d": None}, "e": 2**70}
-    assert json.loads(jsonfast.dumps(document, indent=indent)) == document
+    assert json.loads(json_text.dumps(document, indent=indent)) == document
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), b"x", {1, 2}])
 def test_what_json_lacks_is_not_written(value: object) -> None:
     with pytest.raises(TypeError):
-        jsonfast.dumps([value])
+        json_text.dumps([value])
 
 
 def test_paths_name_any_member() -> None:
@@ -168,7 +168,7 @@ def test_a_good_document_loads_neither_json_nor_the_explanations() -> None:
 
 def test_the_explanation_always_finds_a_reason() -> None:
     for data in (b"", b"[1", b"\xff", b"[NaN]", b'{"a":1,"a":2}', b"[" * 400, b'["\\udc00"]'):
-        assert jsonslow.explain(data, "x", jsonfast.MAX_DEPTH).message != "invalid JSON in x"
+        assert explain.explain(data, "x", json_text.MAX_DEPTH).message != "invalid JSON in x"
 
 
 @pytest.mark.parametrize(

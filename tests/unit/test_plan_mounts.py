@@ -10,7 +10,7 @@ import plan_specs as specs
 from pyrunc.errors import ConfigError
 from pyrunc.plan import numbers, wire
 from pyrunc.plan.job import Plan
-from pyrunc.spec import mount_options as mounts
+from pyrunc.spec import mount_options
 from pyrunc.spec.host_facts import HostFacts
 
 if TYPE_CHECKING:
@@ -97,23 +97,23 @@ EXTENSIONS = {
 }
 
 
-def state(options: mounts.MountOptions) -> tuple[object, ...]:
+def state(options: mount_options.MountOptions) -> tuple[object, ...]:
     """Everything parse() has found out."""
-    return tuple(getattr(options, name) for name in mounts.MountOptions.__slots__)
+    return tuple(getattr(options, name) for name in mount_options.MountOptions.__slots__)
 
 
 def test_all_62_options() -> None:
     """`features` lists OPTIONS: those of the specification and of crun, sorted, each with its effect below."""
     tested = [*ATTRIBUTES, *RECURSIVE, *PROPAGATION, *SUPERBLOCK, *NOTHING, *OTHERS]
     tested += ["copy-symlink", "dest-nofollow", "src-nofollow"]
-    assert sorted(tested) == list(mounts.OPTIONS)
-    assert len(set(mounts.OPTIONS) - EXTENSIONS) == 62
+    assert sorted(tested) == list(mount_options.OPTIONS)
+    assert len(set(mount_options.OPTIONS) - EXTENSIONS) == 62
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_attribute(name: str) -> None:
     """Of the top mount only."""
-    found = mounts.parse([name])
+    found = mount_options.parse([name])
     assert (found.attr_set, found.attr_clear) == ATTRIBUTES[name]
     assert (found.rec_set, found.rec_clear, found.data) == (0, 0, [])
 
@@ -121,58 +121,62 @@ def test_attribute(name: str) -> None:
 @pytest.mark.parametrize("name", RECURSIVE)
 def test_recursive_attribute(name: str) -> None:
     """mount_setattr(2) with AT_RECURSIVE."""
-    found = mounts.parse([name])
+    found = mount_options.parse([name])
     assert (found.rec_set, found.rec_clear) == RECURSIVE[name]
     assert (found.attr_set, found.attr_clear, found.data, found.recursive) == (0, 0, [], False)
 
 
 def test_propagation() -> None:
     """Separate steps after the mount, in their order."""
-    assert mounts.parse(PROPAGATION).propagation == list(PROPAGATION.values())
-    assert mounts.PROPAGATION == PROPAGATION
+    assert mount_options.parse(PROPAGATION).propagation == list(PROPAGATION.values())
+    assert mount_options.PROPAGATION == PROPAGATION
 
 
 @pytest.mark.parametrize("name", SUPERBLOCK)
 def test_superblock_flag(name: str) -> None:
     """A new superblock has none of them, so that only those to set are said."""
-    found = mounts.parse([name])
+    found = mount_options.parse([name])
     assert (found.parameters(), found.parameters(reconfigure=True)) == SUPERBLOCK[name]
     assert (found.attr_set, found.attr_clear) == (0, 0)
 
 
 def test_options_without_effect() -> None:
     """They are understood, so they must not reach the file system."""
-    assert state(mounts.parse(NOTHING)) == state(mounts.parse([]))
+    assert state(mount_options.parse(NOTHING)) == state(mount_options.parse([]))
 
 
 def test_other_options() -> None:
     """What is not a flag."""
-    assert mounts.parse(["bind"]).bind and not mounts.parse(["bind"]).recursive
-    assert mounts.parse(["rbind"]).bind and mounts.parse(["rbind"]).recursive
-    assert mounts.parse(["remount"]).remount
-    assert mounts.parse(["tmpcopyup"]).copy_up
-    assert [mounts.parse([name]).idmap for name in ("idmap", "ridmap", "ro")] == ["idmap", "ridmap", ""]
-    found = mounts.parse(["src-nofollow", "dest-nofollow", "copy-symlink"])
+    assert mount_options.parse(["bind"]).bind and not mount_options.parse(["bind"]).recursive
+    assert mount_options.parse(["rbind"]).bind and mount_options.parse(["rbind"]).recursive
+    assert mount_options.parse(["remount"]).remount
+    assert mount_options.parse(["tmpcopyup"]).copy_up
+    assert [mount_options.parse([name]).idmap for name in ("idmap", "ridmap", "ro")] == [
+        "idmap",
+        "ridmap",
+        "",
+    ]
+    found = mount_options.parse(["src-nofollow", "dest-nofollow", "copy-symlink"])
     assert found.source_nofollow and found.target_nofollow and found.copy_symlink
-    found = mounts.parse(["idmap", "ridmap=uids=0-1-2;gids=0-3-4"])
+    found = mount_options.parse(["idmap", "ridmap=uids=0-1-2;gids=0-3-4"])
     assert (found.idmap, found.mapping, found.data) == ("ridmap", "uids=0-1-2;gids=0-3-4", [])
-    assert mounts.parse(["ridmap=uids=0-1-2", "idmap"]).mapping == ""
+    assert mount_options.parse(["ridmap=uids=0-1-2", "idmap"]).mapping == ""
 
 
 def test_last_option_wins() -> None:
     """As in mount(8)."""
-    assert mounts.parse(["ro", "rw"]).attr_set == 0
-    assert mounts.parse(["rw", "ro"]).attr_clear == 0
-    found = mounts.parse(["noatime", "strictatime"])
+    assert mount_options.parse(["ro", "rw"]).attr_set == 0
+    assert mount_options.parse(["rw", "ro"]).attr_clear == 0
+    found = mount_options.parse(["noatime", "strictatime"])
     assert (found.attr_set, found.attr_clear) == (STRICTATIME, ATIME)
-    assert mounts.parse(["strictatime", "relatime"]).attr_set == 0
-    assert mounts.parse(["sync", "async"]).parameters() == []
-    assert mounts.parse(["rro", "rrw"]).rec_set == 0
+    assert mount_options.parse(["strictatime", "relatime"]).attr_set == 0
+    assert mount_options.parse(["sync", "async"]).parameters() == []
+    assert mount_options.parse(["rro", "rrw"]).rec_set == 0
 
 
 def test_unknown_options_are_the_file_systems() -> None:
     """config.md: they SHOULD be passed on, in their order."""
-    assert mounts.parse(["mode=755", "nosuid", "size=64k", "", "ro"]).data == ["mode=755", "size=64k"]
+    assert mount_options.parse(["mode=755", "nosuid", "size=64k", "", "ro"]).data == ["mode=755", "size=64k"]
 
 
 def one(mount: Mount, host: HostFacts = specs.V2_HOST, **options: object) -> Plan:

@@ -19,8 +19,7 @@ from pyrunc.plan import numbers, wire
 from pyrunc.plan import process as plan_process
 from pyrunc.plan import rootfs as plan_rootfs
 from pyrunc.reports import explain
-from pyrunc.spec import capabilities, devices
-from pyrunc.spec import id_mappings as idmap
+from pyrunc.spec import capabilities, devices, id_mappings
 from pyrunc.spec.host_facts import HostFacts
 from pyrunc.spec.process import RLIMITS
 
@@ -143,7 +142,7 @@ def test_mount_label_without_selinux() -> None:
 
 def test_id_maps() -> None:
     """Rows, membership, and who must be asked to write them."""
-    maps = idmap.rows(
+    maps = id_mappings.rows(
         [
             {"containerID": 1, "hostID": 100000, "size": 10},
             {"containerID": 20, "hostID": 5, "size": 0},
@@ -151,34 +150,36 @@ def test_id_maps() -> None:
         ]
     )
     assert maps == [(1, 100000, 10), (30, 1000, 1)]
-    assert [idmap.contains(maps, number) for number in (0, 1, 10, 11, 20, 30, 31)] == [
+    assert [id_mappings.contains(maps, number) for number in (0, 1, 10, 11, 20, 30, 31)] == [
         *(False, True, True, False, False, True, False)
     ]
-    assert idmap.first(maps) == 1 and idmap.first([]) == 0 and idmap.first([(0, 5, 2)]) == 0
-    assert not idmap.needs_helper(maps, 0, 0)
-    assert idmap.needs_helper(maps, 1000, 1000)
-    assert not idmap.needs_helper([(0, 1000, 1)], 1000, 1000)
-    assert idmap.needs_helper([(0, 1001, 1)], 1000, 1000)
-    assert idmap.needs_helper([(0, 1000, 2)], 1000, 1000)
+    assert (
+        id_mappings.first(maps) == 1 and id_mappings.first([]) == 0 and id_mappings.first([(0, 5, 2)]) == 0
+    )
+    assert not id_mappings.needs_helper(maps, 0, 0)
+    assert id_mappings.needs_helper(maps, 1000, 1000)
+    assert not id_mappings.needs_helper([(0, 1000, 1)], 1000, 1000)
+    assert id_mappings.needs_helper([(0, 1001, 1)], 1000, 1000)
+    assert id_mappings.needs_helper([(0, 1000, 2)], 1000, 1000)
 
 
 def test_matching_id_maps() -> None:
     """The kernel prints padded columns; the order of ranges means nothing."""
     text = "         1     100000         10\n        30       1000          1\n"
-    assert idmap.matching([(30, 1000, 1), (1, 100000, 10)], text)
-    assert not idmap.matching([(1, 100000, 10)], text)
-    assert idmap.parse(text) == [(1, 100000, 10), (30, 1000, 1)]
+    assert id_mappings.matching([(30, 1000, 1), (1, 100000, 10)], text)
+    assert not id_mappings.matching([(1, 100000, 10)], text)
+    assert id_mappings.parse(text) == [(1, 100000, 10), (30, 1000, 1)]
 
 
 def test_mappings_in_place() -> None:
     """crun's documentation has this example; a relative one may go over several of the container's rows."""
     own = [(0, 0, 1), (1, 2, 1000)]
-    assert idmap.in_place("uids=@1-3-10;gids=0-100-10#10-11-10", own, own) == (
+    assert id_mappings.in_place("uids=@1-3-10;gids=0-100-10#10-11-10", own, own) == (
         [(1, 4, 10)],
         [(0, 100, 10), (10, 11, 10)],
     )
-    assert idmap.in_place("uids=@5-0-3", own, own) == ([(5, 0, 1), (6, 2, 2)], [])
-    assert idmap.text([(1, 4, 10), (2, 20, 3)]) == "1 4 10\n2 20 3"
+    assert id_mappings.in_place("uids=@5-0-3", own, own) == ([(5, 0, 1), (6, 2, 2)], [])
+    assert id_mappings.text([(1, 4, 10), (2, 20, 3)]) == "1 4 10\n2 20 3"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_mappings_in_place() -> None:
 def test_mappings_in_place_that_are_none(text: str) -> None:
     """In words that quote the part at fault."""
     with pytest.raises(ValueError, match="'"):
-        idmap.in_place(text, [(0, 0, 1), (1, 2, 1000)], [])
+        id_mappings.in_place(text, [(0, 0, 1), (1, 2, 1000)], [])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyrunc.container import directory as state
+from pyrunc.container import directory as state_directory
 from pyrunc.container import process as container_process
 from pyrunc.container.record import OWN_PID, Record
 from pyrunc.errors import StateError
@@ -25,19 +25,19 @@ def record() -> Record:
 
 @pytest.mark.parametrize("name", ["a", "A.b_c+d-1", "-x", "x" * 255])
 def test_good_ids(name: str) -> None:
-    assert state.check_id(name) == name
+    assert state_directory.check_id(name) == name
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "ä", "a\n", "x" * 256])
 def test_bad_ids(name: str) -> None:
     with pytest.raises(StateError, match="invalid container ID format"):
-        state.check_id(name)
+        state_directory.check_id(name)
 
 
 def test_only_one_of_many_makes_the_directory(tmp_path: Path) -> None:
     def attempt(_number: int) -> str:
         try:
-            state.create(str(tmp_path / "root"), "c1").close()
+            state_directory.create(str(tmp_path / "root"), "c1").close()
         except StateError as error:
             return error.message
         return "made"
@@ -49,7 +49,7 @@ def test_only_one_of_many_makes_the_directory(tmp_path: Path) -> None:
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    directory = state.create(str(tmp_path), "c1")
+    directory = state_directory.create(str(tmp_path), "c1")
     directory.write("state", b"one")
     directory.write("state", b"two")
     assert os.listdir(directory.path) == ["state"]

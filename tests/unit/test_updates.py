@@ -7,7 +7,7 @@ import os
 import pytest
 
 from pyrunc.cgroups import files, resources
-from pyrunc.config import resource_update as updates
+from pyrunc.config import resource_update
 from pyrunc.errors import UsageError
 
 Table = dict[str, object]
@@ -33,7 +33,7 @@ Table = dict[str, object]
 )
 def test_sizes(text: str, number: int) -> None:
     """Bytes with the suffixes that runc takes; -1 lifts the limit."""
-    assert updates.size("memory", text) == number
+    assert resource_update.size("memory", text) == number
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_sizes(text: str, number: int) -> None:
 def test_no_sizes(text: str) -> None:
     """What is no size is an error that names the option and the text."""
     with pytest.raises(UsageError, match="invalid value for memory-swap: invalid size") as caught:
-        updates.size("memory-swap", text)
+        resource_update.size("memory-swap", text)
     assert f"'{text}'" in str(caught.value)
 
 
@@ -84,7 +84,7 @@ def test_options() -> None:
         "kernel-memory": "5",
         "pids-limit": 0,
     }
-    wanted, names = updates.from_options(given)
+    wanted, names = resource_update.from_options(given)
     assert wanted == {
         "blockIO": {"weight": 500},
         "cpu": {
@@ -119,7 +119,7 @@ def test_options() -> None:
 def test_options_that_are_no_number(option: str, text: str) -> None:
     """The error names the option, the text and the range."""
     with pytest.raises(UsageError, match=f"invalid value for {option}: parsing '{text}'") as caught:
-        updates.from_options({option: text})
+        resource_update.from_options({option: text})
     assert str(caught.value.hint).startswith("give a whole number from ")
 
 
@@ -164,7 +164,7 @@ def test_options_that_are_no_number(option: str, text: str) -> None:
 )
 def test_complete(wanted: Table, stored: Table, full: Table, stands_for: dict[str, str]) -> None:
     """A value that cannot be set without another one brings the stored one along."""
-    assert updates.complete(wanted, stored) == (full, stands_for)
+    assert resource_update.complete(wanted, stored) == (full, stands_for)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_complete(wanted: Table, stored: Table, full: Table, stands_for: dict[st
 def test_merge(stored: Table, wanted: Table, merged: Table) -> None:
     """What is stored after an update is what the container has then; the old document is not changed."""
     before = repr(stored)
-    assert updates.merge(stored, wanted) == merged
+    assert resource_update.merge(stored, wanted) == merged
     assert repr(stored) == before
 
 
@@ -293,6 +293,6 @@ def test_going_back(tmp_path: object, file: str, written: str, old: str, undoing
 )
 def test_members_that_nobody_knows(unknown: Table) -> None:
     """They are no error, whatever is in them, and are kept as they came."""
-    assert updates.merge({"pids": {"limit": 5}}, unknown) == {"pids": {"limit": 5}} | (
+    assert resource_update.merge({"pids": {"limit": 5}}, unknown) == {"pids": {"limit": 5}} | (
         {} if "x" in unknown else unknown
     )

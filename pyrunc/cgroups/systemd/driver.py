@@ -6,7 +6,6 @@
     destroy(), remove()        StopUnit, ResetFailedUnit
 
 Everything else (freezing, signals, numbers) goes by the cgroup files as with any Manager: the scope is delegated.
-Imported by the cgroups package and runtime, inside functions. Imports its siblings and kernel.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """PURE: a container as a systemd unit: its name and place, `linux.resources` and annotations as its properties.
 
-May be imported by the cgroups package. Imports errors, jsonfast, device_rules and variants.
 Source: systemd.slice(5), systemd.scope(5), systemd.resource-control(5), org.freedesktop.systemd1(5), systemd.unit(5).
 """
 

@@ -1,6 +1,5 @@
 """PURE: D-Bus values: parsed from GVariant's text form, described for csrc/shim/sdbus.c.
 
-May be imported by the cgroups package. Imports errors only.
 Source: GLib "GVariant Text Format", D-Bus Specification "Type System".
 """
 

@@ -290,6 +290,6 @@ def _security_modules(spec: Spec, host: HostFacts | None) -> None:
     if not host:
         return
     rules_process.labels(spec.get("process") or {}, host, "$.process")
-    # Of a mount, unlike of a process, nobody expects to be confined by it alone: plan_rootfs warns.
+    # Of a mount, unlike of a process, nobody expects to be confined by it alone: plan/rootfs.py warns.
     if (spec.get("linux") or {}).get("mountLabel") and not host.selinux and host.strict:
         fail(rules_process.NO_SELINUX, "$.linux.mountLabel")

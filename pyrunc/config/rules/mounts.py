@@ -10,8 +10,7 @@ import os
 
 from pyrunc.config.rules.fail import fail
 from pyrunc.json_text.path import quote
-from pyrunc.spec import id_mappings as idmap
-from pyrunc.spec import mount_options as mounts
+from pyrunc.spec import id_mappings, mount_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def check(
     for index, option in enumerate(mount.get("options") or ()):
         if "\0" in option:
             fail("mount field contains null byte", f"{path}.options[{index}]")
-    bind = mounts.is_bind(mount)
+    bind = mount_options.is_bind(mount)
     below_proc(mount, path, bind=bind)
     _idmap(mount, path, bind, linux, spaces, host)
     _special(mount, path, bind)
@@ -77,7 +76,7 @@ def _idmap(
     mapped = bool(mount.get("uidMappings")), bool(mount.get("gidMappings"))
     if mapped == (False, False) and not any(name.startswith(("idmap", "ridmap")) for name in names):
         return
-    options = mounts.parse(names)
+    options = mount_options.parse(names)
     if mapped[0] != mapped[1]:
         fail("id-mapped mounts must have both uid and gid mappings specified", path)
     if options.remount or (not bind and mount.get("type") in _NEVER_MAPPED):
@@ -105,8 +104,10 @@ def _in_place(mount: Mount, path: str, mapping: str, linux: Linux) -> None:
     )
     at = f"{path}.options[{index}]"
     try:
-        uids, gids = idmap.in_place(
-            mapping, idmap.rows(linux.get("uidMappings") or ()), idmap.rows(linux.get("gidMappings") or ())
+        uids, gids = id_mappings.in_place(
+            mapping,
+            id_mappings.rows(linux.get("uidMappings") or ()),
+            id_mappings.rows(linux.get("gidMappings") or ()),
         )
     except ValueError as error:
         fail(str(error), at, 'as in "idmap=uids=0-100000-65536;gids=0-100000-65536", rows separated by "#"')
@@ -118,7 +119,7 @@ def _special(mount: Mount, path: str, bind: bool) -> None:
     options = mount.get("options") or []
     if "tmpcopyup" in options and (bind or mount.get("type") != "tmpfs"):
         fail("tmpcopyup can be used only with tmpfs", f"{path}.options[{options.index('tmpcopyup')}]")
-    found = [name for name in mounts.BIND_ONLY if name in options]
+    found = [name for name in mount_options.BIND_ONLY if name in options]
     if found and not bind:
         fail(f"{found[0]} can be used only with bind mounts", f"{path}.options[{options.index(found[0])}]")
     if len(found) > 1 and found[0] == "copy-symlink":

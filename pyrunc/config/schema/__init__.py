@@ -1,1 +1,1 @@
-"""The JSON Schema of config.json, the validator generated from it, and the explanations. Imports nothing."""
+"""The JSON Schema of config.json, the validator generated from it, and the explanations."""

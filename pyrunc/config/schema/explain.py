@@ -1,7 +1,4 @@
-"""Says why the generated validator refused a document: the one importer of jsonschema (70-140 ms, hence only then).
-
-Imports errors and jsonfast.
-"""
+"""Says why the generated validator refused a document: the one importer of jsonschema (70-140 ms, hence only then)."""
 
 from __future__ import annotations
 

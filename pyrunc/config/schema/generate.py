@@ -27,7 +27,7 @@ ROOTS = ("config", "process", "resources", "mounts")
 HEADER = '''"""GENERATED from config.schema.json: change that, then run `python3 -m pyrunc.config.schema.generate`.
 
 Each function says whether a document, its null members removed, has the form the schema asks for; explain.py says
-why not. Integers are of type int: true and 1.0 are none. Imports nothing.
+why not. Integers are of type int: true and 1.0 are none.
 """
 # ruff: noqa: D103, E501, RUF021, UP034
 # fmt: off
