@@ -1,9 +1,9 @@
 """The fenced blocks of README and docs, and a place in which the commands of a page run.
 
 A `console` block holds commands behind "$ " and what they print. In the expected output `...` stands for anything, on a
-line of its own for any number of lines; times, durations and process ids may differ. A command must succeed, unless
-its output is an error of a runtime or the next command is `echo $?`. A `python` block is a program. Comments before a
-block change what happens with it:
+line of its own for any number of lines; times, durations, process ids and the numbers of explain's steps may differ. A
+command must succeed, unless its output is an error of a runtime or the next command is `echo $?`. A `python` block is a
+program. Comments before a block change what happens with it:
 
     <!-- not run: REASON -->    it is shown only
     <!-- output -->             a `text` block is what the program before it prints
@@ -33,6 +33,8 @@ _VARIABLE = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?"), "TIME"),
     (re.compile(r"\b\d+(\.\d+)? (ns|µs|ms|s)\b"), "DURATION"),
     (re.compile(r'"pid": \d+'), '"pid": PID'),
+    # A step of explain: how many there are before it depends on the cgroups of the host.
+    (re.compile(r"^\d+ (?=[a-z ]+ \[\$)", re.MULTILINE), "N "),
     (re.compile(r"^(\S+) \d+ (creating|created|running|paused|stopped)\b", re.MULTILINE), r"\1 PID \2"),
 )
 # A new /tmp and /run, so that a page may use the names that a reader would; the checkout and Python stay in sight.
