@@ -26,13 +26,6 @@ NOT_RUN = {
     "docs/usage.md": 2,
 }
 
-_ENGINES = re.compile(r"\b(podman|docker|containerd|go-runc|moby|buildah|conmon|CRI-O)\b", re.IGNORECASE)
-# They name an engine without doing something for it.
-_NOT_FOR_ENGINES = {
-    "pyrunc/cgroups/resources.py",
-    "pyrunc/seccomp/compile.py",
-}
-
 
 @pytest.mark.root
 @pytest.mark.parametrize("page", RUN)
@@ -144,26 +137,3 @@ def test_every_environment_variable() -> None:
     assert read - named == set()
     of_manual = {name for names, _ in manual.ENVIRONMENT for name in names.split(", ")}
     assert of_manual - named == set()
-
-
-def test_behaviour_that_engines_need() -> None:
-    """The table names a file and a test that exist; a file that speaks of one engine is in it."""
-    rows = re.findall(
-        r"^\| .* \| `([\w/.]+)` \| `([\w/.]+)::(\w+)` \|$",
-        documentation.read("docs/engines.md"),
-        re.MULTILINE,
-    )
-    assert len(rows) > 20
-    for place, name, function in rows:
-        assert os.path.exists(os.path.join(support.PROJECT, place)), place
-        with open(os.path.join(support.PROJECT, "tests", name), encoding="utf-8") as stream:
-            assert f"def {function}(" in stream.read(), function
-    places = {place for place, _, _ in rows} | _NOT_FOR_ENGINES
-    missing: set[str] = set()
-    for folder in ("pyrunc", "csrc/command", "csrc/container", "csrc/init", "csrc/shim"):
-        for directory, _, names in os.walk(os.path.join(support.PROJECT, folder)):
-            for path in (os.path.join(directory, name) for name in names if name.endswith((".py", ".c"))):
-                with open(path, encoding="utf-8") as stream:
-                    if _ENGINES.search(stream.read()):
-                        missing |= {os.path.relpath(path, support.PROJECT)} - places
-    assert missing == set()
