@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The light verbs, answered here. Both doors answer alike to the byte: pyrunc/cli/main.py and log.py are the originals. */
+/* The light verbs, answered as Python would, to the byte: pyrunc/cli/main.py and log.py are the originals. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

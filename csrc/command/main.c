@@ -3,7 +3,7 @@
  * The `pyrunc` command. `state`, `start`, `kill` and `delete` are answered here, from container/, when nothing needs
  * Python; everything else becomes `python3 -I -S <package>/boot.py ARGUMENT...`. What is not plainly right, be it an
  * option or an errno without words, goes to Python as well: here is only accepted, there it is explained.
- * Both doors answer alike to the byte; a test compares them.
+ * Both answer alike to the byte; a test compares them.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a verb needs from the state directory `<root>/<id>/`: read it, is it alive, start, kill, delete. One
- * implementation behind two doors: the `pyrunc` command (command/) and, through the cffi module, the Python API.
+ * implementation for the `pyrunc` command (command/) and, through the cffi module, for the Python API.
  * Nothing here prints; every function answers an enum container_result and words a failure in *error. All waits end.
  * tools/cffi_source.py hands the declarations below to cffi: keep them free of macros and attributes.
  *
