@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pyrunc.plan.job import Plan
     from pyrunc.requests import (
         CheckpointOptions,
         Context,
@@ -32,6 +33,13 @@ def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> in
     from pyrunc.verbs import create as verb
 
     return verb.run(ctx, container_id, bundle, options)
+
+
+def explain(ctx: Context, bundle: str, options: CreateOptions) -> Plan:
+    """The plan that create would have for this bundle on this host. Makes nothing and needs no root."""
+    from pyrunc.verbs import create as verb
+
+    return verb.explain(ctx, bundle, options)
 
 
 def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:

@@ -314,9 +314,15 @@ def _spec(_ctx: Context, parsed: Parsed) -> Result:
 
 
 def _explain(ctx: Context, parsed: Parsed) -> Result:
+    from pyrunc import runtime
     from pyrunc.reports import explain
 
-    return explain.bundle(ctx, _bundle(parsed), parsed.text("config"), as_json=parsed.switch("json"))
+    plan = runtime.explain(ctx, _bundle(parsed), CreateOptions(config=parsed.text("config")))
+    if not parsed.switch("json"):
+        return explain.text(plan)
+    from pyrunc.json_text import document
+
+    return document.dumps(explain.document(plan), indent=2) + "\n"
 
 
 HANDLERS: dict[str, Handler] = {

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from pyrunc.criu.rpc import Message
     from pyrunc.plan.job import Plan, PlanOptions
-    from pyrunc.requests import Context, CriuOptions
+    from pyrunc.requests import CriuOptions
+    from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Spec
 
 # What standard input, output and error were, beside the images: runc's file, so that its images and ours are one.
@@ -373,12 +374,11 @@ def mount_points(process: str) -> dict[int, str]:
     return {int(line[0]): proc.unescape(line[4]) for line in lines}
 
 
-def file_systems(ctx: Context, spec: Spec, options: PlanOptions) -> Plan:
+def file_systems(spec: Spec, facts: HostFacts, options: PlanOptions) -> Plan:
     """The plan of the container's mounts, which tells what in it comes from outside.
 
     Raises StateError for what CRIU would restore as something else.
     """
-    facts = gather.facts(ctx, spec)
     options.no_new_keyring = True
     options.attached_late = False
     the_plan = planner.file_systems(spec, facts, options)

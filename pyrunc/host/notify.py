@@ -37,11 +37,17 @@ def wanted() -> str:
     return os.environ.get("NOTIFY_SOCKET", "")
 
 
-def prepare(spec: Spec, directory: str) -> None:
-    """Make the directory for the socket in the state directory, and mount it in the configuration in memory.
+def mount(spec: Spec, directory: str) -> None:
+    """Mount what make() makes in the state directory, in the configuration in memory."""
+    options = ["bind", "nosuid", "nodev", "noexec", "ro"]
+    spec["mounts"] = [
+        *(spec.get("mounts") or ()),
+        {"destination": INSIDE, "type": "bind", "source": f"{directory}/{DIRECTORY}", "options": options},
+    ]
 
-    Raises KernelError.
-    """
+
+def make(directory: str) -> None:
+    """Make the directory for the socket in the state directory. Raises KernelError."""
     path = f"{directory}/{DIRECTORY}"
     try:
         os.mkdir(path)
@@ -49,11 +55,6 @@ def prepare(spec: Spec, directory: str) -> None:
         os.chmod(path, 0o755)  # noqa: S103 - as said
     except OSError as error:
         raise KernelError("mkdir", error.errno or 0, path) from error
-    options = ["bind", "nosuid", "nodev", "noexec", "ro"]
-    spec["mounts"] = [
-        *(spec.get("mounts") or ()),
-        {"destination": INSIDE, "type": "bind", "source": path, "options": options},
-    ]
 
 
 def _bind(sock: _socket.socket, directory: str) -> None:
@@ -74,7 +75,7 @@ def _open_to_all(name: str, directory: int) -> None:
     """Let any user of the container send. No link is followed: a container that may mount can write here."""
     made = os.open(name, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
     try:
-        os.chmod(f"/proc/self/fd/{made}", 0o777)  # noqa: S103 - see prepare
+        os.chmod(f"/proc/self/fd/{made}", 0o777)  # noqa: S103 - see make
     finally:
         os.close(made)
 

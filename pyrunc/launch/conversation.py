@@ -1,8 +1,10 @@
-"""What create and exec answer init while it works through its plan, and what they do for it meanwhile."""
+"""What init is answered until its container or process is ready, by create, exec and restore alike.
+
+All functions raise PyruncError.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
 
 from pyrunc import log
@@ -19,43 +21,6 @@ if TYPE_CHECKING:
 
     from pyrunc.plan.job import Plan
     from pyrunc.spec.shapes import Spec
-
-_NS_GET_USERNS = 0xB701
-_NS_GET_PARENT = 0xB702
-
-
-def pid_namespace_inside(spec: Spec) -> bool:
-    """Whether the pid namespace to join belongs to the user namespace to join, or to one in that. ioctl_nsfs(2).
-
-    Only then privileges over the one are enough to enter the other. Raises KernelError.
-    """
-    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
-    paths = {item["type"]: item["path"] for item in namespaces if item.get("path")}
-    if "user" not in paths or "pid" not in paths:
-        return False
-    from fcntl import ioctl
-
-    fd = -1
-    try:
-        wanted = os.stat(paths["user"])
-        fd = os.open(paths["pid"], os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        request = _NS_GET_USERNS
-        while True:
-            # Not among our own namespaces or below: above all that we can join.
-            above = ioctl(fd, request)
-            os.close(fd)
-            fd, request = above, _NS_GET_PARENT
-            found = os.fstat(fd)
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                return True
-    except OSError as error:
-        # What is missing, or is no namespace, is said by who opens it for init.
-        if error.errno in (errno.EPERM, errno.ENOTTY, errno.ENOENT, errno.ESRCH, errno.EACCES):
-            return False
-        raise KernelError("ioctl", error.errno or 0, paths["pid"]) from error
-    finally:
-        if fd >= 0:
-            os.close(fd)
 
 
 def schedule(the_plan: Plan, pid: int) -> None:
@@ -93,21 +58,31 @@ def send_seccomp_listener(spec: Spec, fd: int, document: bytes, pid: int) -> Non
     )
 
 
-def serve(
-    init: launch.Init,
-    answers: dict[str, Callable[[int], None]],
-    afterwards: dict[str, Callable[[], None]] | None = None,
-) -> None:
-    """Answer init until READY, which is left waiting for its go.
+def map_ids(init: launch.Init, plan: Plan) -> None:
+    """Write the id maps of the user namespace that init has made: the first thing it asks for, if it makes one."""
+    if plan.uid_maps is None:
+        return
+    from pyrunc.launch import id_maps
 
-    `answers` maps a sync code to what it asks for, `afterwards` to what is done when init has gone on.
+    code, _ = init.receive()
+    if code != "MAPS":
+        raise init.died()
+    log.debug(f"init {init.pid} says {code}")
+    id_maps.write(init.pid, plan.uid_maps, plan.gid_maps or ())
+    init.go()
+
+
+def serve(init: launch.Init, answers: dict[str, Callable[[int], None]], *, until: str = "READY") -> None:
+    """Answer init until it says `until`, which is left waiting for its go.
+
+    `answers` maps a sync code to what it asks for.
     """
     while True:
         code, fd = init.receive()
         if not code:
             raise init.died()
         log.debug(f"init {init.pid} says {code}")
-        if code == "READY":
+        if code == until:
             return
         if code == "SECCOMP" and init.pipes[0] >= 0:
             # Its agent is told who goes on, unless init waits for an answer of the agent until then.
@@ -119,8 +94,6 @@ def serve(
                 if fd >= 0:
                     os.close(fd)
         init.go()
-        if afterwards and code in afterwards:
-            afterwards[code]()
 
 
 def console_answer(console_socket: str, attendance: console.Attendance | None) -> Callable[[int], None]:

@@ -40,8 +40,11 @@ from pyrunc.spec.namespaces import CLONE_NEWPID
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeVar
 
     from pyrunc.launch.detached_mounts import Trees
+
+    Answer = TypeVar("Answer")
 
 # Between two messages init waits for nobody but hooks, which have timeouts of their own, and file systems.
 STEP_SECONDS = 120
@@ -332,10 +335,10 @@ class Init:
         if poller.poll(0):
             self.receive()
 
-    def while_it_lives(self, act: Callable[[], None]) -> None:
-        """Do something that needs init; when it has failed meanwhile, its own words are the better ones."""
+    def while_it_lives(self, act: Callable[[int], Answer]) -> Answer:
+        """Do something with init's pid. If init has failed meanwhile, its own message is the better one."""
         try:
-            act()
+            return act(self.pid)
         except PyruncError:
             self.raise_death()
             raise

@@ -1,11 +1,6 @@
-"""What a plan does, in words: as text for people, as a document for programs, and `pyrunc explain`.
-
-`text` and `document` are pure; `bundle` reads the bundle and the host, makes nothing and needs no root.
-"""
+"""PURE: what a plan does, in words: as text for people, as a document for programs."""
 
 from __future__ import annotations
-
-import os
 
 from pyrunc import printable
 from pyrunc.plan import numbers, wire
@@ -19,7 +14,6 @@ if TYPE_CHECKING:
 
     from pyrunc.plan.job import Plan
     from pyrunc.plan.wire import Field, Op
-    from pyrunc.requests import Context
 
     Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -129,8 +123,8 @@ _PIVOTS = {
 }
 _TRUTHS = frozenset(
     {
-        "bind on /dev/console", "clear groups", "only if it resolves", "only look", "recursive", "send the listener",
-        "set groups", "stay in the mount namespace",
+        "bind on /dev/console", "clear groups", "only if it resolves", "only look", "own calls", "recursive",
+        "send the listener", "set groups", "stay in the mount namespace",
     }
 )  # fmt: skip
 _UNLIMITED = (1 << 64) - 1
@@ -291,49 +285,3 @@ def text(plan: Plan) -> str:
         if op.why:
             lines.append(f"     why: {op.why}")
     return "".join([printable.line(line) + "\n" for line in lines])
-
-
-def bundle(ctx: Context, directory: str, config_file: str = "", *, as_json: bool = False) -> str:
-    """What `create` would do with this bundle (`config_file`: not its config.json), on this host. Changes nothing.
-
-    An ordinary user sees what root's create would do where the configuration makes no user namespace, as only root
-    could run it. Raises ConfigError for a configuration that create would refuse too.
-    """
-    from pyrunc.cgroups import choose
-    from pyrunc.config import load as config
-    from pyrunc.config.rules import document as rules
-    from pyrunc.host import gather
-    from pyrunc.launch import conversation
-    from pyrunc.plan import planner
-    from pyrunc.plan.job import PlanOptions
-    from pyrunc.seccomp import filters as seccomp_filters
-
-    configuration = config.load(directory, config_file or "config.json")
-    spec = configuration.spec
-    facts = gather.facts(ctx, spec)
-    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
-    if facts.euid != 0 and ctx.rootless is None and not any(item["type"] == "user" for item in namespaces):
-        facts.as_root()
-    rules.check(spec, facts)
-    container_id = os.path.basename(configuration.bundle) or "container"
-    manager = choose.manager(
-        spec, container_id, facts, systemd=ctx.systemd_cgroup, disabled=ctx.cgroup_manager == "disabled"
-    )
-    made = planner.create(
-        spec,
-        facts,
-        PlanOptions(
-            bundle=configuration.bundle,
-            container_id=container_id,
-            rootfs=configuration.rootfs(),
-            seccomp=seccomp_filters.of_spec(spec, ""),
-            cgroup_paths=list(manager.paths),
-            attached_late=bool(manager.paths) and not manager.joined_at_birth,
-            pid_inside=conversation.pid_namespace_inside(spec),
-        ),
-    )
-    if not as_json:
-        return text(made)
-    from pyrunc.json_text import document as json_text
-
-    return json_text.dumps(document(made), indent=2) + "\n"

@@ -37,7 +37,7 @@ _LOADED = time.monotonic_ns()
 
 # module: {function or method: what it is called on the time line}. "{2}" is the argument at that place.
 SEAMS: dict[str, dict[str, str]] = {
-    "pyrunc.verbs.new_container": {"rootfs_path": "root file system"},
+    "pyrunc.verbs.new_container": {"check_rootfs": "root file system"},
     "pyrunc.verbs.process_io": {"write_pid_file": "pid file"},
     "pyrunc.cgroups.manager": {
         "Manager.apply": "cgroup: limits",

@@ -17,7 +17,7 @@ from pyrunc.criu import process as criu_process
 from pyrunc.criu import request as criu_request
 from pyrunc.criu import server as criu_server
 from pyrunc.errors import CriuError, KernelError, StateError, UsageError, strerror
-from pyrunc.host import proc
+from pyrunc.host import gather, proc
 from pyrunc.plan.job import PlanOptions
 from pyrunc.spec.namespaces import NAMESPACES
 from pyrunc.verbs import delete as verb_delete
@@ -146,7 +146,7 @@ def _external(
         rootfs=str(document["rootfs"]),
         cgroup_paths=found.cgroups,
     )
-    the_plan = images.file_systems(ctx, spec, options)
+    the_plan = images.file_systems(spec, gather.facts(ctx, spec), options)
     names = externals.dumped(
         the_plan.ops,
         [*images.mount_points(str(found.pid)).values()],

@@ -1,4 +1,4 @@
-"""create and run: a container comes up, from top to bottom.
+"""create and run: a container comes up, from top to bottom; and explain, which goes as far as its plan.
 
 Everything that can fail leaves nothing behind: no state directory, no cgroup, no mount, no process (runtime.md,
 Errors). All functions raise PyruncError.
@@ -10,191 +10,116 @@ import os
 
 from pyrunc import log
 from pyrunc.config import load as config
-from pyrunc.config.rules import document as rules
-from pyrunc.config.rules import linux as rules_linux
 from pyrunc.container import directory as state_directory
-from pyrunc.container.record import OWN_PID, Record
-from pyrunc.errors import ConfigError, ContainerError, PyruncError
-from pyrunc.host import console, gather, proc
-from pyrunc.launch import conversation, hooks
+from pyrunc.errors import PyruncError
+from pyrunc.host import console, gather
+from pyrunc.launch import conversation
 from pyrunc.launch import init as launch
-from pyrunc.plan import planner
-from pyrunc.plan.job import Plan, PlanOptions
-from pyrunc.seccomp import filters as seccomp_filters
-from pyrunc.spec import id_mappings
-from pyrunc.spec.namespaces import NAMESPACES
+from pyrunc.plan import wire
 from pyrunc.verbs import delete as verb_delete
-from pyrunc.verbs import lookup, process_io
+from pyrunc.verbs import lookup, new_container, process_io
 from pyrunc.verbs import start as verb_start
-from pyrunc.verbs.new_container import Attempt, PlanChangedError
+from pyrunc.verbs.new_container import NewContainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pyrunc.cgroups.manager import Manager
+    from pyrunc.container.record import Record
+    from pyrunc.plan.job import Plan
     from pyrunc.requests import Context, CreateOptions, RunOptions
     from pyrunc.spec.host_facts import HostFacts
-    from pyrunc.spec.shapes import Spec
 
 
-def _no_fd(function: Callable[[], None]) -> Callable[[int], None]:
-    return lambda _fd: function()
-
-
-def _plan(
-    configuration: config.Config,
-    record: Record,
-    facts: HostFacts,
-    options: CreateOptions,
-    manager: Manager,
-    root: str,
-) -> Plan:
-    count, environment = process_io.extra_fds(options)
-    if "notify" in record.needs:
+def _decide(
+    ctx: Context, container_id: str, configuration: config.Config, facts: HostFacts, options: CreateOptions
+) -> NewContainer:
+    """The container that is asked for; nothing is made yet."""
+    new_container.check(configuration.spec, facts)
+    new = NewContainer(ctx, container_id, configuration, facts)
+    new.record.new_keyring = not options.no_new_keyring
+    if not configuration.spec.get("process"):
+        new.record.needs.append("process")
+    elif os.environ.get("NOTIFY_SOCKET"):
         from pyrunc.host import notify
 
-        environment = [*environment, notify.ENVIRONMENT]
-    hook_states: dict[str, bytes] = {}
-    if configuration.spec.get("hooks"):
-        hook_state = record.hook_state("created", OWN_PID)
-        hook_states = {"createContainer": hook_state, "startContainer": hook_state}
-    compiled = seccomp_filters.of_spec(configuration.spec, root)
-    joins_pid = any(
-        item["type"] == "pid" and item.get("path")
-        for item in (configuration.spec.get("linux") or {}).get("namespaces") or ()
-    )
-    process = configuration.spec.get("process") or {}
-    return planner.create(
-        configuration.spec,
-        facts,
-        PlanOptions(
-            bundle=configuration.bundle,
-            container_id=str(record.document["id"]),
-            rootfs=str(record.document["rootfs"]),
-            no_pivot=options.no_pivot,
-            no_new_keyring=options.no_new_keyring,
-            preserve_fds=count,
-            extra_env=environment,
-            hook_states=hook_states,
-            seccomp=compiled,
-            own_calls=seccomp_filters.own_calls(compiled if joins_pid else None, process),
-            cgroup_paths=list(manager.paths),
-            attached_late=bool(manager.paths) and not manager.joined_at_birth,
-            pid_inside=conversation.pid_namespace_inside(configuration.spec),
-        ),
-    )
+        new.record.needs.append("notify")
+        notify.mount(configuration.spec, f"{ctx.root}/{container_id}")
+    return new
 
 
-def _check_joined_maps(spec: Spec) -> None:
-    """Mappings next to the path of a user namespace must be those it has, as far as /proc shows them.
+def explain(ctx: Context, bundle: str, options: CreateOptions) -> Plan:
+    """The plan that create would have for this bundle on this host. Makes nothing and needs no root.
 
-    Raises ConfigError. A namespace that is kept by a bind mount shows its maps to nobody outside.
+    An ordinary user sees what root's create would do where the configuration makes no user namespace, as only root
+    could run it. Raises ConfigError for a configuration that create would refuse, too.
     """
-    linux = spec.get("linux") or {}
-    for item in linux.get("namespaces") or ():
-        path = item.get("path") or ""
-        if item["type"] != "user" or not path.endswith("/ns/user"):
-            continue
-        process = path.removesuffix("/ns/user")
-        for mappings, name in ((linux.get("uidMappings"), "uid"), (linux.get("gidMappings"), "gid")):
-            there = proc.read_file(f"{process}/{name}_map")
-            if mappings and there and not id_mappings.matching(id_mappings.rows(mappings), there):
-                raise ConfigError(
-                    "user namespaces enabled, but both namespace path and non-matching mapping specified",
-                    path=f"$.linux.{name}Mappings",
-                    hint=f"leave the mappings out, or write what {process}/{name}_map says",
-                )
+    configuration = config.load(bundle, options.config or state_directory.CONFIG)
+    spec = configuration.spec
+    facts = gather.facts(ctx, spec)
+    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
+    if facts.euid != 0 and ctx.rootless is None and not any(item["type"] == "user" for item in namespaces):
+        facts.as_root()
+    new = _decide(ctx, os.path.basename(configuration.bundle) or "container", configuration, facts, options)
+    new.choose_cgroups()
+    new.check_size()
+    plan = new.plan(options)
+    # Only as bytes it shows whether it is too large.
+    wire.encode(
+        plan.ops, {field: -1 for op in plan.ops for field in op.fields if isinstance(field, wire.Fd)}
+    )
+    return plan
 
 
-def _check_joined_sysctls(spec: Spec) -> None:
-    """A path may lead to the runtime's own namespace, whose values are the host's. Raises ConfigError."""
-    linux = spec.get("linux") or {}
-    if not linux.get("sysctl"):
-        return
-    spaces = rules_linux.namespaces(linux, None)
-    for kind, path in list(spaces.items()):
-        try:
-            if path and os.path.samefile(path, f"/proc/self/ns/{NAMESPACES[kind][1]}"):
-                del spaces[kind]
-        except OSError:
-            pass  # said with its path when it is opened
-    rules_linux.sysctls(linux, spaces)
+def _start_init(new: NewContainer, options: CreateOptions) -> tuple[launch.Init, Plan]:
+    """Start init, and make the cgroups while it makes namespaces. Returns it with its plan.
+
+    It is started once more, with another plan, if one of the cgroups cannot be had and is done without.
+    """
+    while True:
+        plan = new.plan(options, filters_in=new.ctx.root)
+        log.debug(f"a plan of {len(plan.ops)} steps, cgroups: {[path for _, path in new.manager.paths]}")
+        init = new.start_init(plan)
+        log.debug(f"init is process {init.pid}")
+        conversation.map_ids(init, plan)
+        if init.while_it_lives(new.join):
+            return init, plan
+        new.end_init()
 
 
 def _answer(
-    attempt: Attempt,
-    init: launch.Init,
-    the_plan: Plan,
-    beside: Callable[[], None],
-    console_answer: Callable[[int], None],
+    new: NewContainer, init: launch.Init, options: CreateOptions, attendance: console.Attendance | None
 ) -> None:
-    """Answer init until it is ready; do what is to be done `beside` it while it has something to do."""
-
-    def maps() -> None:
-        from pyrunc.launch import id_maps
-
-        id_maps.write(init.pid, the_plan.uid_maps or (), the_plan.gid_maps or ())
+    """Answer init until everything is done but the program."""
 
     def listener(fd: int) -> None:
-        document = attempt.record.hook_state("creating", init.pid)
-        conversation.send_seccomp_listener(attempt.spec, fd, document, init.pid)
+        document = new.record.hook_state("creating", init.pid)
+        conversation.send_seccomp_listener(new.spec, fd, document, init.pid)
 
-    try:
-        if the_plan.uid_maps is None:
-            beside()
-        conversation.serve(
-            init,
-            {
-                "MAPS": _no_fd(maps),
-                "CGROUP": lambda _fd: None,  # moved there `beside`
-                "ENV": _no_fd(lambda: attempt.in_environment(init.pid)),
-                "CONSOLE": console_answer,
-                "SECCOMP": listener,
-            },
-            {"MAPS": beside},
-        )
-    except ContainerError as error:
-        attempt.hooks_failed = attempt.hooks_failed or (error.path or "").startswith("$.hooks.")
-        raise
+    conversation.serve(
+        init,
+        {
+            "CGROUP": lambda _fd: None,  # it is there by now
+            "ENV": lambda _fd: new.in_environment(init.pid),
+            "CONSOLE": conversation.console_answer(options.console_socket, attendance),
+            "SECCOMP": listener,
+        },
+    )
 
 
-def _start_init(attempt: Attempt, manager: Manager, the_plan: Plan) -> launch.Init:
-    """Start init: on v2 inside its cgroup."""
-    fds = [attempt.directory.make_fifo()]
-    try:
-        cgroup_fd = manager.open()
-        if cgroup_fd >= 0:
-            fds.append(cgroup_fd)
-        init = launch.start(
-            the_plan.ops,
-            known={"fifo": fds[0]},
-            clone_flags=the_plan.clone_flags,
-            cgroup_fd=cgroup_fd,
-            deadline=not hooks.of(attempt.spec, "createContainer"),
-        )
-    finally:
-        for fd in fds:
-            os.close(fd)
-    attempt.abort = init.abort
-    return init
-
-
-def _publish(attempt: Attempt, init: launch.Init, the_plan: Plan, options: CreateOptions) -> None:
+def _publish(new: NewContainer, init: launch.Init, plan: Plan, options: CreateOptions) -> None:
     """The container is created: tell whoever wants to know, and let init wait for start."""
-    directory = attempt.directory
-    attempt.born(init.pid)
-    conversation.schedule(the_plan, init.pid)
+    new.born(init.pid)
+    conversation.schedule(plan, init.pid)
     if options.record_exit:
         from pyrunc.container import exit_status
 
-        exit_status.start(directory, init.pidfd)
+        exit_status.start(new.directory, init.pidfd)
     if options.pidfd_socket:
         console.send_fd(options.pidfd_socket, init.pidfd, b"standard", "--pidfd-socket")
     if options.pid_file:
-        attempt.drop_pid_file = process_io.write_pid_file(options.pid_file, init.pid)
-    attempt.publish()
+        new.drop_pid_file = process_io.write_pid_file(options.pid_file, init.pid)
+    new.publish()
     init.go()
+    log.warn_all(plan.warnings, init.warnings, new.manager.warnings)
 
 
 def _bring_up(
@@ -208,60 +133,31 @@ def _bring_up(
     """create up to the point where init waits for start. Returns the init, released, and the record."""
     state_directory.check_id(container_id)
     configuration = config.load(bundle, options.config or state_directory.CONFIG)
-    spec = configuration.spec
-    process = spec.get("process") or {}
-    console.check(
-        terminal=bool(process.get("terminal")), detached=detached, console_socket=options.console_socket
-    )
+    terminal = bool((configuration.spec.get("process") or {}).get("terminal"))
+    console.check(terminal=terminal, detached=detached, console_socket=options.console_socket)
     process_io.check_pid_file(options.pid_file)
-    facts = gather.facts(ctx, spec)
-    rules.check(spec, facts)
-    _check_joined_maps(spec)
-    _check_joined_sysctls(spec)
-    attempt = Attempt(ctx, container_id, configuration, facts)
-    record = attempt.record
-    record.new_keyring = not options.no_new_keyring
-    if not process:
-        record.needs.append("process")
-    elif os.environ.get("NOTIFY_SOCKET"):
-        record.needs.append("notify")
+    facts = gather.facts(ctx, configuration.spec)
+    new = _decide(ctx, container_id, configuration, facts, options)
+    new.make_directory()
     try:
-        if "notify" in record.needs:
+        if "notify" in new.record.needs:
             from pyrunc.host import notify
 
-            notify.prepare(spec, attempt.directory.path)
-        manager = attempt.settle(ctx, facts)
-
-        def begin() -> tuple[launch.Init, Plan]:
-            the_plan = _plan(configuration, record, facts, options, manager, ctx.root)
-            cgroups = [path for _, path in manager.paths]
-            log.debug(f"a plan of {len(the_plan.ops)} steps, cgroups: {cgroups}")
-            init = _start_init(attempt, manager, the_plan)
-            log.debug(f"init is process {init.pid}")
-            answer = conversation.console_answer(options.console_socket, attendance)
-
-            def beside() -> None:
-                init.while_it_lives(lambda: attempt.beside(init.pid, manager, configuration))
-
-            _answer(attempt, init, the_plan, beside, answer)
-            return init, the_plan
-
-        try:
-            init, the_plan = begin()
-        except PlanChangedError:
-            attempt.start_again()
-            init, the_plan = begin()
-        _publish(attempt, init, the_plan, options)
-        log.warn_all(the_plan.warnings, init.warnings, manager.warnings)
+            notify.make(new.directory.path)
+        new.choose_cgroups()
+        new.settle()
+        init, plan = _start_init(new, options)
+        _answer(new, init, options, attendance)
+        _publish(new, init, plan, options)
     except launch.SilentDeathError as error:
-        reason = attempt.out_of_memory() or error
-        attempt.undo(reason)
+        reason = new.out_of_memory() or error
+        new.undo(reason)
         raise reason from error.__cause__
     except BaseException as error:
-        attempt.undo(error)
+        new.undo(error)
         raise
-    attempt.close()
-    return init, record
+    new.close()
+    return init, new.record
 
 
 def create(ctx: Context, container_id: str, bundle: str, options: CreateOptions) -> None:

@@ -168,7 +168,7 @@ def _start(
             os.close(cgroup_fd)
     if cgroup_fd < 0:
         try:
-            init.while_it_lives(lambda: manager.attach(init.pid))
+            init.while_it_lives(manager.attach)
         except BaseException:
             init.abort()
             raise

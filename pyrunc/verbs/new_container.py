@@ -1,6 +1,11 @@
-"""A container that is coming up: what create and restore make alike, and how it is undone.
+"""A container that is coming up: what is decided about it, what is made for it, and how that is undone.
 
-Raises PyruncError.
+    NewContainer(...)  .choose_cgroups()  .plan(...)       decided; nothing is made: this far explain goes
+    .make_directory()  .settle()                           a runtime that is killed leaves what delete --force needs
+    .start_init(...)   .join(...)  .in_environment(...)    init is there, has its cgroups, is in its environment
+    .publish()  .close()     or     .undo(...)
+
+create and restore bring up their containers with it. All methods raise PyruncError.
 """
 
 from __future__ import annotations
@@ -9,42 +14,53 @@ import os
 
 from pyrunc import log
 from pyrunc.cgroups import choose
+from pyrunc.cgroups.manager import Manager
+from pyrunc.config.rules import document as rules
 from pyrunc.container import directory as state_directory
-from pyrunc.container.record import Record
+from pyrunc.container.record import OWN_PID, Record
 from pyrunc.errors import ConfigError, ContainerError, PyruncError, StateError
 from pyrunc.kernel import container as kernel_container
 from pyrunc.launch import hooks
+from pyrunc.launch import init as launch
+from pyrunc.plan import planner
+from pyrunc.plan.job import PlanOptions
+from pyrunc.seccomp import filters
+from pyrunc.verbs import joined_namespaces, process_io
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pyrunc.cgroups.manager import Manager
     from pyrunc.config.load import Config
     from pyrunc.host.network import Devices
     from pyrunc.host.resctrl import Group
-    from pyrunc.requests import Context
+    from pyrunc.plan.job import Plan
+    from pyrunc.requests import Context, CreateOptions
     from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Spec
 
 
-def rootfs_path(configuration: Config) -> str:
-    """root.path made absolute. Raises ConfigError or StateError when it is no directory (config.md, Root)."""
-    rootfs = configuration.rootfs()
+def check(spec: Spec, facts: HostFacts) -> None:
+    """Raise ConfigError if no container can be made of this configuration on this host."""
+    rules.check(spec, facts)
+    joined_namespaces.check(spec)
+
+
+def check_rootfs(rootfs: str) -> None:
+    """Raise StateError unless the root file system is a directory (config.md, Root)."""
     if not os.path.isdir(rootfs):
         raise StateError(
             f"the rootfs path '{rootfs}' does not exist or is no directory",
             path="$.root.path",
             hint="a relative path is taken from the bundle",
         )
-    return rootfs
 
 
-def _record(configuration: Config, container_id: str, rootfs: str, *, strict: bool) -> Record:
+def _record(configuration: Config, container_id: str, *, strict: bool) -> Record:
     spec = configuration.spec
     record = Record(
         bundle=configuration.bundle,
-        rootfs=rootfs,
+        rootfs=configuration.rootfs(),
         container_id=container_id,
         annotations=spec.get("annotations"),
     )
@@ -58,19 +74,18 @@ def _record(configuration: Config, container_id: str, rootfs: str, *, strict: bo
     return record
 
 
-class PlanChangedError(Exception):
-    """Something that the plan counts on could not be had, and is done without."""
-
-
-class Attempt:
-    """A container under way: what there is to undo, in the order of making. `abort` ends its init."""
+class NewContainer:
+    """A container under way. `abort` ends its init, `stop` ends hooks that run (see launch/hooks.py)."""
 
     __slots__ = (
         "abort",
+        "configuration",
+        "ctx",
         "devices",
         "directory",
         "drop_pid_file",
-        "hooks_failed",
+        "facts",
+        "hook_failed",
         "made",
         "manager",
         "rdt",
@@ -80,25 +95,80 @@ class Attempt:
         "written",
     )
 
+    directory: state_directory.StateDir
+
     def __init__(self, ctx: Context, container_id: str, configuration: Config, facts: HostFacts) -> None:
-        """Make and lock the state directory; from here on undo() has something to do."""
-        rootfs = rootfs_path(configuration)
-        self.directory = state_directory.create(ctx.root, container_id)
+        self.ctx = ctx
+        self.configuration = configuration
         self.spec: Spec = configuration.spec
-        self.record = _record(configuration, container_id, rootfs, strict=facts.strict)
-        self.manager: Manager | None = None
+        self.facts = facts
+        self.record = _record(configuration, container_id, strict=facts.strict)
+        self.manager = Manager([])
         self.made = False
         self.abort: Callable[[], None] | None = None
         self.devices: Devices | None = None
         self.rdt: Group | None = None
-        self.hooks_failed = False
+        self.hook_failed = False
         self.drop_pid_file: Callable[[], None] | None = None
-        # What ends hooks that run: see launch/hooks.py.
         self.stop: hooks.Stop | None = None
         self.written = b""
 
+    @property
+    def id(self) -> str:
+        """The container's id."""
+        return str(self.record.document["id"])
+
+    def choose_cgroups(self) -> None:
+        """Decide which cgroups the container is going to have."""
+        self.manager = choose.manager(
+            self.spec,
+            self.id,
+            self.facts,
+            systemd=self.ctx.systemd_cgroup,
+            disabled=self.ctx.cgroup_manager == "disabled",
+        )
+
+    def plan(self, options: CreateOptions, *, filters_in: str = "") -> Plan:
+        """What init is to do. `filters_in` is the directory in which compiled filters are kept, "" for none."""
+        inputs = self.plan_inputs(no_pivot=options.no_pivot)
+        inputs.no_new_keyring = options.no_new_keyring
+        inputs.preserve_fds, inputs.extra_env = process_io.extra_fds(options)
+        if "notify" in self.record.needs:
+            from pyrunc.host import notify
+
+            inputs.extra_env = [*inputs.extra_env, notify.ENVIRONMENT]
+        if self.spec.get("hooks"):
+            hook_state = self.record.hook_state("created", OWN_PID)
+            inputs.hook_states = {"createContainer": hook_state, "startContainer": hook_state}
+        inputs.seccomp = compiled = filters.of_spec(self.spec, filters_in)
+        if joined_namespaces.joins(self.spec, "pid"):
+            inputs.own_calls = filters.own_calls(compiled, self.spec.get("process") or {})
+        return planner.create(self.spec, self.facts, inputs)
+
+    def plan_inputs(self, *, no_pivot: bool) -> PlanOptions:
+        """What every plan of this container is made from, whatever becomes of it."""
+        manager = self.manager
+        return PlanOptions(
+            bundle=self.configuration.bundle,
+            container_id=self.id,
+            rootfs=str(self.record.document["rootfs"]),
+            no_pivot=no_pivot,
+            cgroup_paths=list(manager.paths),
+            attached_late=bool(manager.paths) and not manager.joined_at_birth,
+            pid_inside=joined_namespaces.pid_inside_user(self.spec),
+        )
+
+    def check_size(self) -> None:
+        """Raise ConfigError if the state could not be read again."""
+        self._render()
+
+    def make_directory(self) -> None:
+        """Make and lock the state directory; from here on undo() has something to do."""
+        check_rootfs(str(self.record.document["rootfs"]))
+        self.directory = state_directory.create(self.ctx.root, self.id)
+
     def _render(self) -> bytes:
-        """The state file. Raises ConfigError when nobody could read it again: first of all before anything is made."""
+        """The state file. Raises ConfigError if nobody could read it again: first of all before anything is made."""
         content = self.record.render()
         if len(content) > kernel_container.STATE_MAX:
             size = f"{len(content) / (1 << 20):.1f} MiB"
@@ -117,16 +187,9 @@ class Attempt:
             self.directory.write(state_directory.CREATING, content)
             self.written = content
 
-    def settle(self, ctx: Context, facts: HostFacts) -> Manager:
-        """Decide on the cgroups and the group of resctrl, and record them; make what the plan depends on."""
-        record = self.record
-        manager = choose.manager(
-            self.spec,
-            str(record.document["id"]),
-            facts,
-            systemd=ctx.systemd_cgroup,
-            disabled=ctx.cgroup_manager == "disabled",
-        )
+    def settle(self) -> None:
+        """Record the cgroups and the group of resctrl, then make what the plan depends on."""
+        record, manager = self.record, self.manager
         manager.check_free()
         # Written before anything is made, so that a runtime killed at any point leaves what delete --force needs.
         record.cgroups = manager.paths
@@ -134,65 +197,80 @@ class Attempt:
         record.unit = manager.unit
         if manager.unit:
             record.needs.append("systemd")
-        self._resctrl_group(facts)
+        self._choose_resctrl_group()
         self._remember()
         manager.settle()
-        self.manager = manager
         # Init is in there from its birth, and has to be gone before the directory can be removed.
         self.made = manager.joined_at_birth
-        return manager
 
-    def make(self) -> bool:
-        """Make what else settle() has decided on. False: a cgroup is done without; the next try finds all settled."""
-        if self.manager is not None:
-            count = len(self.manager.paths)
-            self.manager.create()
-            # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.
-            self.made = True
-            if len(self.manager.paths) != count:
-                return False
-        if self.rdt is not None:
-            self.rdt.create()
-        return True
-
-    def _resctrl_group(self, facts: HostFacts) -> None:
+    def _choose_resctrl_group(self) -> None:
         """Decide on the group that linux.intelRdt asks for; the record is told, nothing is made yet."""
         wanted = (self.spec.get("linux") or {}).get("intelRdt")
         if wanted is None:
             return
-        from pyrunc.host import resctrl
+        from pyrunc.host import resctrl as rdt
 
         record = self.record
-        self.rdt = resctrl.Group(wanted, str(record.document["id"]), facts.resctrl)
+        self.rdt = rdt.Group(wanted, self.id, self.facts.resctrl)
         record.rdt = self.rdt.places
         if self.rdt.made:
             record.needs.append("intelRdt")
 
-    def born(self, pid: int) -> None:
-        """The container's process is `pid` from now on."""
-        if self.record.pid != pid:
-            self.record.take_process(pid)
+    def make_cgroups(self) -> bool:
+        """Make what else settle() has recorded. False if a cgroup is done without; the next try finds all settled."""
+        count = len(self.manager.paths)
+        self.manager.create()
+        # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.
+        self.made = True
+        if len(self.manager.paths) != count:
+            return False
+        if self.rdt is not None:
+            self.rdt.create()
+        return True
 
-    def beside(self, pid: int, manager: Manager, configuration: Config) -> None:
-        """What init does not wait for while it makes namespaces, and what it then waits for.
+    def start_init(self, plan: Plan) -> launch.Init:
+        """Start init with its plan: on v2 inside its cgroup."""
+        fds = [self.directory.make_fifo()]
+        try:
+            cgroup_fd = self.manager.open()
+            if cgroup_fd >= 0:
+                fds.append(cgroup_fd)
+            init = launch.start(
+                plan.ops,
+                known={"fifo": fds[0]},
+                clone_flags=plan.clone_flags,
+                cgroup_fd=cgroup_fd,
+                deadline=not hooks.of(self.spec, "createContainer"),
+            )
+        finally:
+            for fd in fds:
+                os.close(fd)
+        self.abort = init.abort
+        return init
 
-        Raises PlanChangedError when its plan is not true any more.
-        """
-        self.born(pid)
-        self._remember()
-        if not self.make():
-            raise PlanChangedError
-        if not manager.joined_at_birth:
-            manager.attach(pid)
-        self.directory.write(state_directory.CONFIG, configuration.text)
-
-    def start_again(self) -> None:
+    def end_init(self) -> None:
         """End the init, for another one with another plan."""
         if self.abort is not None:
             self.abort()
             self.abort = None
         self.record.pid = 0
         self.directory.drop(state_directory.FIFO)
+
+    def born(self, pid: int) -> None:
+        """The container's process is `pid` from now on."""
+        if self.record.pid != pid:
+            self.record.take_process(pid)
+
+    def join(self, pid: int) -> bool:
+        """Make the cgroups and move init there, while it makes namespaces. False if its plan does not hold any more."""
+        self.born(pid)
+        self._remember()
+        if not self.make_cgroups():
+            return False
+        if not self.manager.joined_at_birth:
+            self.manager.attach(pid)
+        self.directory.write(state_directory.CONFIG, self.configuration.text)
+        return True
 
     def in_environment(self, pid: int) -> None:
         """The container's namespaces are there, `pid` is in them, its program is not: runtime.md, steps 3 and 4."""
@@ -209,8 +287,7 @@ class Attempt:
 
             self.devices = network.Devices(pid)
             self.devices.move(wanted)
-        if self.manager is not None:
-            self.manager.apply(linux.get("resources") or {})
+        self.manager.apply(linux.get("resources") or {})
         kinds = ("prestart", "createRuntime")
         self._in_runtime_hooks([kind for kind in kinds if kind not in record.needs])
 
@@ -223,7 +300,7 @@ class Attempt:
                     document = self.record.hook_state("created")
                     hooks.run(kind, wanted, document, self.record.bundle, self.stop)
                 except ContainerError:
-                    self.hooks_failed = True
+                    self.hook_failed = True
                     raise
 
     def publish(self) -> None:
@@ -241,7 +318,7 @@ class Attempt:
         """Why init died without a word, if memory ran out: its cgroup knows as long as it exists."""
         from pyrunc.cgroups import files
 
-        if self.manager is None or not files.oom_kills(self.manager.paths):
+        if not files.oom_kills(self.manager.paths):
             return None
         resources = (self.spec.get("linux") or {}).get("resources") or {}
         limit = (resources.get("memory") or {}).get("limit")
@@ -262,8 +339,7 @@ class Attempt:
             steps += [self.devices.move_back, self.devices.close]
         if self.abort is not None:
             steps.append(self.abort)
-        if self.manager is not None:
-            steps += [self.manager.kill, self.manager.destroy] if self.made else [self.manager.unmake]
+        steps += [self.manager.kill, self.manager.destroy] if self.made else [self.manager.unmake]
         if self.rdt is not None:
             steps.append(self.rdt.undo)
         if self.drop_pid_file is not None:
@@ -274,7 +350,7 @@ class Attempt:
                 step()
             except (PyruncError, OSError) as error:
                 reason.add_note(f"while cleaning up: {error}")
-        if self.hooks_failed:
+        if self.hook_failed or _is_of_hook(reason):
             self.record.pid = 0
             failed = hooks.run_all(
                 "poststop",
@@ -290,3 +366,8 @@ class Attempt:
         if self.devices is not None:
             self.devices.close()
         self.directory.close()
+
+
+def _is_of_hook(reason: BaseException) -> bool:
+    """Whether a hook that init runs has failed."""
+    return isinstance(reason, ContainerError) and (reason.path or "").startswith("$.hooks.")

@@ -22,7 +22,6 @@ import os
 
 from pyrunc import log
 from pyrunc.config import load as config
-from pyrunc.config.rules import document as rules
 from pyrunc.container import directory as state_directory
 from pyrunc.criu import externals, images, rpc
 from pyrunc.criu import process as criu_process
@@ -34,11 +33,10 @@ from pyrunc.host import console, gather, proc
 from pyrunc.kernel import container as kernel_container
 from pyrunc.launch import conversation
 from pyrunc.launch import init as launch
-from pyrunc.plan.job import Plan, PlanOptions
 from pyrunc.spec.namespaces import NAMESPACES
 from pyrunc.verbs import delete as verb_delete
-from pyrunc.verbs import process_io
-from pyrunc.verbs.new_container import Attempt
+from pyrunc.verbs import new_container, process_io
+from pyrunc.verbs.new_container import NewContainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
     from pyrunc.cgroups.manager import Manager
     from pyrunc.config.load import Config
     from pyrunc.criu.rpc import Message
+    from pyrunc.plan.job import Plan
     from pyrunc.requests import Context, RestoreOptions
     from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Spec
@@ -155,17 +154,8 @@ def _make_mount_points(the_plan: Plan) -> None:
     """
     init = launch.start(the_plan.ops, known={}, clone_flags=the_plan.clone_flags)
     try:
-        while True:
-            code, _fd = init.receive()
-            if not code:
-                raise init.died()
-            if code == "ENV":
-                return
-            if code == "MAPS":
-                from pyrunc.launch import id_maps
-
-                id_maps.write(init.pid, the_plan.uid_maps or (), the_plan.gid_maps or ())
-            init.go()
+        conversation.map_ids(init, the_plan)
+        conversation.serve(init, {}, until="ENV")
     finally:
         init.abort()
 
@@ -179,15 +169,15 @@ def _cgroup_roots(pid: int) -> list[rpc.Value]:
     return roots
 
 
-def _note_time_namespace(attempt: Attempt, configuration: Config) -> None:
+def _note_time_namespace(new: NewContainer, configuration: Config) -> None:
     """CRIU gives the container a time namespace; our copy of the configuration says so, for exec and the next dump."""
-    namespaces = (attempt.spec.get("linux") or {}).get("namespaces") or []
-    ours, theirs = (os.stat(f"/proc/{who}/ns/time").st_ino for who in ("self", attempt.record.pid))
+    namespaces = (new.spec.get("linux") or {}).get("namespaces") or []
+    ours, theirs = (os.stat(f"/proc/{who}/ns/time").st_ino for who in ("self", new.record.pid))
     if ours == theirs or any(item["type"] == "time" for item in namespaces):
         return
     document = json.loads(configuration.text)
     document.setdefault("linux", {}).setdefault("namespaces", []).append({"type": "time"})
-    attempt.directory.write(state_directory.CONFIG, json.dumps(document).encode("utf-8", "surrogateescape"))
+    new.directory.write(state_directory.CONFIG, json.dumps(document).encode("utf-8", "surrogateescape"))
 
 
 def _loopback(spec: Spec, pid: int) -> None:
@@ -207,7 +197,6 @@ class _Restore:
     """One restore: what was asked for and what has been made of it."""
 
     __slots__ = (
-        "attempt",
         "configuration",
         "console_answer",
         "descriptors",
@@ -215,6 +204,7 @@ class _Restore:
         "facts",
         "heard",
         "interrupts",
+        "new",
         "options",
         "opts",
         "processes",
@@ -251,53 +241,48 @@ class _Restore:
             self.directories.close()
             raise
         self.processes = _Processes()
-        self.attempt: Attempt
+        self.new: NewContainer
 
     def bring_back(self, ctx: Context, container_id: str) -> _Processes:
         """All of it, up to the point where the program runs; a failure leaves nothing."""
         try:
-            self.attempt = Attempt(ctx, container_id, self.configuration, self.facts)
-            self.attempt.abort = self.processes.abort
-            self.attempt.stop = (self.interrupts.fd, self.interrupts.pending)
+            self.new = NewContainer(ctx, container_id, self.configuration, self.facts)
+            self.new.make_directory()
+            self.new.abort = self.processes.abort
+            self.new.stop = (self.interrupts.fd, self.interrupts.pending)
             try:
-                self._bring_back(ctx, container_id)
+                self._bring_back()
             except BaseException as error:
-                self.attempt.undo(error)
+                self.new.undo(error)
                 raise
-            self.attempt.close()
+            self.new.close()
         finally:
             self.directories.close()
         return self.processes
 
-    def _bring_back(self, ctx: Context, container_id: str) -> None:
-        attempt, record = self.attempt, self.attempt.record
-        attempt.directory.write(state_directory.CONFIG, self.configuration.text)
-        manager = attempt.settle(ctx, self.facts)
-        while not attempt.make():
+    def _bring_back(self) -> None:
+        new = self.new
+        new.directory.write(state_directory.CONFIG, self.configuration.text)
+        new.choose_cgroups()
+        new.settle()
+        while not new.make_cgroups():
             pass  # the plan comes later
-        options = PlanOptions(
-            bundle=self.configuration.bundle,
-            container_id=container_id,
-            rootfs=str(record.document["rootfs"]),
-            no_pivot=self.options.no_pivot,
-            cgroup_paths=list(manager.paths),
-        )
-        the_plan = file_systems(ctx, attempt.spec, options)
+        the_plan = file_systems(new.spec, new.facts, new.plan_inputs(no_pivot=self.options.no_pivot))
         _make_mount_points(the_plan)
         opts = self.opts
-        opts["root"] = os.path.realpath(attempt.directory.path)
+        opts["root"] = os.path.realpath(new.directory.path)
         opts["external"] = list(
             externals.restored(the_plan.ops, [*mount_points("self").values()], os.path.realpath)
         )
-        config_file(opts, attempt.spec)
-        fds = _namespaces(attempt.spec, opts, self.version)
+        config_file(opts, new.spec)
+        fds = _namespaces(new.spec, opts, self.version)
         try:
             opts["inherit_fd"] += _inherited(self.descriptors)  # type: ignore[operator]  # _namespaces made the list
-            self._ask(manager, opts, fds)
+            self._ask(new.manager, opts, fds)
         finally:
             for fd in fds:
                 os.close(fd)
-        log.warn_all(manager.warnings)
+        log.warn_all(new.manager.warnings)
 
     def _ask(self, manager: Manager, opts: Message, fds: list[int]) -> None:
         server = self._start(manager, fds)
@@ -319,7 +304,7 @@ class _Restore:
 
     def _start(self, manager: Manager, fds: list[int]) -> criu_server.Server:
         """CRIU in the container's cgroup: what it forks is in there from its beginning."""
-        terminal = bool((self.attempt.spec.get("process") or {}).get("terminal"))
+        terminal = bool((self.new.spec.get("process") or {}).get("terminal"))
         cgroup_fd = manager.open()
         try:
             server = criu_server.Server(
@@ -329,7 +314,7 @@ class _Restore:
                 keep=fds,
                 cgroup_fd=cgroup_fd,
                 # CRIU wants the root to be a mount point; nobody else sees this one, and it ends with CRIU.
-                bound=(str(self.attempt.record.document["rootfs"]), self.attempt.directory.path),
+                bound=(str(self.new.record.document["rootfs"]), self.new.directory.path),
             )
         finally:
             if cgroup_fd >= 0:
@@ -349,9 +334,9 @@ class _Restore:
         self.heard.add(script)
         if script == _NAMESPACES_MADE:
             self.processes.follow(pid)
-            _loopback(self.attempt.spec, pid)
+            _loopback(self.new.spec, pid)
             try:
-                self.attempt.in_environment(pid)
+                self.new.in_environment(pid)
             except ContainerError:
                 self.interrupts.check()
                 raise
@@ -362,19 +347,19 @@ class _Restore:
             self._publish(pid)
 
     def _pass_terminal(self, fd: int) -> None:
-        if not (self.attempt.spec.get("process") or {}).get("terminal"):
+        if not (self.new.spec.get("process") or {}).get("terminal"):
             raise CriuError("criu failed: the image has a terminal, the configuration has none")
         if not console.is_master(fd):
             raise CriuError(f"criu failed: what comes with {_TERMINAL} is no terminal")
         self.console_answer(fd)
 
     def _publish(self, pid: int) -> None:
-        record = self.attempt.record
+        record = self.new.record
         record.take_process(pid)
-        _note_time_namespace(self.attempt, self.configuration)
+        _note_time_namespace(self.new, self.configuration)
         if self.options.pid_file:
-            self.attempt.drop_pid_file = process_io.write_pid_file(self.options.pid_file, pid)
-        self.attempt.publish()
+            self.new.drop_pid_file = process_io.write_pid_file(self.options.pid_file, pid)
+        self.new.publish()
 
 
 def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOptions) -> int:
@@ -389,7 +374,7 @@ def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOption
     console.check(terminal=terminal, detached=options.detach, console_socket=options.console_socket)
     process_io.check_pid_file(options.pid_file)
     facts = gather.facts(ctx, configuration.spec)
-    rules.check(configuration.spec, facts)
+    new_container.check(configuration.spec, facts)
     warn_of_rootless()
     attendance = None
     if not options.detach:
@@ -400,7 +385,7 @@ def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOption
         with criu_process.Interrupts() as interrupts:
             one = _Restore(configuration, facts, options, answer, interrupts)
             processes = one.bring_back(ctx, container_id)
-            made = one.attempt.record.pid, one.attempt.record.start_time
+            made = one.new.record.pid, one.new.record.start_time
         try:
             if attendance is None:
                 return 0

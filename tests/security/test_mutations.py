@@ -19,7 +19,7 @@ import rounds
 import support
 from machines import patience
 from mutations import Json, Source, dumps
-from pyrunc import requests
+from pyrunc import requests, runtime
 from pyrunc.cli import options
 from pyrunc.errors import ConfigError, PyruncError
 from pyrunc.plan import wire
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from containers import Bundle, BundleFactory, Container, ContainerFactory
-    from pyrunc.plan.job import Plan
 
 pytestmark = pytest.mark.root
 
@@ -54,11 +53,6 @@ def corpus(kind: str) -> list[Json]:
 # --- In process -----------------------------------------------------------------------------------------------------
 
 
-class _AnyDescriptor(dict[wire.Fd, int]):
-    def __missing__(self, key: wire.Fd) -> int:
-        return 5
-
-
 def exact_u32(value: int) -> bytes:
     """As wire's, which cuts off what does not fit: nothing may come that far that does not."""
     assert -(1 << 31) <= value < 1 << 32, value
@@ -67,23 +61,16 @@ def exact_u32(value: int) -> bytes:
 
 def accepted(bundle: str) -> bool:
     """Whether the configuration makes a plan, to its last byte. Raises nothing but what nobody foresaw."""
-
-    def whole(plan: Plan) -> str:
-        wire.encode(plan.ops, _AnyDescriptor())
-        explain.document(plan)
-        return text(plan)
-
-    text, explain.text = explain.text, whole
     try:
-        assert explain.bundle(requests.Context(root=f"{bundle}/root"), bundle)
+        plan = runtime.explain(requests.Context(root=f"{bundle}/root"), bundle, requests.CreateOptions())
     except PyruncError as error:
         message = str(error)
         assert isinstance(error, ConfigError), repr(error)
         assert error.message
         assert error.path or message.startswith(WHOLE), message
         return False
-    finally:
-        explain.text = text
+    explain.document(plan)
+    assert explain.text(plan)
     return True
 
 

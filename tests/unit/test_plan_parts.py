@@ -440,7 +440,7 @@ def test_explain_document() -> None:
         "filter": "64 bytes",
         "filter flags": 0,
         "send the listener": False,
-        "own calls": 0,
+        "own calls": False,
     }
     assert by_op["SECCOMP"]["path"] == "$.linux.seccomp" and by_op["SECCOMP"]["why"]
     assert by_op["RLIMIT"]["arguments"] == {"resource": "RLIMIT_NOFILE", "soft": 1024, "hard": 8192}
