@@ -223,7 +223,8 @@ enum sync_code {
 
 struct sync_message {
 	uint32_t code;  /* SYNC_* */
-	uint32_t op;    /* index of the record in the plan, 0xffffffff before the plan is read */
+	uint32_t op;    /* index of the record in the plan, in the fifo of START_WAIT counted from the one behind it;
+			 * 0xffffffff before the plan is read */
 	uint32_t path;  /* that record's path index */
 	uint32_t step;  /* STEP_*: which call failed */
 	int32_t error;  /* errno, 0 when text says it all */

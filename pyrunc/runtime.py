@@ -70,16 +70,17 @@ def state(ctx: Context, container_id: str) -> dict[str, object]:
     return lookup.state(ctx, container_id)
 
 
-def start(ctx: Context, container_id: str) -> None:
+def start(ctx: Context, container_id: str, record: bytes = b"") -> None:
     """Let the program run and return when it does. runtime.md, Start.
 
+    `record` is for the `pyrunc` command, which has done that already: what init said instead of running the program.
     With NOTIFY_SOCKET in the environment, at create as well: when it has said that it is ready, or has ended. Raises
     ContainerError when a startContainer hook, the execve or a poststart hook fails; after a failed hook the container
     is destroyed.
     """
     from pyrunc.verbs import start as verb
 
-    verb.start(ctx, container_id)
+    verb.start(ctx, container_id, record)
 
 
 def kill(ctx: Context, container_id: str, signal: int, all: bool = False) -> None:

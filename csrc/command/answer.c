@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -122,10 +123,19 @@ static int report(const struct call *call, const struct container_error *error)
 	return 1;
 }
 
-static void remember_failure(struct call *call, const struct container_error *error)
+/* What init said goes to Python in memory that it inherits. false: there is none to be had. */
+static bool hand_on(struct call *call, const struct container_error *error)
 {
-	for (size_t i = 0; i < sizeof(error->record); i++)
-		snprintf(call->failure_hex + 2 * i, 3, "%02x", error->record[i]);
+	int fd = memfd_create("start", 0);
+
+	if (fd < 0)
+		return false;
+	if (write(fd, error->record, sizeof(error->record)) != (ssize_t)sizeof(error->record)) {
+		close(fd);
+		return false;
+	}
+	call->record_fd = fd;
+	return true;
 }
 
 /* The exit status, or -1 for Python. */
@@ -133,9 +143,7 @@ static int finish(struct call *call, int result, const struct container_error *e
 {
 	if (result == CONTAINER_OK)
 		return 0;
-	if (result == CONTAINER_START_FAILED)
-		remember_failure(call, error);
-	if (result == CONTAINER_NEEDS_PYTHON || result == CONTAINER_START_FAILED)
+	if (result == CONTAINER_NEEDS_PYTHON || (result == CONTAINER_START_FAILED && hand_on(call, error)))
 		return -1;
 	/* Longer than what fits is cut here but not there. */
 	if (!error->text[0] || !is_plain(error->text) || !is_plain(error->hint) ||

@@ -16,9 +16,8 @@ struct call {
 	const char *log;
 	bool json;
 	int log_fd;
-	int verb; /* index in argv */
-	/* What init said when start failed, on its way to Python's words. */
-	char failure_hex[2 * sizeof(((struct container_error *)0)->record) + 1];
+	int verb;        /* index in argv */
+	int record_fd;   /* what init said when start failed, for Python to word; 0 none, which is a standard stream */
 	long long began; /* for timing/trace.py: CLOCK_MONOTONIC in ns, 0 when nobody asked */
 };
 

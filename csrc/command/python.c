@@ -108,7 +108,7 @@ static bool find_python(char python[PATH_MAX], char boot[PATH_MAX])
 /* [WORD VALUE]... for startup/entry.py; returns how many strings that are. */
 static int tell(const struct call *call, int primed, char *told[TOLD])
 {
-	static char pid[16], clocks[64];
+	static char pid[16], record[16], clocks[64];
 	int count = 0;
 
 	if (primed > 0) {
@@ -116,9 +116,10 @@ static int tell(const struct call *call, int primed, char *told[TOLD])
 		told[count++] = (char *)"--primed";
 		told[count++] = pid;
 	}
-	if (call->failure_hex[0]) {
-		told[count++] = (char *)"--start-failure";
-		told[count++] = (char *)call->failure_hex;
+	if (call->record_fd > 0) {
+		snprintf(record, sizeof(record), "%d", call->record_fd);
+		told[count++] = (char *)"--start-record";
+		told[count++] = record;
 	}
 	if (call->began) {
 		snprintf(clocks, sizeof(clocks), "%lld:%lld", call->began, now_ns());

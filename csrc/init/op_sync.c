@@ -66,6 +66,7 @@ void op_start_wait(struct init *in, struct cursor *fields)
 	}
 	in->report_fd = fifo;
 	in->report_is_fifo = true;
+	in->start_op = in->op_index + 1;
 	close(inherited);
 	proc_drop(in);
 }

@@ -140,6 +140,7 @@ _Noreturn void fail_noted(struct init *in)
 {
 	undo_added(in);
 	keep_words(in);
+	in->why.op -= in->start_op;
 	send_message(in, &in->why, -1);
 	leave(INIT_EXIT_FAILED);
 }

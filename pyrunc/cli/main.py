@@ -31,9 +31,10 @@ EXIT_BROKEN_PIPE = 128 + 13
 class _Call:
     """What is known of the call so far: an error report needs it, however early the error comes."""
 
-    __slots__ = ("failure", "globals", "trace", "verb")
+    __slots__ = ("failure", "globals", "start_record", "trace", "verb")
 
-    def __init__(self) -> None:
+    def __init__(self, start_record: bytes) -> None:
+        self.start_record = start_record
         self.globals = parse.Parsed()
         self.verb = ""
         self.failure = EXIT_FAILURE
@@ -156,6 +157,7 @@ def _run(words: Sequence[str], call: _Call) -> int:
 
     from pyrunc.cli import verbs
 
+    parsed.start_record = call.start_record
     result = verbs.HANDLERS[verb](context.from_options(given), parsed)
     if isinstance(result, int):
         return result
@@ -228,10 +230,13 @@ def _unexpected(error: Exception) -> InternalError:
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line (without the program's name; default: this process's) and return its exit status."""
+def main(argv: Sequence[str] | None = None, start_record: bytes = b"") -> int:
+    """Run one command line (without the program's name; default: this process's) and return its exit status.
+
+    `start_record` is what came of `start`, if the launcher has done that already: see runtime.start.
+    """
     words = sys.argv[1:] if argv is None else argv
-    call = _Call()
+    call = _Call(start_record)
     status = _answer(words, call)
     return status if call.trace is None else _end_trace(call, call.trace, status)
 

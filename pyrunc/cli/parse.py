@@ -22,13 +22,17 @@ _BOOLS = {
 
 
 class Parsed:
-    """Options by long name and the arguments. An option that was not given has its kind's empty value."""
+    """Options by long name and the arguments. An option that was not given has its kind's empty value.
 
-    __slots__ = ("arguments", "given")
+    `start_record` does not come from the command line: see runtime.start.
+    """
+
+    __slots__ = ("arguments", "given", "start_record")
 
     def __init__(self) -> None:
         self.given: dict[str, Value] = {}
         self.arguments: list[str] = []
+        self.start_record = b""
 
     def switch(self, name: str) -> bool:
         """A switch, False when not given."""

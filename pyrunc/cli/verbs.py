@@ -114,7 +114,7 @@ def _restore(ctx: Context, parsed: Parsed) -> Result:
 def _start(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import runtime
 
-    runtime.start(ctx, parsed.arguments[0])
+    runtime.start(ctx, parsed.arguments[0], parsed.start_record)
     return 0
 
 

@@ -14,7 +14,7 @@ from pyrunc.plan import process as plan_process
 from pyrunc.plan import rootfs as plan_rootfs
 from pyrunc.plan.job import Job, Plan, PlanOptions, namespaces_of
 from pyrunc.plan.numbers import PIVOT_CHROOT, SYNC
-from pyrunc.plan.wire import Fd
+from pyrunc.plan.wire import Fd, Op
 from pyrunc.spec.namespaces import (
     NAMESPACES,
 )
@@ -69,10 +69,23 @@ def create(spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
         "START_WAIT", Fd("fifo"), path="$", why="runtime.md, step 6: the program runs when start is invoked"
     )
     if process:
-        why = "runtime.md, step 7: part of start, inside the container, before the program"
-        plan_process.hooks(job, "startContainer", why)
-        plan_process.run(job, process)
+        _after_start(job, process)
     return job.plan
+
+
+def _after_start(job: Job, process: Process) -> None:
+    """What init does once it has been started."""
+    why = "runtime.md, step 7: part of start, inside the container, before the program"
+    plan_process.hooks(job, "startContainer", why)
+    plan_process.run(job, process)
+
+
+def after_start(spec: Spec, host: HostFacts, options: PlanOptions) -> list[Op]:
+    """The ops of create behind START_WAIT: what init may fail at when it is started."""
+    job = Job(spec, host, options, namespaces_of(spec.get("linux") or {}))
+    if process := spec.get("process"):
+        _after_start(job, process)
+    return job.plan.ops
 
 
 def file_systems(spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:

@@ -1,8 +1,8 @@
 """The command line as the `pyrunc` command (csrc/command/) calls it: boot.py's [WORD VALUE]... -- ARGV.
 
-The words before `--` are between the launcher and this file: `--primed PID`, a child to collect; `--start-failure HEX`,
-the struct sync_message (csrc/plan.h) of a container that the launcher could not start, to be put into words; `--clock
-BEGIN:EXEC`, for timing/trace.py; `--snapshot FD`, to be made there for later processes.
+The words before `--` are between the launcher and this file: `--primed PID`, a child to collect; `--start-record FD`,
+memory with the struct sync_message (csrc/plan.h) of a container that the launcher could not start, for the verb to word
+it; `--clock BEGIN:EXEC`, for timing/trace.py; `--snapshot FD`, to be made there for later processes.
 
 Behaves as `python3 -m pyrunc`, only sooner: no site, no teardown.
 """
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
-    from pyrunc.cli.parse import Parsed
-    from pyrunc.requests import Context
 
 _WALL = 0x40000000
 # Before the name of each variable of the caller's: csrc/command/environment.h.
@@ -129,19 +127,6 @@ class _LateFinder:
         return site.getsitepackages([sys.base_prefix, "/usr/local", "/usr"])
 
 
-def _answer_start_failure(record: bytes) -> None:
-    """Let the verb `start` word what init said, with the options and the error report of that verb."""
-    from pyrunc.cli import verbs
-
-    def start(ctx: Context, parsed: Parsed) -> int:
-        from pyrunc.verbs import start as verb_start
-
-        verb_start.start_failure(ctx, parsed.arguments[0], record)
-        return 1
-
-    verbs.HANDLERS["start"] = start
-
-
 def take_environment(given: dict[bytes, bytes]) -> None:
     """Make `given` the environment that Python knows of; libc keeps the clean one (csrc/command/environment.h)."""
     known = [posix.environ]
@@ -169,16 +154,23 @@ def _run() -> int:
     return _answer(argv, told)
 
 
+def _take(fd: int) -> bytes:
+    """What is in the memory that the launcher hands on."""
+    record = posix.pread(fd, posix.fstat(fd).st_size, 0)
+    posix.close(fd)
+    return record
+
+
 def _answer(argv: list[str], words: list[str]) -> int:
     sys.argv = ["pyrunc", *argv]
-    primed = 0
+    primed, record = 0, b""
     while words:
         word, value = words[:2]
         del words[:2]
         if word == "--primed":
             primed = int(value)
-        elif word == "--start-failure":
-            _answer_start_failure(bytes.fromhex(value))
+        elif word == "--start-record":
+            record = _take(int(value))
         elif word == "--clock":
             import time
 
@@ -188,7 +180,7 @@ def _answer(argv: list[str], words: list[str]) -> int:
             trace.launched(value, arrived)
     from pyrunc.cli import main as cli
 
-    status = cli.main(argv)
+    status = cli.main(argv, record)
     if primed:
         try:
             # It is through by now, as we had to wait for the same lock; left behind it would puzzle our subreaper.

@@ -10,13 +10,13 @@ from pyrunc.errors import (
     StateError,
 )
 from pyrunc.kernel import container as kernel_container
-from pyrunc.launch import failures
-from pyrunc.plan import numbers, wire
 from pyrunc.verbs import delete as verb_delete
 from pyrunc.verbs import lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from pyrunc.kernel.container import Container
     from pyrunc.requests import (
         Context,
@@ -36,13 +36,16 @@ def _undo_start(
         reason.add_note(f"while cleaning up: {error}")
 
 
-def start(ctx: Context, container_id: str) -> None:
+def start(ctx: Context, container_id: str, record: bytes = b"") -> None:
     """Let the program run and return when it does. runtime.md, Start.
 
+    `record`: the command has done that already, and this is what init said instead of running the program.
     With NOTIFY_SOCKET in the environment, at create as well: when it has said that it is ready, or has ended. Raises
     ContainerError when a startContainer hook, the execve or a poststart hook fails; after a failed hook the container
     is destroyed.
     """
+    if record:
+        _fail(ctx, container_id, record)
     found = lookup.load(ctx, container_id)
     if "process" in found.needs and found.status == "created":
         raise StateError("cannot start a container without a process", path="$.process")
@@ -72,7 +75,7 @@ def let_run(ctx: Context, container_id: str, found: Container) -> None:
         _prestart(ctx, container_id, found)
     record = kernel_container.start(ctx.root, container_id)
     if record:
-        start_failure(ctx, container_id, record)
+        _fail(ctx, container_id, record)
     if "poststart" in found.needs:
         _poststart(ctx, container_id, found)
 
@@ -112,41 +115,29 @@ def _poststart(ctx: Context, container_id: str, found: Container) -> None:
         raise
 
 
-def start_failure(ctx: Context, container_id: str, record: bytes) -> None:
-    """Word what init said instead of running the program, and always raise it.
+def _fail(ctx: Context, container_id: str, record: bytes) -> NoReturn:
+    """Raise what init said instead of running the program; `record` is a struct sync_message."""
+    from pyrunc.host import gather
+    from pyrunc.launch import failures
+    from pyrunc.plan import planner, wire
+    from pyrunc.plan.job import PlanOptions
+    from pyrunc.seccomp import filters
 
-    `record` is a struct sync_message. Only two ops come behind the fifo, so the path follows from op and place.
-    """
+    configuration = lookup.configuration(ctx, container_id)
+    spec = configuration.spec
+    options = PlanOptions(
+        bundle=configuration.bundle,
+        container_id=container_id,
+        rootfs="",
+        seccomp=filters.of_spec(spec, ctx.root),
+    )
+    ops = planner.after_start(spec, gather.facts(ctx, spec), options)
     message = wire.message(record)
-    spec = lookup.configuration(ctx, container_id).spec
-    error: PyruncError
-    if message.step in ("hook", "hook_timeout"):
-        kind = numbers.HOOK_KINDS.index("startContainer")
-        place = message.hook_place
-        listed = (spec.get("hooks") or {}).get("startContainer") or []
-        if place >= len(listed):
-            raise ContainerError(
-                f"init reports a failure of startContainer hook #{place}, which there is not"
-            )
-        wanted = listed[place]
-        timeout = wire.milliseconds(wanted.get("timeout"))
-        op = wire.Op(
-            "HOOK",
-            wanted["path"],
-            [],
-            [],
-            b"",
-            timeout,
-            place,
-            kind,
-            path=f"$.hooks.startContainer[{place}]",
-        )
-        error = failures.explain_op(op, message)
+    if not ops:
+        raise ContainerError("init reports a failure where its plan has nothing to do")
+    # Whoever has taken init's place may name any op; the last one is the program.
+    op = ops[min(message.op, len(ops) - 1)]
+    error = failures.explain_op(op, message)
+    if op.name == "HOOK":
         _undo_start(ctx, container_id, error)
-    elif message.step == "seccomp":
-        error = failures.explain_op(wire.Op("SECCOMP", b"", 0, 0, path="$.linux.seccomp"), message)
-    else:
-        process = spec.get("process") or {}
-        op = wire.Op("EXEC", list(process.get("args") or []), [], 0, path="$.process.args")
-        error = failures.explain_op(op, message)
     raise error

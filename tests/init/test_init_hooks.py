@@ -162,6 +162,8 @@ def test_start_container_hook(machine: Machine, rootfs: Path, tmp_path: Path, fa
     if failing:
         error = wire.message(data)
         assert (error.step, error.text, os.waitstatus_to_exitcode(error.value)) == ("hook", "why", 3)
+        # Whoever starts the container does not know what came before.
+        assert error.op == 0
         assert result.exit_code == 1
         assert result.out == ""
     else:

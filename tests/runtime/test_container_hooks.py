@@ -116,6 +116,20 @@ def test_a_failed_start_hook_fails_start_and_destroys(
     one.pyrunc("state", one.id).fails("container does not exist")
 
 
+def test_a_start_hook_that_cannot_be_started_is_named(
+    container: ContainerFactory, bundle: BundleFactory
+) -> None:
+    """The cgroup has no room for one more process: that is the hook's failure and not the program's."""
+    what = bundle("busybox", "sleep", "600")
+    what.spec["hooks"] = {"startContainer": [{"path": "/bin/true"}]}
+    what.mapping("linux")["resources"] = {"pids": {"limit": 1}}
+    one = container(what)
+    one.create().ok()
+    one.start().fails("$.hooks.startContainer[0]: clone '/bin/true': resource temporarily unavailable")
+    one.wait()
+    one.pyrunc("state", one.id).fails("container does not exist")
+
+
 @pytest.mark.parametrize("version", ["1.0.0", "1.2.1"])
 def test_a_failed_poststart_hook_was_a_warning(
     container: ContainerFactory, bundle: BundleFactory, version: str

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
+from pyrunc import requests, runtime
 from pyrunc.cli import options
+from pyrunc.errors import ContainerError
+from pyrunc.plan import numbers, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from containers import BundleFactory, Container, ContainerFactory
+    from containers import Bundle, BundleFactory, Container, ContainerFactory
 
 pytestmark = pytest.mark.root
 
@@ -165,12 +168,17 @@ def test_a_shared_pid_namespace(container: ContainerFactory, bundle: BundleFacto
     assert [row[1] for row in told] == [1, 0, 0]
 
 
-def test_what_init_says_instead_of_the_program(container: ContainerFactory, bundle: BundleFactory) -> None:
-    """The record goes from C to Python's words; the container has stopped."""
-    what = bundle("busybox", "/script")
+def without_interpreter(what: Bundle) -> Bundle:
+    """The bundle with a program that is found and cannot be run."""
     with open(os.path.join(what.rootfs, "script"), "w", encoding="ascii") as stream:
         stream.write("#!/no/such/interpreter\n")
     os.chmod(stream.name, 0o755)
+    return what
+
+
+def test_what_init_says_instead_of_the_program(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """The record goes from C to Python's words; the container has stopped."""
+    what = without_interpreter(bundle("busybox", "/script"))
 
     def tell(story: Story) -> None:
         for log in ("", "json"):
@@ -182,6 +190,44 @@ def test_what_init_says_instead_of_the_program(container: ContainerFactory, bund
     told = compare(tell, lambda: container(what, name=f"{support.ID_PREFIX}door-exec"))
     assert [row[1] for row in told] == [1, 0, 0] * 2
     assert 'exec: "/script": no such file or directory' in told[0][3]
+
+
+def test_what_init_says_is_handed_on_in_memory(
+    container: ContainerFactory, bundle: BundleFactory, scratch: str
+) -> None:
+    """From C to Python: everybody may read the arguments of a process, and they may be too long."""
+    strace = support.needs_program("strace")
+    one = container(without_interpreter(bundle("busybox", "/script")))
+    one.create().ok()
+    trace = os.path.join(scratch, "trace")
+    command = [strace, "-qq", "-s", "4096", "-e", "trace=execve", "-o", trace, *one.command, "start", one.id]
+    done = support.run(*command, env={**os.environ, "PYRUNC_SNAPSHOT": "0"})
+    done.fails('exec: "/script": no such file or directory')
+    with open(trace, encoding="utf-8") as stream:
+        (call,) = [line for line in stream if "boot.py" in line]
+    assert re.search(r'"--start-record", "[0-9]{1,9}", "--"', call), call
+
+
+@pytest.mark.parametrize("step", ["hook", "execve", "pivot_root"])
+def test_a_process_of_the_container_may_say_anything(
+    container: ContainerFactory, bundle: BundleFactory, step: str
+) -> None:
+    """Whoever has taken init's place may write to exec.fifo: an op that there is not is taken for the last."""
+    one = container(bundle("busybox", "true"))
+    one.create().ok()
+    words = (
+        numbers.SYNC["ERROR"],
+        7000,
+        7000,
+        numbers.STEPS.index(step),
+        0,
+        5 << numbers.SYNC_FLAG_HOOK_SHIFT,
+    )
+    record = b"".join(word.to_bytes(4, wire.ORDER) for word in words).ljust(numbers.SYNC_MESSAGE_SIZE, b"\0")
+    with pytest.raises(ContainerError) as caught:
+        runtime.start(requests.Context(one.root), one.id, record)
+    assert caught.value.path == "$.process.args"
+    assert one.status() == "created"
 
 
 def test_hooks(container: ContainerFactory, bundle: BundleFactory, scratch: str) -> None:

@@ -61,7 +61,7 @@ _PROCESS = [
         "verbs.process_io",
     ),
 ]
-CREATE = [*_PROCESS, "launch.hooks", "verbs.create", "verbs.new_container"]
+CREATE = [*_PROCESS, "launch.hooks", "verbs.create", "verbs.joined_namespaces", "verbs.new_container"]
 EXEC = [*_PROCESS, "config.exec_process", "verbs.exec"]
 
 

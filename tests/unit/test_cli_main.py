@@ -74,7 +74,7 @@ class _FakeRuntime:
         self._note(ctx, "exec", container_id)
         return self.status
 
-    def start(self, ctx: Context, container_id: str) -> None:
+    def start(self, ctx: Context, container_id: str, _record: bytes = b"") -> None:
         self._note(ctx, "start", container_id)
 
     def state(self, ctx: Context, container_id: str) -> dict[str, object]:
