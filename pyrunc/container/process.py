@@ -47,6 +47,14 @@ def _read_proc(pid: int, name: str) -> bytes | None:
         raise KernelError(call, error.errno or 0, path) from error
 
 
+def stat_fields(stat: bytes) -> list[bytes]:
+    """The fields of /proc/PID/stat from the third, the state, on; none if the file was empty. proc(5)
+
+    The name before them, in parentheses, may itself hold spaces and parentheses.
+    """
+    return stat.rpartition(b")")[2].split()
+
+
 def exit_code(pid: int, started: int) -> int | None:
     """The wait status of a process that is dead and not collected: field 52 of /proc/PID/stat. proc(5).
 
@@ -55,8 +63,7 @@ def exit_code(pid: int, started: int) -> int | None:
     # Asks for more than the status does, so who may read this is told the truth. ptrace(2), access mode checking
     if _read_proc(pid, "personality") is None:
         return None
-    # The name in parentheses may itself hold spaces and parentheses.
-    fields = (_read_proc(pid, "stat") or b"").rpartition(b")")[2].split()
+    fields = stat_fields(_read_proc(pid, "stat") or b"")
     if len(fields) < 50 or int(fields[19]) != started or fields[0] != b"Z":
         return None
     return int(fields[49])

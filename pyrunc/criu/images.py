@@ -370,8 +370,7 @@ def _trusted(path: str) -> str:
 
 def mount_points(process: str) -> dict[int, str]:
     """Mount id -> mount point, of those that a process sees. proc(5), mountinfo."""
-    lines = [line.split(" ") for line in proc.read_file(f"/proc/{process}/mountinfo").splitlines()]
-    return {int(line[0]): proc.unescape(line[4]) for line in lines}
+    return {int(fields[0]): proc.unescape(fields[4]) for fields, _ in proc.mountinfo(process)}
 
 
 def file_systems(spec: Spec, facts: HostFacts, options: PlanOptions) -> Plan:

@@ -13,6 +13,7 @@ import os
 import select
 import time
 
+from pyrunc.container import process as container_process
 from pyrunc.errors import CriuError, KernelError, PyruncError
 from pyrunc.kernel import container as kernel_container
 from pyrunc.kernel import process as kernel_process
@@ -162,8 +163,7 @@ def _read_proc(name: str, most: int = 1 << 16) -> bytes:
 
 def _stat(pid: int) -> list[bytes]:
     """The fields of /proc/PID/stat from the third on. proc(5)."""
-    data = _read_proc(f"{pid}/stat")
-    return data[data.rfind(b")") + 2 :].split()
+    return container_process.stat_fields(_read_proc(f"{pid}/stat"))
 
 
 def _children(pid: str, thread: str) -> list[int]:

@@ -77,18 +77,16 @@ def _cgroup_directories(
 def _cgroup_mounts() -> tuple[dict[str, tuple[str, str]], str | None]:
     mounts: dict[str, tuple[str, str]] = {}
     unified = None
-    for line in proc.read_file("/proc/self/mountinfo").split("\n"):
-        if " - cgroup" not in line:
+    for fields, (kind, _source, options) in proc.mountinfo():
+        if kind not in ("cgroup", "cgroup2"):
             continue
-        left, right = line.split(" - ", 1)
-        fields = left.split(" ")
         mount_point = proc.unescape(fields[4])
         if not mount_point.startswith(_CGROUP_ROOT):
             continue
-        if right.startswith("cgroup2 "):
+        if kind == "cgroup2":
             unified = mount_point
             continue
-        for name in right.split(" ", 2)[2].split(","):
+        for name in options.split(","):
             if name not in ("rw", "ro", "xattr", "clone_children", "noprefix") and not name.startswith(
                 "release_agent"
             ):
@@ -138,10 +136,9 @@ def _resctrl() -> str:
     """Where resctrl is mounted: at the place the kernel makes for it, or the first other one; "" for nowhere."""
     if kernel_mounts.fs_type(_RESCTRL) == kernel_mounts.RDTGROUP_SUPER_MAGIC:
         return _RESCTRL
-    for line in proc.read_file("/proc/self/mountinfo").split("\n"):
-        left, _, right = line.partition(" - ")
-        if right.startswith("resctrl "):
-            return proc.unescape(left.split(" ")[4])
+    for fields, (kind, *_) in proc.mountinfo():
+        if kind == "resctrl":
+            return proc.unescape(fields[4])
     return ""
 
 

@@ -7,6 +7,8 @@ import os
 from pyrunc.errors import check_shortage
 
 TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def read_file(path: str, default: str = "") -> str:
@@ -26,6 +28,20 @@ def read_file(path: str, default: str = "") -> str:
     finally:
         os.close(fd)
     return b"".join(pieces).decode("utf-8", "surrogateescape")
+
+
+def mountinfo(process: str = "self") -> Iterator[tuple[list[str], tuple[str, str, str]]]:
+    """Of each mount that a process sees: the fields before the hyphen, and type, source and options of what is behind.
+
+    Paths are to be unescaped. proc(5)
+    """
+    # Not splitlines(): a path may hold what that takes for the end of a line.
+    for line in read_file(f"/proc/{process}/mountinfo").split("\n"):
+        left, hyphen, right = line.partition(" - ")
+        if hyphen:
+            kind, _, rest = right.partition(" ")
+            source, _, options = rest.partition(" ")
+            yield left.split(" "), (kind, source, options)
 
 
 def unescape(text: str) -> str:

@@ -7,7 +7,8 @@ import os
 import select
 import time
 
-from pyrunc.errors import ContainerError
+from pyrunc.errors import ContainerError, KernelError
+from pyrunc.host import proc
 
 _SIGKILL = 9
 # For what SIGKILL does not end at once: a process that is frozen, or hangs in a device or file system.
@@ -68,27 +69,21 @@ def _unfreeze(pid: int) -> None:
     The cgroup itself stays as it is: it may be that of a paused container.
     """
     try:
-        for line in _lines(f"/proc/{pid}/cgroup"):
-            _, controllers, path = line.split(":", 2)
+        for line in proc.read_file(f"/proc/{pid}/cgroup").split("\n"):
+            _, _, place = line.partition(":")
+            controllers, _, path = place.partition(":")
             if "freezer" not in controllers.split(","):
                 continue
             top = _freezer_mount()
             if top and path != "/":
                 with open(f"{top}/cgroup.procs", "w", encoding="ascii") as file:
                     file.write(str(pid))
-    except OSError:
+    except (OSError, KernelError):
         pass  # who does not end is reported
 
 
 def _freezer_mount() -> str:
-    for line in _lines("/proc/self/mountinfo"):
-        left, _, right = line.partition(" - ")
-        kind, _, options = (right.split(" ") + ["", ""])[:3]
+    for fields, (kind, _source, options) in proc.mountinfo():
         if kind == "cgroup" and "freezer" in options.split(","):
-            return left.split(" ")[4]
+            return proc.unescape(fields[4])
     return ""
-
-
-def _lines(path: str) -> list[str]:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read().splitlines()

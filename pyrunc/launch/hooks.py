@@ -11,6 +11,7 @@ import os
 import select
 import time
 
+from pyrunc.container import process as container_process
 from pyrunc.errors import ContainerError, KernelError, PyruncError, strerror
 from pyrunc.kernel import container as kernel_container
 from pyrunc.kernel import process as kernel_process
@@ -119,7 +120,7 @@ def _facts(pid: int) -> tuple[int, int, int] | None:
     """(start time, parent, session) of a process that lives and that we may see. proc(5). Raises KernelError."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stream:
-            fields = stream.read().rpartition(b")")[2].split()
+            fields = container_process.stat_fields(stream.read())
     except OSError as error:
         # Those of others are hidden by an option of proc; a hook of ours has the rights that we have, or fewer.
         if error.errno in (errno.ENOENT, errno.ESRCH, errno.EPERM, errno.EACCES):

@@ -15,6 +15,7 @@ from pyrunc.plan import namespaces as plan_namespaces
 from pyrunc.plan.job import Job, Plan, namespaces_of
 from pyrunc.plan.numbers import MOUNT_FLAG_RDONLY_LATER, SYNC
 from pyrunc.plan.wire import Op
+from pyrunc.spec import mount_options
 from pyrunc.spec.namespaces import CLONE_NEWNS, NAMESPACES
 
 TYPE_CHECKING = False
@@ -117,7 +118,7 @@ def remove(destinations: Sequence[str], spec: Spec, host: HostFacts, options: Pl
     linux = spec.get("linux") or {}
     stay = [*_MUST_STAY, *(linux.get("maskedPaths") or ()), *(linux.get("readonlyPaths") or ())]
     targets = [
-        (plan_mounts.absolute(item), f"$[{index}].destination") for index, item in enumerate(destinations)
+        (mount_options.inside(item), f"$[{index}].destination") for index, item in enumerate(destinations)
     ]
     for target, at in targets:
         job.plan.add("UMOUNT", target, stay, 1, path=at, why="all or none: is there a mount that may go?")

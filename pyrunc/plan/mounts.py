@@ -52,11 +52,6 @@ class Deferred:
         self.path = path
 
 
-def absolute(destination: str) -> str:
-    """Absolute, without "..": config.md calls a relative destination one that is taken from "/"."""
-    return os.path.normpath("/" + destination.lstrip("/"))
-
-
 def _proc_flags(target: str) -> int:
     """Rules have looked at what says that it lies in /proc; nothing else may come to lie there."""
     return MOUNT_FLAG_IN_PROC if target == "/proc" or target.startswith("/proc/") else 0
@@ -394,7 +389,7 @@ def _cgroup1(job: Job, target: str, options: MountOptions, at: str) -> None:
 
 def add(job: Job, mount: Mount, at: str) -> Deferred | None:
     """The steps of one entry, whose JSON path is `at`; what is left to be made read-only behind all of them."""
-    target = absolute(mount["destination"])
+    target = mount_options.inside(mount["destination"])
     options = mount_options.parse(mount.get("options") or ())
     kind = mount.get("type") or ""
     bind = mount_options.is_bind(mount)

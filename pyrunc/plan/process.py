@@ -9,7 +9,7 @@ from pyrunc.errors import ConfigError
 from pyrunc.plan import namespaces as plan_namespaces
 from pyrunc.plan.numbers import CHDIR_FILTERED, CHDIR_TRY, HOOK_KINDS, PLAN_NO_PATH
 from pyrunc.plan.wire import ORDER, Fd, Op, milliseconds
-from pyrunc.spec import capabilities, id_mappings
+from pyrunc.spec import capabilities, id_mappings, number_list
 from pyrunc.spec.process import (
     IOPRIO_CLASS_SHIFT,
     IOPRIO_CLASSES,
@@ -116,14 +116,7 @@ def bit_list(text: str) -> bytes:
 
     Raises ValueError.
     """
-    mask = 0
-    for part in text.replace(" ", "").split(","):
-        if part:
-            low, _, high = part.partition("-")
-            first, last = int(low), int(high or low)
-            if last < first:
-                raise ValueError(part)
-            mask |= ((1 << (last - first + 1)) - 1) << first
+    mask = number_list.mask(text)
     return mask.to_bytes(max(1, (mask.bit_length() + 63) // 64) * 8, ORDER)
 
 

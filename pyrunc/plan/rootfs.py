@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pyrunc.plan import mounts as plan_mounts
 from pyrunc.plan import process as plan_process
-from pyrunc.plan.mounts import absolute as _target
 from pyrunc.plan.numbers import (
     DEVICE_FLAG_BIND,
     DEVICE_FLAG_DEFAULT,
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 def _brings_dev(spec_mounts: list[Mount]) -> bool:
     """Whether /dev is one that exists already, in which nothing must be made: a bind, as of the host's."""
     return any(
-        _target(mount["destination"]) == "/dev" and mount_options.is_bind(mount) for mount in spec_mounts
+        mount_options.inside(mount["destination"]) == "/dev" and mount_options.is_bind(mount)
+        for mount in spec_mounts
     )
 
 
@@ -40,8 +40,8 @@ def _devices(job: Job) -> None:
     link, ptmx = devices.PTMX
     listed = set()
     for index, device in enumerate(job.linux.get("devices") or ()):
-        listed.add(_target(device["path"]))
-        if _target(device["path"]) == ptmx:
+        listed.add(mount_options.inside(device["path"]))
+        if mount_options.inside(device["path"]) == ptmx:
             # Privileged containers list all of the host's devices, and the host's is the one that this must not be.
             continue
         mode = devices.mode(device["type"], device.get("fileMode"))
@@ -51,7 +51,17 @@ def _devices(job: Job) -> None:
         why = 'config-linux.md, Devices: "MUST be available in the container"'
         why += "; mknod needs the initial user namespace: bound from the host" if bind else ""
         flags = 0 if device["type"] == "p" else bind
-        add("DEVICE", _target(device["path"]), mode, major, minor, *owner, flags, path=at, why=why)
+        add(
+            "DEVICE",
+            mount_options.inside(device["path"]),
+            mode,
+            major,
+            minor,
+            *owner,
+            flags,
+            path=at,
+            why=why,
+        )
     for path, major, minor in devices.DEFAULTS:
         if path not in listed:
             why = 'config-linux.md, Default Devices: "the runtime MUST also supply" it'
@@ -125,7 +135,7 @@ def enter(job: Job, process: Process | None, deferred: list[Deferred]) -> None:
     add("PIVOT", mode, path="$.root.path", why=why)
     if process and process["cwd"] != "/":
         why = "engines expect a missing one to be made; before the root is read-only"
-        add("MKDIR", _target(process["cwd"]), 0o755, path=f"{job.at}.cwd", why=why)
+        add("MKDIR", mount_options.inside(process["cwd"]), 0o755, path=f"{job.at}.cwd", why=why)
     if process and process.get("terminal"):
         terminal(job, process, bind="mount" in job.spaces)
     for item in deferred:

@@ -5,6 +5,8 @@ Flag values are those of linux/mount.h and mount(2); they are the same on every 
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -170,6 +172,11 @@ class MountOptions:
     def new_attributes(self) -> int:
         """MOUNT_ATTR_* for a mount that does not exist yet, where recursive and not recursive are the same."""
         return (self.attr_set & ~self.rec_clear) | self.rec_set
+
+
+def inside(path: str) -> str:
+    """Absolute, without "..": config.md calls a relative destination one that is taken from "/"."""
+    return os.path.normpath("/" + path.lstrip("/"))
 
 
 def is_bind(mount: Mount) -> bool:

@@ -17,7 +17,6 @@ from pyrunc.json_text import document as json_text
 from pyrunc.kernel import container as kernel_container
 from pyrunc.launch import init as launch
 from pyrunc.plan import changes as plan_changes
-from pyrunc.plan import mounts as plan_mounts
 from pyrunc.plan.job import Plan, PlanOptions
 from pyrunc.spec import mount_options
 from pyrunc.verbs import lookup
@@ -106,7 +105,7 @@ def _check(wanted: Sequence[Mount], change: _Change) -> None:
         at = f"$[{index}]"
         rules_mounts.check(mount, at, linux, spaces, change.facts)
         options = mount_options.parse(mount.get("options") or ())
-        if plan_mounts.absolute(mount["destination"]) == "/":
+        if mount_options.inside(mount["destination"]) == "/":
             raise ConfigError("a running container keeps its root", path=f"{at}.destination")
         if options.remount:
             raise ConfigError("remount adds no mount", path=f"{at}.options")
@@ -134,7 +133,7 @@ def _without(listed: Sequence[Mount], targets: Sequence[str]) -> list[Mount]:
     left = list(listed)
     for target in targets:
         for index in range(len(left) - 1, -1, -1):
-            if plan_mounts.absolute(left[index]["destination"]) == target:
+            if mount_options.inside(left[index]["destination"]) == target:
                 del left[index]
                 break
     return left
@@ -147,7 +146,7 @@ def remove(ctx: Context, container_id: str, destinations: Sequence[str]) -> None
     """
     change = _Change(ctx, container_id)
     try:
-        targets = [plan_mounts.absolute(item) for item in destinations]
+        targets = [mount_options.inside(item) for item in destinations]
         for index, target in enumerate(targets):
             if "\0" in target:
                 raise ConfigError("mount field contains null byte", path=f"$[{index}].destination")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -64,3 +65,31 @@ def test_mountinfo_is_asked_when_there_is(what: str) -> None:
     finally:
         if os.path.isdir(inner):
             os.rmdir(inner)
+
+
+def test_mounts_with_odd_names(scratch: str) -> None:
+    """Only a newline ends a line of mountinfo, and that is escaped; what Python calls the end of a line is not one."""
+    support.needs_program("unshare")
+    names = [
+        "a b",
+        "tab\there",
+        "new\nline",
+        "back\\slash",
+        "v\x0bt",
+        "next\x85line",
+        "sep\u2028line",
+        " - ",
+    ]
+    code = """
+import os, subprocess, sys
+from pyrunc.host import proc
+for name in sys.argv[1:]:
+    os.mkdir(name)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "odd source", os.path.abspath(name)], check=True)
+for fields, (kind, source, options) in proc.mountinfo():
+    point = proc.unescape(fields[4])
+    if point.startswith(os.getcwd() + "/"):
+        print(ascii((os.path.basename(point), kind, proc.unescape(source), "size=8k" in options.split(","))))
+"""
+    done = support.run("unshare", "-m", sys.executable, "-c", code, *names, cwd=scratch).ok()
+    assert done.out.splitlines() == [ascii((name, "tmpfs", "odd source", True)) for name in names]

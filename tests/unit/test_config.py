@@ -403,5 +403,6 @@ def test_a_good_configuration_loads_nothing_that_explains() -> None:
         "pyrunc.spec",
         "pyrunc.spec.id_mappings",
         "pyrunc.spec.mount_options",
+        "pyrunc.spec.number_list",
         "pyrunc.spec.resctrl",
     ]

@@ -6,11 +6,15 @@ import json
 
 import pytest
 
+from pyrunc.cgroups.systemd import unit
 from pyrunc.config import load, resource_update
 from pyrunc.config.rules import document as rules
+from pyrunc.config.rules import fail
 from pyrunc.config.rules import linux as rules_linux
 from pyrunc.config.rules import resources as rules_resources
 from pyrunc.errors import ConfigError
+from pyrunc.plan import process as plan_process
+from pyrunc.plan import wire
 from pyrunc.spec import mount_options
 from pyrunc.spec.host_facts import HostFacts
 
@@ -170,6 +174,40 @@ def test_a_remount_of_proc_mounts_nothing_there(kind: str) -> None:
     rules.check(spec({}, [mount]), HostFacts())
     mount = {"destination": "/proc", "type": "tmpfs", "options": ["ro"]}
     assert "is not of type proc" in refused(spec({}, [mount]), HostFacts()).message
+
+
+@pytest.mark.parametrize(
+    ("text", "mask"),
+    [
+        ("", 0),
+        (" ", 0),
+        ("0", 1),
+        ("0-3,7", 0x8F),
+        (" 0 - 3 , 7,", 0x8F),
+        ("3,3,2-3", 0xC),
+        ("64", 1 << 64),
+        ("3-1", None),
+        ("x", None),
+        ("1-", None),
+        ("-1", None),
+        ("\u0661", None),
+        ("0-3:1/2", None),
+        ("65536", None),
+        ("1" * 41, None),
+    ],
+)
+def test_lists_of_numbers(text: str, mask: int | None) -> None:
+    """Rules, planner and systemd's unit read them alike: what one refuses, all refuse."""
+    if mask is None:
+        with pytest.raises(ConfigError):
+            fail.numbers(text, "$")
+        with pytest.raises(ValueError, match="number|beyond|before it begins"):
+            plan_process.bit_list(text)
+        assert unit.set_bits(text) is None
+        return
+    assert fail.numbers(text, "$") == mask.bit_count()
+    assert int.from_bytes(plan_process.bit_list(text), wire.ORDER) == mask
+    assert int.from_bytes(bytes(unit.set_bits(text) or []), "little") == mask
 
 
 REFUSED_RESOURCES: list[tuple[dict[str, object], str, str]] = [

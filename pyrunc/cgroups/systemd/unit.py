@@ -9,6 +9,7 @@ from pyrunc.cgroups import device_rules
 from pyrunc.cgroups.systemd import variants
 from pyrunc.errors import ConfigError
 from pyrunc.json_text.path import member
+from pyrunc.spec import number_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -206,19 +207,11 @@ def _amount(text: str) -> int | None:
 
 def set_bits(text: str) -> list[int] | None:
     """The bytes of a list such as "0-3,7", lowest first, none for "" (any); None when it is no list. cpuset(7)."""
-    mask = 0
-    if not text:
-        return []
-    for piece in text.split(","):
-        low, dash, high = piece.strip().partition("-")
-        numbers = (low, high) if dash else (low, low)
-        if not all(number.isascii() and number.isdigit() and len(number) < 6 for number in numbers):
-            return None
-        first, last = int(numbers[0]), int(numbers[1])
-        if not first <= last < _MOST_CPUS:
-            return None
-        mask |= ((1 << (last - first + 1)) - 1) << first
-    return list(mask.to_bytes((mask.bit_length() + 7) // 8, "little"))
+    try:
+        mask = number_list.mask(text)
+    except ValueError:
+        return None
+    return list(mask.to_bytes((mask.bit_length() + 7) // 8, "little")) if mask < 1 << _MOST_CPUS else None
 
 
 def _quota(files: Mapping[str, str], systemd: int, current: tuple[int, int]) -> list[Property]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from pyrunc.errors import ConfigError
 from pyrunc.json_text.path import quote
+from pyrunc.spec import number_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
-
-# More CPUs or nodes than any kernel is built for; a mask of what a hostile list names would take all memory.
-_LIST_MAX = 65535
-_LIST_DIGITS = 40
 
 
 def fail(message: str, path: str, hint: str | None = None) -> NoReturn:
@@ -41,13 +38,7 @@ def absolute(value: str, path: str, what: str) -> None:
 
 def numbers(text: str, path: str) -> int:
     """How many numbers a list such as "0-3,7" has. Raises ConfigError for a range that ends before it begins."""
-    seen: set[int] = set()
-    for part in text.replace(" ", "").split(","):
-        if part:
-            first, _, last = part.partition("-")
-            if len(part) > _LIST_DIGITS or int(last or first) > _LIST_MAX:
-                fail(f"{quote(part[:_LIST_DIGITS])} is beyond {_LIST_MAX}", path)
-            if last and int(last) < int(first):
-                fail(f"{quote(part)} ends before it begins", path)
-            seen.update(range(int(first), int(last or first) + 1))
-    return len(seen)
+    try:
+        return number_list.mask(text).bit_count()
+    except ValueError as error:
+        fail(str(error), path)

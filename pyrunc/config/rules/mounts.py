@@ -6,8 +6,6 @@ Raises ConfigError at the first problem.
 
 from __future__ import annotations
 
-import os
-
 from pyrunc.config.rules.fail import fail
 from pyrunc.json_text.path import quote
 from pyrunc.spec import id_mappings, mount_options
@@ -56,7 +54,7 @@ def check(
 
 def below_proc(mount: Mount, path: str, *, bind: bool) -> None:
     """Raises ConfigError for a destination at or below /proc that is not allowed."""
-    destination = os.path.normpath("/" + mount["destination"].lstrip("/"))
+    destination = mount_options.inside(mount["destination"])
     if destination == "/proc":
         # Whether a bind mount's source is a procfs is seen when it is opened; a remount leaves what is there.
         if not bind and mount.get("type") != "proc" and "remount" not in (mount.get("options") or ()):
