@@ -160,7 +160,7 @@ def _legend(names: Sequence[str], versions: dict[str, str]) -> list[str]:
 
 
 def draw(figures: Figures) -> str:
-    """The picture as SVG. Raises ValueError when there is nothing to draw."""
+    """The picture as SVG. Raise ValueError if there is nothing to draw."""
     views = [
         view for view in VIEWS if any(key[:3] == (view, "minimal", "hot") for key in figures.measured())
     ]

@@ -147,7 +147,7 @@ class Runtime:
         return os.path.join(self.scratch, f"{name}.{kind}")
 
     def call(self, name: str, *words: str, status: int = 0) -> Sample:
-        """Run one command about the container `name`. Raises CommandError for another exit status than `status`."""
+        """Run one command about the container `name`. Raise CommandError for another exit status than `status`."""
         argv = [self.program, "--root", self.root, *words]
         # Each has its own: what create was given is the program's, too, which writes when it likes.
         out, errors = self.file(name, f"{words[0]}.out"), self.file(name, f"{words[0]}.err")

@@ -106,7 +106,7 @@ class Figures:
         }
 
     def join(self, document: dict[str, object]) -> None:
-        """Take in what another process measured. Raises ValueError when that was of other runtimes."""
+        """Take in what another process measured. Raise ValueError if that was of other runtimes."""
         versions, rows = document["versions"], document["rows"]
         assert isinstance(versions, dict)
         assert isinstance(rows, list)

@@ -280,7 +280,7 @@ def summary(figures: Figures) -> str:
 
 
 def update_page(figures: Figures, path: str) -> None:
-    """Put the table between the marks. Raises ValueError without them."""
+    """Put the table between the marks. Raise ValueError without them."""
     with open(path, encoding="utf-8") as stream:
         before, mark, rest = stream.read().partition(MARK[0])
     _, end, after = rest.partition(MARK[1])

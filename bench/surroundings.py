@@ -91,7 +91,7 @@ def wait_quiet(looks: int, seconds: float = 1.0) -> float:
 
 
 def check_quiet(*, anyway: bool, seconds: float = 1.0, looks: int = 60) -> float:
-    """Wait for a quiet moment, say how quiet it is, and end the program when there is none.
+    """Wait for a quiet moment, say how quiet it is, and end the program if there is none.
 
     `anyway`: look once and only say so.
     """

@@ -176,7 +176,7 @@ def _reap() -> dict[int, int]:
 
 
 def _wait(pid: int, seconds: float) -> int | None:
-    """Reap orphans until the child `pid` ends; its exit code, None when time is over."""
+    """Reap orphans until the child `pid` ends; its exit code, None if time is over."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         ended = _reap()

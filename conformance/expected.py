@@ -91,7 +91,7 @@ def _entry(table: Mapping[str, object], programs: Sequence[str]) -> Known:
 
 
 def load(text: str, programs: Sequence[str]) -> Expected:
-    """Read expected.toml. Raises ExpectedError."""
+    """Read expected.toml. Raise ExpectedError."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -109,7 +109,7 @@ def load(text: str, programs: Sequence[str]) -> Expected:
 
 
 def difference(verdict: Verdict, known: Known | None) -> str | None:
-    """How one verdict differs from what is known, in words; None when it does not."""
+    """How one verdict differs from what is known, in words; None if it does not."""
     said = verdict.says
     if not said:
         if known is None or known.tries:

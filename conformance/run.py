@@ -81,7 +81,7 @@ def _version(path: str) -> str:
 
 
 def columns(given: list[str]) -> list[Column]:
-    """The runtimes: those given as NAME=PATH, else runc and crun where installed, and pyrunc. Raises RunError."""
+    """The runtimes: those given as NAME=PATH, else runc and crun where installed, and pyrunc. Raise RunError."""
     found: list[Column] = []
     for item in given:
         name, _, path = item.partition("=")
@@ -146,7 +146,7 @@ class Place:
 def held_place(name: str) -> Iterator[Place]:
     """A view that stays as it is: a hierarchy that nobody has mounted ends, or goes to somebody else, some time later.
 
-    Raises RunError if the host has none.
+    Raise RunError if the host has none.
     """
     directory = tempfile.mkdtemp(prefix="pyrunc-conformance-")
     # Root of a user namespace must get through to its bundle.

@@ -71,7 +71,7 @@ def is_ready(directory: str) -> bool:
 
 
 def find_go(package_directory: str) -> str:
-    """The path of a Go that is new enough; when there is none, that of GO_PACKAGE. Raises SuiteError."""
+    """The path of a Go that is new enough; if there is none, that of GO_PACKAGE. Raise SuiteError."""
     packaged = os.path.join(package_directory, "go/bin/go")
     for path in (shutil.which("go"), *_GO_PLACES, packaged):
         if path is not None and os.access(path, os.X_OK) and _version(path) >= WANTED_GO:
@@ -106,7 +106,7 @@ def _version(go: str) -> tuple[int, int]:
 
 
 def _go(go: str, *words: str) -> str:
-    """Run Go in the module and return what it prints. Raises SuiteError with its last words."""
+    """Run Go in the module and return what it prints. Raise SuiteError with its last words."""
     environment = {
         **os.environ,
         "CGO_ENABLED": "0",
@@ -140,7 +140,7 @@ def _error_of(text: str) -> str:
 
 
 def module_directory(go: str) -> str:
-    """Where the module lies, fetched when it must be. Raises SuiteError."""
+    """Where the module lies, fetched when it must be. Raise SuiteError."""
     try:
         document = json.loads(_go(go, "mod", "download", "-json", MODULE))
     except SuiteError as error:
@@ -149,7 +149,7 @@ def module_directory(go: str) -> str:
 
 
 def build(directory: str) -> None:
-    """Make `directory` unless it is there: all programs, runtimetest, the archive they unpack. Raises SuiteError."""
+    """Make `directory` unless it is there: all programs, runtimetest, the archive they unpack. Raise SuiteError."""
     if is_ready(directory):
         return
     go = find_go(f"{directory}-go")

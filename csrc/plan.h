@@ -227,7 +227,7 @@ struct sync_message {
 			 * 0xffffffff before the plan is read */
 	uint32_t path;  /* that record's path index */
 	uint32_t step;  /* STEP_*: which call failed */
-	int32_t error;  /* errno, 0 when text says it all */
+	int32_t error;  /* errno, 0 if text says it all */
 	uint32_t flags; /* SYNC_FLAG_* */
 	int64_t value;  /* of a hook its wait status, or -1: timed out */
 	char text[480]; /* NUL terminated: the argument, the kernel's own words (fscontext log), a hook's output */

@@ -1,17 +1,18 @@
-"""The error tree. Every failure a user can see is one of these; only `cli` prints them."""
+"""The exceptions. Every failure a user can see is one of these; only `cli` prints them."""
 
 from __future__ import annotations
 
 import os
 
-# ENOMEM, ENFILE, EMFILE, in numbers: errno is a module more for whoever needs nothing else.
+# ENOMEM, ENFILE, EMFILE as numbers, which saves importing errno.
 SHORTAGES = (12, 23, 24)
 
 
 class PyruncError(Exception):
-    """A failure in words a user can act on.
+    """A failure, with a message that a user can act on.
 
-    `path` is a JSON path as jsonschema prints it (`$.linux.namespaces[2].path`), `hint` one line that says what to do.
+    `path` is a JSON path as jsonschema prints it (`$.linux.namespaces[2].path`), `hint` is one line that says what to
+    do.
     """
 
     def __init__(self, message: str, *, path: str | None = None, hint: str | None = None) -> None:
@@ -29,17 +30,17 @@ class UsageError(PyruncError):
 
 
 class ConfigError(PyruncError):
-    """The configuration is wrong or asks for what is not supported."""
+    """The configuration is invalid or asks for something unsupported."""
 
 
 class StateError(PyruncError):
-    """The operation does not fit the container's state: not found, exists, running."""
+    """The container's state does not allow the operation: not found, exists, running."""
 
 
 class KernelError(PyruncError):
-    """The kernel said no.
+    """A system call failed.
 
-    `syscall` names the call, `arg` what it was given, `errno` the answer (a positive number).
+    `syscall` is the name of the call, `arg` its argument, `errno` the error (a positive number).
     """
 
     def __init__(
@@ -59,18 +60,18 @@ class KernelError(PyruncError):
 
 
 def check_shortage(call: str, error: OSError, arg: str) -> None:
-    """Raises KernelError when a call failed for want of descriptors or memory: that says nothing about what it asked.
+    """Raise KernelError if a call failed for lack of descriptors or memory, which answers no question.
 
-    For where a failure is an answer otherwise: "cannot be read", "is not there".
+    For callers that take any other failure as an answer, such as "does not exist".
     """
     if error.errno in SHORTAGES:
         raise KernelError(call, error.errno or 0, arg) from error
 
 
 class BusError(PyruncError):
-    """A service manager said no, or nothing at all.
+    """A service manager refused a request or did not answer.
 
-    `name` is the D-Bus error it answered with (`org.freedesktop.systemd1.NoSuchUnit`), "" when there was no answer.
+    `name` is the D-Bus error of the answer (`org.freedesktop.systemd1.NoSuchUnit`), "" if there was no answer.
     """
 
     def __init__(
@@ -81,19 +82,19 @@ class BusError(PyruncError):
 
 
 class CriuError(PyruncError):
-    """CRIU is missing, too old, or could not do what it was asked."""
+    """CRIU is missing or too old, or a request to it failed."""
 
 
 class ContainerError(PyruncError):
-    """The container's init could not do what it was asked, or a hook failed."""
+    """The container's init failed at a step, or a hook failed."""
 
 
 class InternalError(PyruncError):
-    """A promise inside pyrunc was broken: please report it."""
+    """A bug in pyrunc: please report it."""
 
 
 def absolute(path: str) -> str:
-    """The path made absolute. Raises KernelError where the current directory, which it begins at, is gone."""
+    """Return the absolute path. Raise KernelError if `path` is relative and the current directory is gone."""
     try:
         return os.path.abspath(path)
     except OSError as error:
@@ -102,6 +103,6 @@ def absolute(path: str) -> str:
 
 
 def strerror(errno: int) -> str:
-    """The errno's text with a small first letter, as the messages that engines match on have it (Go's wording)."""
+    """Return the errno's text in lower case, as in Go's messages, which engines match on."""
     text = os.strerror(errno)
     return text[:1].lower() + text[1:]

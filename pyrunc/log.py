@@ -1,7 +1,7 @@
-"""The log: --log, --log-format, --log-level, --debug. Not the standard library's logging, which costs 12 ms to import.
+"""The log: --log, --log-format, --log-level, --debug. The standard library's logging costs 12 ms to import.
 
-Nobody logs an error and raises it, too: raising is enough, cli logs it once. At the default level nothing but that one
-line is written: podman takes the whole file for one JSON value, containerd looks for the last error in it.
+An error is raised and not logged; cli logs it once. At the default level nothing but that one line is written: podman
+reads the whole file as one JSON value, containerd looks for the last error in it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pyrunc.errors import KernelError, UsageError, strerror
 _LEVELS = {"error": 0, "warning": 1, "debug": 2}
 _STDERR = 2
 _NO_FD = -1
-# errno is a module more.
+# As a number, which saves importing errno.
 _EACCES = 13
-# syslog(3): levels, and the facility LOG_USER.
+# syslog(3): levels and the facility LOG_USER.
 _SEVERITIES = {"error": 3, "warning": 4, "debug": 7}
 _LOG_USER = 8
 _JOURNAL = "/run/systemd/journal/socket"
 _SYSLOG = "/dev/log"
-# A datagram has a limit; what is longer is nobody's sentence.
+# The size of a datagram is limited; longer messages are cut.
 _MOST_SENT = 1 << 15
 _READER_SECONDS = 1.0
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class _Target:
-    """Where lines go, as what, and up to which level. `fd` is -1 when only services are told."""
+    """Where lines go, in which format and up to which level. `fd` is -1 if only services get them."""
 
     __slots__ = ("fd", "json", "level", "services")
 
@@ -52,8 +52,8 @@ _target = _Target()
 def setup(path: str = "", form: str = "text", level: str = "error", *, journal: bool = False) -> None:
     """Log to the file `path` ("": stderr), appending; `form` is text or json, `level` error, warning or debug.
 
-    `path` may also be `file:PATH`, `journald:ID` or `syslog:ID`, as crun has it; `journal`: to the journal as well.
-    Raises UsageError for another form or level, KernelError when the file or the service cannot be reached.
+    `path` may also be `file:PATH`, `journald:ID` or `syslog:ID`, as in crun; `journal`: log to the journal as well.
+    Raise UsageError if the form or the level is invalid, KernelError if the file or the service cannot be reached.
     """
     if form not in ("text", "json"):
         raise UsageError(f"invalid log-format: {form}", hint="give text or json")
@@ -77,10 +77,11 @@ def setup(path: str = "", form: str = "text", level: str = "error", *, journal: 
 
 
 def open_file(path: str, flags: int, *, hint: str) -> int:
-    """Open a file to write to that may be where others can make links, make it if need be. Raises KernelError.
+    """Open a file for writing, and create it if it does not exist. Raise KernelError if that fails.
 
-    A link of somebody else's is not followed, as the kernel has it where fs.protected_symlinks is 1 and the directory
-    is sticky. proc_sys_fs(5). And nobody is waited for: a fifo may have no reader, or one that does not read.
+    The directory may be writable by others: a link that belongs to another user is not followed, as the kernel does
+    with fs.protected_symlinks in sticky directories, proc_sys_fs(5). The call never blocks: a fifo may have no reader,
+    or one that does not read.
     """
     flags |= os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
@@ -98,7 +99,7 @@ def open_file(path: str, flags: int, *, hint: str) -> int:
 
 
 def error(message: str, hint: str | None = None) -> bool:
-    """Log an error, for cli only. False when the log is plain stderr, where cli has better words for it."""
+    """Log an error, for cli only. Return False if the log is plain stderr, where cli prints the message itself."""
     if _target.fd == _STDERR and not _target.json:
         _tell("error", message, hint)
         return False
@@ -107,16 +108,16 @@ def error(message: str, hint: str | None = None) -> bool:
 
 
 def warning(message: str) -> None:
-    """Log what went wrong without consequence."""
+    """Log a problem that does not stop the command."""
     if _target.level >= 1:
         _write("warning", message, None)
 
 
 def debug(message: str) -> None:
-    """Log a step taken, and where in the code."""
+    """Log a step and its place in the code."""
     if _target.level >= 2:
         frame = sys._getframe(1)
-        # Not the code's own file name, which code out of hot.bin does not have.
+        # Code loaded from hot.bin has no file name of its own.
         where = {"file": str(frame.f_globals.get("__file__")), "func": frame.f_code.co_qualname}
         _write("debug", message, None, where)
 
@@ -131,7 +132,7 @@ def _now() -> str:
 
 
 def put(fd: int, data: bytes) -> None:
-    """Write all of it; whoever is to read has a second to make room. Raises OSError."""
+    """Write all data. Raise OSError if that fails, or if the reader does not make room within a second."""
     deadline = 0.0
     while data:
         try:
@@ -152,7 +153,7 @@ def _complain(problem: OSError) -> None:
 
 
 def _connected(path: str, service: str) -> int:
-    """A datagram socket; each write is one message."""
+    """Return a connected datagram socket; each write is one message."""
     import socket
 
     sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -168,7 +169,7 @@ def _connected(path: str, service: str) -> int:
 
 
 def _journal(name: str) -> Send:
-    """Send to the journal by its own protocol. systemd, docs/JOURNAL_NATIVE_PROTOCOL.md"""
+    """Return a function that writes to the journal in its native protocol. systemd, docs/JOURNAL_NATIVE_PROTOCOL.md"""
     fd = _connected(_JOURNAL, "journald")
 
     def tell(level: str, message: str) -> None:
@@ -210,7 +211,7 @@ def _write(level: str, message: str, hint: str | None, more: dict[str, str] | No
     from pyrunc import printable
     from pyrunc.json_text import document as json_text
 
-    # Not JSON's escapes alone: an engine reads the line and shows the message to somebody.
+    # JSON's escapes are not enough: engines show the decoded message on terminals.
     message, hint = printable.line(message), printable.line(hint) if hint else None
     if _target.json:
         fields = {**(more or {}), "level": level, "msg": message, "time": _now()}

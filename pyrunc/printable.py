@@ -1,14 +1,14 @@
-"""PURE: text from anywhere, such that neither a terminal nor a reader of lines takes any of it for a command.
+"""PURE: escapes untrusted text for terminals and for readers of lines.
 
 Names, messages and output come from images, hooks, containers and other programs: an escape sequence in them would
 move the cursor or change the window's title, a line feed would begin a line that looks like our own. The rule is
-Python's str.isprintable(), which also refuses C1 controls, and what changes the direction of text or separates lines.
+Python's str.isprintable(), which also refuses C1 controls, line separators and what changes the direction of text.
 """
 
 from __future__ import annotations
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-# What os.fsdecode makes of a byte that is no UTF-8.
+# os.fsdecode turns bytes that are not UTF-8 into these.
 _FIRST_BYTE, _LAST_BYTE, _BYTE_OFFSET = "\udc80", "\udcff", 0xDC00
 
 
@@ -22,14 +22,14 @@ def _escape(char: str) -> str:
 
 
 def line(text: str) -> str:
-    """`text` on one line, with the escapes of Python and C for what is not printable. A backslash stays as it is."""
+    """Return `text` on one line; what is not printable is escaped as in Python and C. A backslash stays as it is."""
     if text.isprintable():
         return text
     return "".join([char if char.isprintable() else _SHORT.get(char) or _escape(char) for char in text])
 
 
 def lines(text: str) -> str:
-    """The same for text that is made of lines: line feeds stay, and tabs."""
+    """Do the same for text of several lines: line feeds and tabs stay."""
     if text.isprintable():
         return text
     return "".join([char if char.isprintable() or char in "\n\t" else _escape(char) for char in text])

@@ -1,4 +1,4 @@
-"""What a caller asks of `runtime`: plain values, one class per kind of request, no behaviour.
+"""The requests to `runtime`: plain values, one class per kind of request, no behaviour.
 
 Every attribute has the default of the command line, so `CreateOptions()` is `pyrunc create ID` without options.
 Attributes are named as the options are, with "_" for "-": that is how cli/verbs.py fills them.
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 else:
 
     def dataclass_transform(**_):
-        """For type checkers: the classes below are made as dataclasses are, whose module costs 13 ms to import."""
+        """Tell type checkers that the classes below work like dataclasses, whose module costs 13 ms to import."""
         return lambda cls: cls
 
 
@@ -21,11 +21,11 @@ DEFAULT_ROOT = "/run/pyrunc"
 
 
 class Context:
-    """What holds for every operation: the global options.
+    """The global options, which apply to every operation.
 
-    `root` is absolute; `root_explicit` tells that the caller chose it. `cgroup_manager` is "cgroupfs", "systemd" or
-    "disabled" and agrees with `systemd_cgroup`. `rootless` is None for "find out". `resctrl` is where that file system
-    is mounted, "" for "find out".
+    `root` is absolute; `root_explicit` is true if the caller chose it. `cgroup_manager` is "cgroupfs", "systemd" or
+    "disabled" and agrees with `systemd_cgroup`. `rootless` is None for automatic. `resctrl` is the mount point of that
+    file system, "" for automatic.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class Context:
 
 @dataclass_transform(kw_only_default=True)
 class _Request:
-    """Keyword arguments become attributes; those that are not given keep the class's value."""
+    """Keyword arguments become attributes; the others keep the default of the class."""
 
     def __init__(self, **given: object) -> None:
         for name, value in given.items():
@@ -67,10 +67,10 @@ class _Request:
 
 
 class ProcessOptions(_Request):
-    """What create, run and exec share: where the process's terminal, pid and descriptors go.
+    """The options that create, run and exec share: terminal, pid file and descriptors of the process.
 
-    "" is none. `pid_file` is absolute; the sockets are as given. `preserve_fds` counts the descriptors from 3 (behind
-    those of LISTEN_FDS) that the process inherits.
+    "" means none. `pid_file` is absolute; the sockets are as given. `preserve_fds` is how many descriptors from 3 on
+    (after those of LISTEN_FDS) the process inherits.
     """
 
     console_socket: str = ""
@@ -80,9 +80,10 @@ class ProcessOptions(_Request):
 
 
 class CreateOptions(ProcessOptions):
-    """Options of create. `record_exit`: a small process stays and keeps the exit status for a later wait.
+    """The options of create.
 
-    `config` is the path of the configuration, "" for the bundle's config.json.
+    `record_exit`: a small process stays and records the exit status for a later wait. `config` is the path of the
+    configuration, "" for the bundle's config.json.
     """
 
     config: str = ""
@@ -92,10 +93,11 @@ class CreateOptions(ProcessOptions):
 
 
 class RunOptions(CreateOptions):
-    """Options of run: those of create, and what happens once the program runs.
+    """The options of run: those of create, and what happens once the program runs.
 
-    Not `detach`: wait for the program and return its status. `keep`: leave the stopped container behind.
-    `no_subreaper`: do not adopt the container's orphans while waiting; only commands do, whose children are all theirs.
+    Without `detach` run waits for the program and returns its status. `keep`: do not delete the container afterwards.
+    `no_subreaper`: do not adopt the container's orphans while waiting. Only commands adopt them, as a process that
+    uses the Python API may have other children.
     """
 
     detach: bool = False
@@ -104,12 +106,12 @@ class RunOptions(CreateOptions):
 
 
 class ExecOptions(ProcessOptions):
-    """Options of exec.
+    """The options of exec.
 
-    With `process` (path of a file with one OCI process object) the options from `args` to `process_label` are not
-    looked at; `tty` neither: the file's `terminal` counts. Without, `exec_process.build` makes the process object from
-    the container's own one and these. `user` is "UID" or "UID:GID" in digits. `no_new_privs` is None when not given.
-    `cgroup` holds (controller, path) pairs, the controller "" for v2 (or the only) hierarchy.
+    With `process` (path of a file with one OCI process object) the options from `args` to `process_label` are ignored,
+    and so is `tty`: the file's `terminal` counts. Without it `exec_process.build` makes the process object from the
+    container's own one and these options. `user` is "UID" or "UID:GID" in digits. `no_new_privs` is None if not given.
+    `cgroup` holds (controller, path) pairs, the controller "" for the v2 (or the only) hierarchy.
     """
 
     process: str = ""
@@ -129,10 +131,10 @@ class ExecOptions(ProcessOptions):
 
 
 class CriuOptions(_Request):
-    """What checkpoint and restore share. Paths are absolute; "" is CRIU's or the runtime's own choice.
+    """The options that checkpoint and restore share. Paths are absolute; "" is the default of CRIU or the runtime.
 
-    `image_path` is the directory of the images, `work_path` that of CRIU's log (default: the images'). `empty_ns` are
-    types of namespaces that are made without what is in them; network is always one, as engines set it up anew.
+    `image_path` is the directory of the images, `work_path` that of CRIU's log (default: the images'). `empty_ns` lists
+    types of namespaces that are restored empty; network always is, as engines set it up anew.
     """
 
     image_path: str = ""
@@ -149,10 +151,10 @@ class CriuOptions(_Request):
 
 
 class CheckpointOptions(CriuOptions):
-    """Options of checkpoint.
+    """The options of checkpoint.
 
     `parent_path` is relative to `image_path`. `status_fd`, -1 for none, gets a null byte when lazy pages are ready.
-    `page_server` is "ADDRESS:PORT". `pre_dump` saves memory only and lets the container run on.
+    `page_server` is "ADDRESS:PORT". `pre_dump` saves memory only and leaves the container running.
     """
 
     parent_path: str = ""
@@ -165,7 +167,7 @@ class CheckpointOptions(CriuOptions):
 
 
 class RestoreOptions(CriuOptions):
-    """Options of restore. Not `detach`: wait for the program and return its status; the others are those of run."""
+    """The options of restore. Without `detach` it waits for the program; the others are those of run."""
 
     console_socket: str = ""
     pid_file: str = ""

@@ -100,7 +100,7 @@ def delete(ctx: Context, container_id: str, force: bool = False) -> None:
 def wait(ctx: Context, container_id: str) -> int:
     """Block until the container's init ends; its exit status (128 + signal). It needs no relation to the caller.
 
-    Raises StateError for a container that does not exist, or whose status the kernel does not tell any more.
+    Raise StateError for a container that does not exist, or whose status the kernel does not tell any more.
     """
     from pyrunc.verbs import wait as verb
 
@@ -115,7 +115,7 @@ def list_(ctx: Context) -> tuple[list[dict[str, object]], list[str]]:
 
 
 def matching(ctx: Context, pattern: str) -> list[str]:
-    """The ids of the containers below the root in which the regular expression is found. Raises UsageError."""
+    """The ids of the containers below the root in which the regular expression is found. Raise UsageError."""
     from pyrunc.verbs import lookup
 
     return lookup.matching(ctx, pattern)
@@ -153,28 +153,28 @@ def add_mounts(ctx: Context, container_id: str, mounts: Sequence[Mount]) -> None
 
 
 def remove_mounts(ctx: Context, container_id: str, destinations: Sequence[str]) -> None:
-    """Unmount what is at these destinations, the last first. Raises ConfigError unless each is a mount that may go."""
+    """Unmount what is at these destinations, the last first. Raise ConfigError unless each is a mount that may go."""
     from pyrunc.verbs import mounts as verb
 
     verb.remove(ctx, container_id, destinations)
 
 
 def pause(ctx: Context, container_id: str) -> None:
-    """Freeze all processes. Raises StateError when the container is not running."""
+    """Freeze all processes. Raise StateError if the container is not running."""
     from pyrunc.verbs import freeze
 
     freeze.pause(ctx, container_id)
 
 
 def resume(ctx: Context, container_id: str) -> None:
-    """Thaw all processes. Raises StateError when the container is not paused."""
+    """Thaw all processes. Raise StateError if the container is not paused."""
     from pyrunc.verbs import freeze
 
     freeze.resume(ctx, container_id)
 
 
 def stats(ctx: Context, container_id: str) -> dict[str, object]:
-    """What a container uses now: the `data` of runc's stats event, times in ns. Raises StateError unless it runs."""
+    """What a container uses now: the `data` of runc's stats event, times in ns. Raise StateError unless it runs."""
     from pyrunc.verbs import events as verb
 
     return verb.once(ctx, container_id)

@@ -118,7 +118,7 @@ class Modules:
         self.calls = calls()
 
     def path(self, name: str) -> str:
-        """The source file of a module, "" when there is none (the shim, or a name within a module)."""
+        """The source file of a module, "" if there is none (the shim, or a name within a module)."""
         if name in self.generated:
             return self.generated[name]
         base = os.path.join(self.directory, *name.split(".")[1:])

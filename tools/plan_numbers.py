@@ -25,7 +25,7 @@ def plain(text: str) -> str:
 
 
 def table(text: str, name: str) -> list[list[str]]:
-    """The entries of an X-macro, each as its arguments. Raises HeaderError if there are none."""
+    """The entries of an X-macro, each as its arguments. Raise HeaderError if there are none."""
     found = re.search(rf"#define {name}\(X\)(.*)", text)
     entries = re.findall(r"X\(([^()]*)\)", found.group(1)) if found else []
     if found is None or not entries:
@@ -34,7 +34,7 @@ def table(text: str, name: str) -> list[list[str]]:
 
 
 def numbered(entries: list[list[str]], what: str) -> dict[str, int]:
-    """Name -> number of a table's entries. Raises HeaderError if a name or a number occurs twice."""
+    """Name -> number of a table's entries. Raise HeaderError if a name or a number occurs twice."""
     names = {entry[1]: int(entry[0]) for entry in entries}
     if len(names) != len(entries) or len(set(names.values())) != len(entries):
         raise HeaderError(f"a number or a name of {what} is used twice")
@@ -42,7 +42,7 @@ def numbered(entries: list[list[str]], what: str) -> dict[str, int]:
 
 
 def ops(text: str) -> dict[str, tuple[int, str]]:
-    """Name -> (number, payload letters). Raises HeaderError for a letter that is none, or another function's name."""
+    """Name -> (number, payload letters). Raise HeaderError for a letter that is none, or another function's name."""
     entries = table(text, "PLAN_OPS")
     found = {}
     for name, number in numbered(entries, "PLAN_OPS").items():
@@ -57,7 +57,7 @@ def ops(text: str) -> dict[str, tuple[int, str]]:
 
 
 def steps(text: str) -> tuple[str, ...]:
-    """The names of the steps, by number. Raises HeaderError if a number is missing."""
+    """The names of the steps, by number. Raise HeaderError if a number is missing."""
     names = numbered(table(text, "PLAN_STEPS"), "PLAN_STEPS")
     if list(names.values()) != list(range(len(names))):
         raise HeaderError("PLAN_STEPS does not count from 0 without a gap")
@@ -65,7 +65,7 @@ def steps(text: str) -> tuple[str, ...]:
 
 
 def enumerators(text: str, name: str) -> dict[str, int]:
-    """The enumerators of an enum that gives each its value. Raises HeaderError if there is no such enum."""
+    """The enumerators of an enum that gives each its value. Raise HeaderError if there is no such enum."""
     found = re.search(rf"enum {name} {{(.*?)}}", text, flags=re.DOTALL)
     if found is None:
         raise HeaderError(f"there is no enum {name}")
@@ -82,7 +82,7 @@ def hook_kinds(text: str) -> tuple[str, ...]:
 
 
 def constants(text: str) -> dict[str, int | bytes]:
-    """Every #define with a number or a string. Raises HeaderError for a value that is neither."""
+    """Every #define with a number or a string. Raise HeaderError for a value that is neither."""
     found: dict[str, int | bytes] = {}
     for name, value in re.findall(r"#define (\w+) (\S.*)", text):
         if value.startswith('"'):
@@ -98,7 +98,7 @@ def constants(text: str) -> dict[str, int | bytes]:
 def layout(text: str) -> dict[str, int]:
     """<STRUCT>_SIZE for each struct, <STRUCT>_<FIELD> for where a char array begins.
 
-    Raises HeaderError for a struct with a gap, which Python would not expect and C would fill.
+    Raise HeaderError for a struct with a gap, which Python would not expect and C would fill.
     """
     sizes = dict(TYPE_SIZES)
     found: dict[str, int] = {}
@@ -121,7 +121,7 @@ def layout(text: str) -> dict[str, int]:
 
 
 def module(header: str) -> str:
-    """The source of the module. Raises HeaderError."""
+    """The source of the module. Raise HeaderError."""
     text = plain(header)
     lines = [
         '"""The numbers of csrc/plan.h, from which tools/plan_numbers.py writes this file: change them there."""',

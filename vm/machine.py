@@ -139,7 +139,7 @@ class Machine:
         self._agent = self._connect("agent")
 
     def _left(self) -> float:
-        """Seconds left; raises when there are none, or no machine."""
+        """Seconds left; raises if there are none, or no machine."""
         if self._qemu is not None and self._qemu.poll() is not None:
             raise VmError(f"QEMU ended with status {self._qemu.returncode} (a guest that panics ends it)")
         left = self._deadline - time.monotonic()

@@ -18,7 +18,7 @@ struct call {
 	int log_fd;
 	int verb;        /* index in argv */
 	int record_fd;   /* what init said when start failed, for Python to word; 0 none, which is a standard stream */
-	long long began; /* for timing/trace.py: CLOCK_MONOTONIC in ns, 0 when nobody asked */
+	long long began; /* for timing/trace.py: CLOCK_MONOTONIC in ns, 0 if nobody asked */
 };
 
 /* call.c */

@@ -197,7 +197,7 @@ enum snapshot_result snapshot_enter(const char *path, const struct snapshot_arri
 	return useless ? SNAPSHOT_USELESS : SNAPSHOT_STALE;
 }
 
-/* The exit status of a child, -1 when it was killed or never began. */
+/* The exit status of a child, -1 if it was killed or never began. */
 static int exit_status(pid_t pid)
 {
 	int status = -1;

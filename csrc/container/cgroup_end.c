@@ -197,7 +197,7 @@ int cgroup_signal(const char *const *cgroups, size_t count, int signal, size_t *
 
 /* Removal */
 
-/* The first directory below. -1: errno, 0 when there is none. */
+/* The first directory below. -1: errno, 0 if there is none. */
 static int first_below(int directory)
 {
 	int below = -1, number;

@@ -65,7 +65,7 @@ struct container_error {
 	int error;     /* errno with CONTAINER_KERNEL */
 	char call[32]; /* the system call with CONTAINER_KERNEL */
 	char arg[768];
-	char text[1024]; /* the whole message; "" when only Python knows the errno's text */
+	char text[1024]; /* the whole message; "" if only Python knows the errno's text */
 	char hint[512];
 	uint8_t record[512];
 };

@@ -84,7 +84,7 @@ ssize_t cgroup_read(int directory, const char *name, char *text, size_t size);
 int cgroup_write(int directory, const char *name, const char *text);
 
 bool cgroup_is_type(const struct statfs *fs);
-/* The names of a directory, of which those are cgroups below it. NULL: errno, 0 when it is gone, or has none. */
+/* The names of a directory, of which those are cgroups below it. NULL: errno, 0 if it is gone, or has none. */
 DIR *cgroup_list(int directory);
 bool cgroup_is_below(const struct dirent *entry);
 
@@ -103,7 +103,7 @@ struct freezer {
 	bool v1;
 };
 
-/* *path: NULL when there is none. */
+/* *path: NULL if there is none. */
 struct freezer freezer_open(const char *const *cgroups, size_t count, const char **path);
 int freezer_wants_frozen(struct freezer freezer); /* -1: errno */
 int freezer_set(struct freezer freezer, bool wanted);

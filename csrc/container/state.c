@@ -348,7 +348,7 @@ static void lost(struct container *container, int line, const char *what, struct
 	broken(container, line, what, error);
 }
 
-/* Cut the header into lines; the number of the line behind it, 0 when it has no end. */
+/* Cut the header into lines; the number of the line behind it, 0 if it has no end. */
 static int parse_header(struct container *container, size_t size, unsigned int *seen, struct container_error *error)
 {
 	const char *raw = container->header;

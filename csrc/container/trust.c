@@ -119,7 +119,7 @@ static int follow(struct walk *walk, int link, struct container_error *error)
 	return target[0] == '/' ? open_top(walk, error) : CONTAINER_OK;
 }
 
-/* Cut the next name off the rest; NULL when there is none. */
+/* Cut the next name off the rest; NULL if there is none. */
 static const char *next_name(struct walk *walk)
 {
 	char *name = walk->rest + strspn(walk->rest, "/");

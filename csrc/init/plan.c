@@ -265,7 +265,7 @@ static void check_records(struct init *in)
 	in->arena_size = ARENA_FIXED + (size_t)largest * ARENA_FACTOR + ARENA_SLACK;
 }
 
-/* The lowest descriptor from `low` on that is init's or one of its plan's; INT32_MAX when there is none. */
+/* The lowest descriptor from `low` on that is init's or one of its plan's; INT32_MAX if there is none. */
 static int next_named(struct init *in, int low)
 {
 	const uint8_t *at = in->plan + sizeof(struct plan_header);

@@ -160,7 +160,7 @@ static void pidns_check(struct init *in, int mount)
 		fail(in, STEP_WRONG_FS, 0, "proc");
 }
 
-/* A detached procfs of the pid namespace of PIDNS, or else of ours; -1 when the failure is noted. */
+/* A detached procfs of the pid namespace of PIDNS, or else of ours; -1 if the failure is noted. */
 int proc_filesystem(struct init *in, const char *source, const struct list *params, uint64_t attributes)
 {
 	int mount;

@@ -35,7 +35,7 @@ enum shim_seccomp_step {
 /* The program of one architecture; programs stand in the buffer one after the other. */
 struct shim_seccomp_part {
 	uint32_t arch;   /* SCMP_ARCH_* */
-	int32_t last;    /* the largest system call number among all names, 0 when there is none */
+	int32_t last;    /* the largest system call number among all names, 0 if there is none */
 	uint32_t length; /* bytes */
 };
 
@@ -58,19 +58,19 @@ int shim_seccomp_version(void);
 /* The file the library was loaded from: length without NUL, or -errno. dladdr(3). */
 int shim_seccomp_library(char *buffer, size_t size);
 
-/* 1 when the library knows the architecture, 0 when not, or -errno. */
+/* 1 when the library knows the architecture, 0 if not, or -errno. */
 int shim_seccomp_knows_arch(const char *name);
 
 /* 1 when the kernel has the action (SECCOMP_RET_*), 0 when not. seccomp(2) SECCOMP_GET_ACTION_AVAIL. */
 int shim_seccomp_has_action(uint32_t action);
 
 /*
- * The instructions to put before a filter that does not let init's own calls behind it pass: bytes, 0 when it does, or
+ * The instructions to put before a filter that does not let init's own calls behind it pass: bytes, 0 if it does, or
  * -ENOSPC. They know these calls by `own` in the sixth argument. seccomp_own.c.
  */
 int shim_seccomp_own_calls(const uint8_t *filter, size_t size, uint64_t own, uint8_t *front, size_t capacity);
 
-/* 1 when the kernel takes these SECCOMP_FILTER_FLAG_* together, 0 when not. */
+/* 1 when the kernel takes these SECCOMP_FILTER_FLAG_* together, 0 if not. */
 int shim_seccomp_has_flags(uint32_t flags);
 
 #endif

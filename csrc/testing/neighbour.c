@@ -58,7 +58,7 @@ static void found(const char *what, pid_t pid, const char *detail)
 	fflush(stdout);
 }
 
-/* The value of a line of /proc/PID/status, "" when there is none. */
+/* The value of a line of /proc/PID/status, "" if there is none. */
 static void status_of(pid_t pid, const char *key, char *value, size_t size)
 {
 	char path[64], text[4096];

@@ -26,7 +26,7 @@ _DEPTH_MAX = 256
 def clean(path: str) -> tuple[str, bool]:
     """A cgroupsPath without "..", "." and doubled slashes, relative, and whether it was absolute.
 
-    Nothing climbs above where it starts. Raises ConfigError for what no cgroup file system or state file can hold.
+    Nothing climbs above where it starts. Raise ConfigError for what no cgroup file system or state file can hold.
     """
     if "\n" in path or "\0" in path:
         raise ConfigError(f"must not contain control characters, got {path!r}", path=files.CGROUPS_PATH)
@@ -40,7 +40,7 @@ def clean(path: str) -> tuple[str, bool]:
 
 
 def _check_lengths(paths: Sequence[tuple[str, str]]) -> None:
-    """Raises ConfigError for a directory that could not be made, used or recorded, before the first one is made."""
+    """Raise ConfigError for a directory that could not be made, used or recorded, before the first one is made."""
     for path in dict.fromkeys(path for _, path in paths):
         size, names = len(os.fsencode(path)), path.strip("/").split("/")
         longest = max([len(os.fsencode(name)) for name in names])
@@ -56,7 +56,7 @@ def _check_lengths(paths: Sequence[tuple[str, str]]) -> None:
 
 
 def _host_uid(linux: Mapping[str, object], uid: int) -> int | None:
-    """`uid` of the container as the host sees it; None when it is not mapped."""
+    """`uid` of the container as the host sees it; None if it is not mapped."""
     mappings = linux.get("uidMappings")
     if not isinstance(mappings, list) or not mappings:
         return uid
@@ -94,7 +94,7 @@ def manager(
     systemd: bool = False,
     disabled: bool = False,
 ) -> Manager:
-    """Where the container of `spec` is going to live. Nothing is made yet. Raises ConfigError."""
+    """Where the container of `spec` is going to live. Nothing is made yet. Raise ConfigError."""
     if disabled:
         return Manager([])
     linux = spec.get("linux")
@@ -120,7 +120,7 @@ def manager(
 
 
 def _directories(given: str, container_id: str, host: HostFacts) -> list[tuple[str, str]]:
-    """(controller, directory) by the cgroupfs driver. Raises ConfigError."""
+    """(controller, directory) by the cgroupfs driver. Raise ConfigError."""
     inner, absolute = clean(given or container_id)
     if host.cgroup_mode != "v2":
         paths = v1.directories(host, inner, absolute=absolute)

@@ -141,7 +141,7 @@ def _overlap(a: Rule, b: Rule) -> bool:
 def exceptions(wanted: Policy) -> list[Rule]:
     """The policy as rules that all say the opposite of its answer for the rest, one per device.
 
-    The v1 controller and systemd know nothing else. Raises ConfigError where the rules cannot be folded into that form
+    The v1 controller and systemd know nothing else. Raise ConfigError where the rules cannot be folded into that form
     (an exception inside a wider exception, which the v1 controller would ignore without a word).
     """
     found: list[Rule] = []
@@ -173,7 +173,7 @@ def exceptions(wanted: Policy) -> list[Rule]:
 
 
 def v1_lines(wanted: Policy) -> list[tuple[str, str, str]]:
-    """(file, line, JSON path) in order: first the answer for everything, then the exceptions. Raises ConfigError."""
+    """(file, line, JSON path) in order: first the answer for everything, then the exceptions. Raise ConfigError."""
     opposite = "devices.deny" if wanted.allow else "devices.allow"
     default = "devices.allow" if wanted.allow else "devices.deny"
     lines = [(opposite, rule.line(), rule.path) for rule in exceptions(wanted)]

@@ -21,7 +21,7 @@ _WALK_SECONDS = 30
 
 
 def read(path: str, directory: int | None = None) -> str:
-    """The whole file, by a path from `directory` if that is given. Raises OSError."""
+    """The whole file, by a path from `directory` if that is given. Raise OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         pieces = []
@@ -33,7 +33,7 @@ def read(path: str, directory: int | None = None) -> str:
 
 
 def write(path: str, value: str) -> None:
-    """One write(2) per line, because cgroup files take one value per call. Raises OSError."""
+    """One write(2) per line, because cgroup files take one value per call. Raise OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         # Nothing at all would be no write; an empty line empties the file.
@@ -68,7 +68,7 @@ def _explained(
 
 
 def _put(directory: str, item: Write) -> OSError | None:
-    """Write one item; the error when it may be tried again, None when done. Raises KernelError, ConfigError."""
+    """Write one item; the error when it may be tried again, None if done. Raise KernelError, ConfigError."""
     for file, value in item.choices:
         try:
             write(f"{directory}/{file}", value)
@@ -159,7 +159,7 @@ def restore(items: Sequence[tuple[str, Write]], reason: BaseException) -> None:
 
 
 def check_all(items: Sequence[tuple[str, Write]]) -> None:
-    """Raises ConfigError for (directory, item) pairs that may not be written as things are."""
+    """Raise ConfigError for (directory, item) pairs that may not be written as things are."""
     for directory, item in items:
         if not item.below:
             continue
@@ -190,7 +190,7 @@ def _pids(directory: int | None, name: str) -> list[int]:
 
 
 def read_pids(directory: str) -> list[int]:
-    """The processes of one cgroup; none when it is gone. Raises KernelError."""
+    """The processes of one cgroup; none when it is gone. Raise KernelError."""
     return _pids(None, directory)
 
 
@@ -213,14 +213,14 @@ class _Walk:
         self.pids: list[int] = []
 
     def go(self, name: str) -> None:
-        """Raises OSError."""
+        """Raise OSError."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         there = os.open(name, flags, dir_fd=self.at if self.at >= 0 else None)
         self.close()
         self.at = there
 
     def enter(self, name: str) -> None:
-        """Raises KernelError; content when it is gone."""
+        """Raise KernelError; content when it is gone."""
         try:
             self.go(name)
             self.levels.append([])
@@ -237,7 +237,7 @@ class _Walk:
 
 
 def tree_pids(directory: str) -> list[int]:
-    """The processes of a cgroup and all below it. Raises KernelError."""
+    """The processes of a cgroup and all below it. Raise KernelError."""
     walk = _Walk()
     deadline = time.monotonic() + _WALK_SECONDS
     try:
@@ -289,7 +289,7 @@ def absent(path: str) -> list[str]:
 def make(path: str, target: str, made: list[str]) -> None:
     """Make a directory on the way to `target` that was absent a moment ago, and note it in `made`.
 
-    Raises OSError; StateError when it is the target and somebody else has made it: neither could tell who is whose.
+    Raise OSError; StateError when it is the target and somebody else has made it: neither could tell who is whose.
     """
     try:
         os.mkdir(path, 0o755)
@@ -302,7 +302,7 @@ def make(path: str, target: str, made: list[str]) -> None:
 
 
 def refuse_used(path: str) -> None:
-    """Raises StateError when a process is in the cgroup or below it."""
+    """Raise StateError if a process is in the cgroup or below it."""
     count = len(tree_pids(path))
     if count:
         raise StateError(

@@ -70,7 +70,7 @@ class Manager:
         self._tops: dict[str, str] = {}
 
     def directory(self, controller: str) -> str | None:
-        """Where `controller` is, None when it has no hierarchy here. On v2 all are in one place."""
+        """Where `controller` is, None if it has no hierarchy here. On v2 all are in one place."""
         for name, path in self.paths:
             if name == controller:
                 return path
@@ -84,7 +84,7 @@ class Manager:
         return [path for missing in self._missing.values() for path in missing]
 
     def check_free(self) -> None:
-        """Raises StateError when processes are where the container is to live. For the time before the record.
+        """Raise StateError if processes are where the container is to live. For the time before the record.
 
         Whoever is told by the record to clean up kills what is there.
         """
@@ -106,7 +106,7 @@ class Manager:
         """Make the directories, all that settle() has not made, and what processes in them need.
 
         `paths` is shorter then where a hierarchy that limits nothing has refused one.
-        Raises StateError when one is in use or frozen, KernelError, ConfigError; nothing made stays behind then.
+        Raise StateError if one is in use or frozen, KernelError, ConfigError; nothing made stays behind then.
         """
         self._create([item for item in self._hierarchies().items() if item[0] not in self._settled])
 
@@ -179,7 +179,7 @@ class Manager:
         return resources.plan_writes(self._spec, self.version)
 
     def _make(self, controllers: list[str], path: str) -> None:
-        """Make one hierarchy's directories, again when a parent vanishes meanwhile. Raises OSError, ConfigError."""
+        """Make one hierarchy's directories, again when a parent vanishes meanwhile. Raise OSError, ConfigError."""
         missing = self._absent_now(path)
         for left in range(_MAKE_TRIES, -1, -1):
             try:
@@ -237,7 +237,7 @@ class Manager:
         return self.version == 2 and bool(self.paths)
 
     def open(self) -> int:
-        """A descriptor of the v2 directory for CLONE_INTO_CGROUP; -1 where attach() is the way. Raises KernelError."""
+        """A descriptor of the v2 directory for CLONE_INTO_CGROUP; -1 where attach() is the way. Raise KernelError."""
         if not self.joined_at_birth:
             return -1
         path = self.paths[0][1]
@@ -247,7 +247,7 @@ class Manager:
             raise KernelError("open", error.errno or 0, path, path=files.CGROUPS_PATH) from error
 
     def attach(self, pid: int) -> None:
-        """Move a process in, one write per hierarchy. Raises KernelError."""
+        """Move a process in, one write per hierarchy. Raise KernelError."""
         text = str(pid)
         for path, controllers in self._hierarchies().items():
             try:
@@ -267,7 +267,7 @@ class Manager:
     def apply(self, wanted: Mapping[str, object], path: str = resources.RESOURCES) -> None:
         """Set the limits of `linux.resources`; `path` is where they come from.
 
-        Raises ConfigError, KernelError, and BusError where systemd has the cgroup.
+        Raise ConfigError, KernelError, and BusError where systemd has the cgroup.
         """
         items = self._items(wanted, path)
         policy = None
@@ -361,7 +361,7 @@ class Manager:
         return kernel_container.cgroup_frozen(self.paths)
 
     def pids(self) -> list[int]:
-        """Every process of the container, those in cgroups below included. Raises KernelError."""
+        """Every process of the container, those in cgroups below included. Raise KernelError."""
         for controller in ("devices", "pids", "freezer", "memory"):
             where = self.directory(controller)
             if where is not None:
@@ -369,7 +369,7 @@ class Manager:
         return files.tree_pids(self.paths[0][1]) if self.paths else []
 
     def kill(self) -> None:
-        """SIGKILL every process, all cgroups below included. Raises KernelError."""
+        """SIGKILL every process, all cgroups below included. Raise KernelError."""
         if self.paths:
             from pyrunc.kernel import container as kernel_container
 

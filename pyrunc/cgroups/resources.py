@@ -82,7 +82,7 @@ def _table(value: object) -> Table:
 
 
 def _given(table: Table, key: str) -> int:
-    """A sibling's number, 0 when it is not there."""
+    """A sibling's number, 0 if it is not there."""
     return _number(table.get(key) or 0)
 
 
@@ -485,7 +485,7 @@ def _values(resources: Table, key: str, path: str) -> Iterator[tuple[object, str
 def plan_writes(resources: Table, version: int, path: str = RESOURCES) -> list[Write]:
     """All writes for `resources`, in order, for cgroup `version` 1 or 2. `path` is the JSON path of `resources`.
 
-    Raises ConfigError for what this version cannot express (config-linux.md: the runtime "MUST generate an error").
+    Raise ConfigError for what this version cannot express (config-linux.md: the runtime "MUST generate an error").
     """
     writes: list[Write] = []
     for key, v1, v2 in TABLE:

@@ -63,7 +63,7 @@ def fill_cpuset(directory: str, configured: Mapping[str, str], top: str) -> None
     """Give a cpuset its CPUs and memory nodes: v1 makes it with none, and then nobody can be attached.
 
     `configured` are the container's own (file -> value); the rest is copied from the parent, which is filled first if
-    someone else has just made it. Raises KernelError, OSError.
+    someone else has just made it. Raise KernelError, OSError.
     """
     for file in _CPUSET_FILES:
         value = configured.get(file, "")
@@ -100,7 +100,7 @@ def _inherited(directory: str, file: str, top: str) -> str:
 
 
 def write_devices(directory: str, lines: list[tuple[str, str, str]]) -> None:
-    """Write (file, line, JSON path) triples. Raises KernelError."""
+    """Write (file, line, JSON path) triples. Raise KernelError."""
     fds: dict[str, int] = {}
     try:
         for file, line, where in lines:

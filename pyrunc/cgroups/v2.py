@@ -50,7 +50,7 @@ def _enable(parent: str, controllers: list[str]) -> None:
 
 
 def make(target: str, missing: list[str], mount: str, made: list[str]) -> None:
-    """Create the `missing` directories of `target`'s path, controllers enabled all the way down. Raises OSError.
+    """Create the `missing` directories of `target`'s path, controllers enabled all the way down. Raise OSError.
 
     Those made are appended to `made`. All that the mount offers are enabled: engines read their statistics.
     """
@@ -92,7 +92,7 @@ def settle_type(target: str, missing: list[str], wanted: Callable[[], list[Write
 def delegate(target: str, uid: int) -> None:
     """Give the cgroup to the user the container's process runs as. config-linux.md "Cgroup ownership".
 
-    Raises OSError; a file that this kernel lacks "MUST NOT" be an error.
+    Raise OSError; a file that this kernel lacks "MUST NOT" be an error.
     """
     os.chown(target, uid, -1)
     try:
@@ -109,7 +109,7 @@ def delegate(target: str, uid: int) -> None:
 def attach_devices(target: str, program: bytes, path: str) -> None:
     """Let `program` judge every device access of the cgroup, in place of one attached earlier.
 
-    `path` is the JSON path of the rules. Raises KernelError.
+    `path` is the JSON path of the rules. Raise KernelError.
     """
     from pyrunc.kernel import bpf
 

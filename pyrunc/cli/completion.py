@@ -1,4 +1,4 @@
-"""The verb `completion`: what a shell needs to complete the command line, made from the tables in options.py."""
+"""The verb `completion`: shell completion scripts, generated from the tables in options.py."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _pyrunc() {{
 complete -o bashdefault -o default -F _pyrunc pyrunc
 """
 _ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
-# zsh runs this file, which it finds by its name, at the first completion: it must answer that one as well.
+# zsh finds this file by its name and runs it at the first completion, so it must answer that one as well.
 _ZSH_INSTALLED = "#compdef pyrunc\n{}_bash_complete -o bashdefault -o default -F _pyrunc\n"
 
 
@@ -111,7 +111,7 @@ def _fish() -> Iterator[str]:
 
 
 def script(shell: str) -> str:
-    """What to feed to the shell, as in `source <(pyrunc completion bash)`. Raises UsageError for another shell."""
+    """Return the text for `source <(pyrunc completion bash)`. Raise UsageError if the shell is not supported."""
     if shell == "bash":
         return _bash()
     if shell == "zsh":
@@ -122,6 +122,6 @@ def script(shell: str) -> str:
 
 
 def installed(shell: str) -> str:
-    """Return the file that the shell finds by itself. Raises UsageError for another shell."""
+    """Return the text of the file that the shell finds by itself. Raise UsageError if the shell is not supported."""
     text = script(shell)
     return _ZSH_INSTALLED.format(text) if shell == "zsh" else text

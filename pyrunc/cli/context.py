@@ -12,15 +12,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Value = bool | int | str | list[str] | list[int]
     # long name, short name or "", kind, help. Kinds: switch, text, path (made absolute), number, texts and numbers
-    # (both repeatable). An option without help is accepted and not shown.
+    # (both repeatable). An option without help is accepted but not shown.
     Option = tuple[str, str, str, str]
 
 
 def default_root() -> str:
-    """Where state lives when nobody says: below $XDG_RUNTIME_DIR for whoever is not the machine's root.
+    """Return the state directory if --root is not given: below $XDG_RUNTIME_DIR for everyone but the host's root.
 
-    Root in a user namespace is that too, unless $USER says root: rootless engines call us so, from several
-    environments that must agree without an option. csrc/command/options.c decides the same for the verbs it answers.
+    Root in a user namespace counts as an ordinary user, unless $USER is root: rootless engines run us that way, from
+    several environments that must agree without an option. csrc/command/options.c decides the same for the verbs it
+    answers.
     """
     environment = os.environ
     directory = environment.get("XDG_RUNTIME_DIR", "")
@@ -37,9 +38,9 @@ def default_root() -> str:
 
 
 def make_default_root(root: str) -> None:
-    """Make the default root below $XDG_RUNTIME_DIR if it is there; elsewhere the first create makes it.
+    """Make the default root if it is below $XDG_RUNTIME_DIR; any other is made by the first create.
 
-    The sticky bit keeps the XDG base directory specification's clean-up away. Raises KernelError.
+    The sticky bit keeps the XDG base directory specification's clean-up away. Raise KernelError.
     """
     if root == DEFAULT_ROOT:
         return
@@ -64,13 +65,13 @@ def _rootless(text: str) -> bool | None:
 
 
 def from_options(parsed: parse.Parsed) -> Context:
-    """The global options as the runtime wants them. Raises UsageError for values that are none."""
+    """Return the global options as the runtime takes them. Raise UsageError if a value is invalid."""
     explicit = "root" in parsed.given
     root = absolute(parsed.text("root")) if explicit else default_root()
     # An empty value, "..", and "//" (which abspath keeps) all may end up there.
     if explicit and (root in ("/", "//") or not parsed.text("root")):
         raise UsageError(
-            "the --root directory must not be /", hint=f"leave --root away to use {default_root()}"
+            "the --root directory must not be /", hint=f"leave out --root to use {default_root()}"
         )
     manager = parsed.text("cgroup-manager") or "cgroupfs"
     if manager not in ("cgroupfs", "systemd", "disabled"):

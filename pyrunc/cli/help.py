@@ -1,4 +1,4 @@
-"""Help pages and hints for a bad argv, all made from the tables in cli/options.py."""
+"""Help pages, and hints for a bad argv, generated from the tables in cli/options.py. Imported only when needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METAVARS = {"text": "VALUE", "path": "PATH", "number": "N", "texts": "VALUE", "n
 MORE = {
     "checkpoint": "Needs CRIU. Without --leave-running the container is gone afterwards, as after `pyrunc delete`.",
     "create": "The program does not run before `pyrunc start`. The id must not be in use below the same --root.",
-    "exec": "Options stand before the container id; everything behind it is the command.",
+    "exec": "Options come before the container id; everything after it is the command.",
     "explain": "Needs no privileges and changes nothing.",
     "features": "The document is described in the OCI runtime specification, features.md.",
     "kill": "The signal is a number or a name: 9, KILL and SIGKILL are the same. RTMIN+n is understood.",
@@ -50,7 +50,7 @@ def _options(table: Sequence[options.Option]) -> str:
 
 
 def page(command: str) -> str:
-    """The help page of a command, or of the program for "". Shape: NAME, USAGE, …, as runc's."""
+    """Return the help page of a command, or of the program for "". The sections (NAME, USAGE, …) are runc's."""
     if not command:
         commands = [(name, row.summary) for name, row in options.COMMANDS.items()]
         return (
@@ -64,7 +64,7 @@ def page(command: str) -> str:
         filter(None, ("pyrunc", command, "[command options]" if row.options else "", row.arguments))
     )
     more = f"DESCRIPTION:\n   {MORE[command]}\n\n" if command in MORE else ""
-    # urfave/cli's name for the switch every command has.
+    # The switch that urfave/cli gives to every command.
     table = (*row.options, options.GLOBALS[-1])
     return f"NAME:\n   pyrunc {command} - {row.summary}\n\nUSAGE:\n   {usage}\n\n{more}OPTIONS:\n{_options(table)}"
 
@@ -74,7 +74,7 @@ def _names(table: Sequence[options.Option]) -> list[str]:
 
 
 def hint(command: str, message: str, words: Sequence[str]) -> str | None:
-    """What was probably meant: by an unknown command (`message` is its name) or a message of the option parser."""
+    """Return a hint for an unknown command (`message` is its name) or for an error message of the option parser."""
     if message.startswith("flag provided but not defined: -"):
         return _hint_option(command, message.partition(": -")[2], words)
     if message.startswith("flag needs an argument: -"):
@@ -94,13 +94,11 @@ def _hint_option(command: str, name: str, words: Sequence[str]) -> str | None:
     if not command:
         for owner, row in options.COMMANDS.items():
             if name in _names(row.options) and owner in words:
-                return f"--{name} is an option of {owner} and stands behind it: pyrunc {owner} --{name} …"
+                return f"--{name} is an option of {owner} and comes after it: pyrunc {owner} --{name} …"
         candidates = _names(options.GLOBALS)
     else:
         if name in _names(options.GLOBALS):
-            return (
-                f"--{name} is a global option and stands before the command: pyrunc --{name} … {command} …"
-            )
+            return f"--{name} is a global option and comes before the command: pyrunc --{name} … {command} …"
         candidates = _names(options.COMMANDS[command].options)
     near = get_close_matches(name, candidates, 1)
     if near:

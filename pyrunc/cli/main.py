@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from pyrunc.timing.trace import Trace
 
 _STDOUT, _STDERR = 1, 2
-# Whoever cannot write a log must still be able to look at a container and to end it.
+# These must still work if the log cannot be written.
 _WITHOUT_LOG = ("state", "kill", "delete")
 EXIT_FAILURE = 1
-# exec hands on the status of the process; its own failure must not look like one that programs use.
+# exec returns the status of the process, so its own failure needs a status that programs rarely use.
 EXIT_EXEC = 255
 EXIT_INTERRUPTED = 128 + 2
 EXIT_BROKEN_PIPE = 128 + 13
 
 
 class _Call:
-    """What is known of the call so far: an error report needs it, however early the error comes."""
+    """What is known about this call so far, for the error report."""
 
     __slots__ = ("failure", "globals", "start_record", "trace", "verb")
 
@@ -42,7 +42,7 @@ class _Call:
 
 
 def _write(fd: int, text: str) -> None:
-    """Write all of it, with escapes for what a terminal would take for a command."""
+    """Write the whole text; characters that a terminal would interpret are escaped."""
     if not text.replace("\n", "").isprintable():
         from pyrunc import printable
 
@@ -52,7 +52,7 @@ def _write(fd: int, text: str) -> None:
         while data:
             data = data[os.write(fd, data) :]
     except OSError as error:
-        # A terminal that was hung up, a pipe that is closed: with nobody to tell, the exit status tells all the same.
+        # The terminal was hung up or the pipe is closed. The message is lost, the exit status still reports the error.
         if fd != _STDERR:
             if isinstance(error, BrokenPipeError):
                 raise
@@ -60,7 +60,7 @@ def _write(fd: int, text: str) -> None:
 
 
 def _bad_argv(call: _Call, error: UsageError, words: Sequence[str]) -> int:
-    """The answer to an argv that cannot be parsed: runc's, help on stdout and the error on stderr."""
+    """Report an argv that cannot be parsed as runc does: help on stdout, the error on stderr."""
     from pyrunc import printable
     from pyrunc.cli import help as help_pages
 
@@ -71,7 +71,7 @@ def _bad_argv(call: _Call, error: UsageError, words: Sequence[str]) -> int:
 
 
 def _choose(words: Sequence[str], at: int, given: parse.Parsed) -> tuple[str, Sequence[str]]:
-    """The verb and what stands behind it; words[at] is the first word that is no global option."""
+    """Return the verb and its arguments; words[at] is the first word that is not a global option."""
     if given.switch("version"):
         return "version", ()
     if given.switch("help") or at == len(words):
@@ -96,7 +96,7 @@ def _help(topic: str) -> int:
 
 
 def _begin_trace(call: _Call) -> Trace:
-    """Look at the clock from here on. Raises KernelError when the file of --trace cannot be opened."""
+    """Start measuring. Raise KernelError if the file of --trace cannot be opened."""
     if call.trace is None:
         from pyrunc.timing import trace
 
@@ -124,7 +124,7 @@ def _begin_log(given: parse.Parsed, verb: str) -> None:
         if verb not in _WITHOUT_LOG:
             raise
         log.setup("", form, level)
-        # go-runc reads both outputs of `state` as one JSON text; should it fail, stderr is where that is said.
+        # go-runc reads stdout and stderr of `state` as one JSON text, to which nothing may be added.
         if verb != "state":
             _write(_STDERR, f"pyrunc: {verb}: {problem}\nhint: {problem.hint}\n")
 
@@ -168,7 +168,7 @@ def _run(words: Sequence[str], call: _Call) -> int:
 
 
 def _traceback(error: BaseException) -> str:
-    """Where it comes from. An exception's own words are one line, whatever is in them, and so is each note."""
+    """Return the traceback. The exception's message is put on one line, and so is each note."""
     import traceback
 
     from pyrunc import printable
@@ -186,14 +186,14 @@ def _traceback(error: BaseException) -> str:
 
 
 def _report(call: _Call, error: PyruncError) -> int:
-    """Say once what went wrong: on stderr, and in the log when there is one. Returns the exit status."""
+    """Report the error once, on stderr and in the log if there is one. Return the exit status."""
     message = str(error)
     logged = log.error(message, error.hint)
     if call.globals.switch("debug"):
         _write(_STDERR, _traceback(error))
     if logged and not call.globals.text("log"):
         return call.failure
-    # Engines that ask for a log search stderr, too; there the message stands bare.
+    # Engines that ask for a log also search stderr, for the message without a prefix.
     start = "" if logged else f"pyrunc: {call.verb}: " if call.verb else "pyrunc: "
     lines = [start + message]
     if error.hint:
@@ -213,7 +213,7 @@ def _escaped(line: str) -> str:
 
 
 def _unexpected(error: Exception) -> InternalError:
-    """An exception nobody foresaw, in one line. `--debug` shows where it comes from."""
+    """Return an error of one line for an unexpected exception. `--debug` shows the traceback."""
     if isinstance(error, OSError) and error.errno:
         where = f" '{error.filename}'" if error.filename else ""
         if error.errno in SHORTAGES:

@@ -1,13 +1,4 @@
-"""The command line's tables, and a parser that accepts a good argv.
-
-The rules are those of Go's flag package, which callers of a runtime are written against: `--x v`, `--x=v`, `-x v` and
-`-x=v` are one and the same for long and short names, a switch takes a value only behind `=`, the last of repeated
-options counts (lists collect), `--` ends the options. Global options stand before the command. Commands with `stops`
-take everything behind their first argument as it is; the others find options behind their arguments, too.
-
-A bad argv ends in a UsageError with runc's words, which programs look for. The hints and the help come from help.py,
-imported only then. argparse has no part in this: it knows neither these rules nor what was probably meant.
-"""
+"""The tables of the command line. They are on every verb's path, so this module imports as little as possible."""
 
 from __future__ import annotations
 
@@ -17,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Value = bool | int | str | list[str] | list[int]
     # long name, short name or "", kind, help. Kinds: switch, text, path (made absolute), number, texts and numbers
-    # (both repeatable). An option without help is accepted and not shown.
+    # (both repeatable). An option without help is accepted but not shown.
     Option = tuple[str, str, str, str]
 
 _HELP: Option = ("help", "h", "switch", "show help")
@@ -49,16 +40,17 @@ GLOBALS: tuple[Option, ...] = (
     ("trace", "", "text", "file to write the timing of every phase to, as a Chrome trace"),
     ("systemd-cgroup", "", "switch", "let systemd make the cgroups; cgroupsPath is then slice:prefix:name"),
     ("cgroup-manager", "", "text", "cgroupfs, systemd or disabled (default: cgroupfs)"),
-    ("rootless", "", "text", "bear with read-only cgroups: true, false or auto (default: auto)"),
+    ("rootless", "", "text", "tolerate read-only cgroups: true, false or auto (default: auto)"),
     ("version", "v", "switch", "show the version"),
     _HELP,
 )
 
 
 class Command:
-    """One row of the table: what the command is called, takes and does.
+    """One row of the table: summary, arguments and options of a command.
 
-    `least` and `most` count the arguments, `most` -1 for any number; `stops`: no option is looked for behind the first.
+    `least` and `most` are the numbers of arguments, `most` is -1 for any number; `stops`: what follows the first
+    argument is not searched for options.
     """
 
     __slots__ = ("arguments", "least", "most", "options", "stops", "summary")
@@ -82,40 +74,45 @@ class Command:
 
 
 _TIMINGS: Option = ("timings", "", "switch", "show on stderr where the time went, as a chart")
-_RECORD: Option = ("record-exit", "", "switch", "let a small process keep the exit status for a later wait")
+_RECORD: Option = (
+    "record-exit",
+    "",
+    "switch",
+    "keep a small process that records the exit status for a later wait",
+)
 _CREATE = (_BUNDLE, _CONFIG, _CONSOLE, _PIDFD, _PID_FILE, _NO_PIVOT, _KEYRING, _FDS, _RECORD, _TIMINGS)
 _CRIU: tuple[Option, ...] = (
     ("image-path", "", "path", "directory of the image files (default: ./checkpoint)"),
     ("work-path", "", "path", "directory of CRIU's log and work files (default: the image files')"),
     ("tcp-established", "", "switch", "allow open TCP connections"),
-    ("ext-unix-sk", "", "switch", "allow unix sockets whose other end is outside"),
-    ("shell-job", "", "switch", "allow a terminal that belongs to somebody outside"),
+    ("ext-unix-sk", "", "switch", "allow unix sockets whose other end is outside the container"),
+    ("shell-job", "", "switch", "allow a terminal that belongs to a process outside the container"),
     ("file-locks", "", "switch", "keep file locks"),
     ("lazy-pages", "", "switch", "move memory pages on demand"),
     ("manage-cgroups-mode", "", "text", "soft, full, strict or ignore (default: soft)"),
-    ("empty-ns", "", "texts", "make the namespace, but empty: network (always so)"),
+    ("empty-ns", "", "texts", "restore this namespace empty: network (always the case)"),
     ("auto-dedup", "", "switch", "drop duplicate memory pages"),
     ("network-lock", "", "text", "iptables, nftables or skip: how CRIU holds packets back"),
 )
 
 COMMANDS: dict[str, Command] = {
     "checkpoint": Command(
-        "save the state of a running container",
+        "write a checkpoint of a running container",
         "<container-id>",
         1,
         1,
         (
             *_CRIU,
             ("parent-path", "", "text", "image of an earlier pre-dump, relative to the image path"),
-            ("leave-running", "", "switch", "let the container run on"),
+            ("leave-running", "", "switch", "leave the container running"),
             ("tcp-skip-in-flight", "", "switch", "skip TCP connections that are being made"),
             ("link-remap", "", "switch", "allow deleted files that are open to be linked again"),
             ("status-fd", "", "number", "descriptor that gets a null byte when lazy pages are ready"),
             ("page-server", "", "text", "ADDRESS:PORT of the page server"),
-            ("pre-dump", "", "switch", "save memory only and let the container run on"),
+            ("pre-dump", "", "switch", "save memory only and leave the container running"),
         ),
     ),
-    "completion": Command("show what a shell needs to complete this command line", "bash|fish|zsh", 1, 1),
+    "completion": Command("print a completion script for a shell", "bash|fish|zsh", 1, 1),
     "create": Command("create a container", "<container-id>", 1, 1, _CREATE),
     "delete": Command(
         "delete a container",
@@ -127,7 +124,7 @@ COMMANDS: dict[str, Command] = {
                 "force",
                 "f",
                 "switch",
-                "kill it first if it runs; a container that does not exist is no error",
+                "kill it first if it is running; not an error if it does not exist",
             ),
             _REGEX,
         ),
@@ -138,7 +135,7 @@ COMMANDS: dict[str, Command] = {
         1,
         1,
         (
-            ("interval", "", "text", "time between two looks, such as 500ms or 1m30s (default: 5s)"),
+            ("interval", "", "text", "time between two reports, such as 500ms or 1m30s (default: 5s)"),
             ("stats", "", "switch", "show the resource use once"),
         ),
     ),
@@ -181,15 +178,15 @@ COMMANDS: dict[str, Command] = {
         0,
         (_BUNDLE, _CONFIG, ("json", "", "switch", "one JSON document instead of text")),
     ),
-    "features": Command("show what this runtime knows and supports, as JSON", "", 0, 0),
+    "features": Command("show what this runtime supports, as JSON", "", 0, 0),
     "help": Command("show the help of a command", "[command]", 0, 1),
-    "info": Command("show what pyrunc is and what this host offers", "", 0, 0),
+    "info": Command("show the version of pyrunc and what this host offers", "", 0, 0),
     "kill": Command(
         "send a signal (default: SIGTERM) to a container's first process",
         "<container-id> [signal]",
         1,
         2,
-        (("all", "a", "switch", "every process of the container; one that has ended is no error"), _REGEX),
+        (("all", "a", "switch", "every process of the container; not an error if it has ended"), _REGEX),
         stops=True,
     ),
     "list": Command(
@@ -200,12 +197,12 @@ COMMANDS: dict[str, Command] = {
         (_FORMAT, ("quiet", "q", "switch", "show ids only")),
     ),
     "mounts": Command("change the mounts of a running container", "add|remove <container-id> <file>", 3, 3),
-    "pause": Command("stop all processes of a container for a while", "<container-id>", 1, 1),
+    "pause": Command("pause all processes of a container", "<container-id>", 1, 1),
     "ps": Command(
         "show the processes of a container", "<container-id> [ps option...]", 1, -1, (_FORMAT,), stops=True
     ),
     "restore": Command(
-        "bring a saved container back to life",
+        "restore a container from a checkpoint",
         "<container-id>",
         1,
         1,
@@ -220,11 +217,11 @@ COMMANDS: dict[str, Command] = {
             ("tcp-close", "", "switch", "do not restore open TCP connections"),
             ("lsm-profile", "", "text", "TYPE:NAME of the LSM profile to restore with"),
             ("lsm-mount-context", "", "text", "LSM mount context to restore with"),
-            # go-runc gives it; the image itself says where its parent is
+            # go-runc passes it; the image itself records where its parent is
             ("parent-path", "", "text", ""),
         ),
     ),
-    "resume": Command("let the processes of a paused container run on", "<container-id>", 1, 1),
+    "resume": Command("resume the processes of a paused container", "<container-id>", 1, 1),
     "run": Command(
         "create a container, start it and wait for it",
         "<container-id>",
@@ -264,7 +261,7 @@ COMMANDS: dict[str, Command] = {
             ("cpu-share", "", "text", "CPU shares"),
             ("cpu-rt-period", "", "text", "realtime period in microseconds"),
             ("cpu-rt-runtime", "", "text", "realtime runtime in microseconds"),
-            ("cpu-idle", "", "text", "1 for SCHED_IDLE, 0 for not"),
+            ("cpu-idle", "", "text", "1 for SCHED_IDLE, 0 for the normal policy"),
             ("cpuset-cpus", "", "text", "CPUs to use"),
             ("cpuset-mems", "", "text", "memory nodes to use"),
             ("memory", "", "text", "memory limit in bytes"),
@@ -272,7 +269,7 @@ COMMANDS: dict[str, Command] = {
             ("memory-swap", "", "text", "memory and swap in bytes, -1 for no limit"),
             ("kernel-memory", "", "text", ""),
             ("kernel-memory-tcp", "", "text", ""),
-            ("pids-limit", "", "number", "most processes"),
+            ("pids-limit", "", "number", "largest number of processes"),
             ("l3-cache-schema", "", "text", "Intel RDT L3 cache schema"),
             ("mem-bw-schema", "", "text", "Intel RDT memory bandwidth schema"),
         ),

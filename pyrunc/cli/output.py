@@ -1,4 +1,4 @@
-"""Results as text: `list` and `ps` as table or JSON, and the version."""
+"""Results as text: `list` and `ps` as a table or JSON, and the version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns at least 12 wide, 3 spaces between: Go's tabwriter as runc sets it. The last one is not padded."""
+    """Format as Go's tabwriter does for runc: columns at least 12 wide, 3 spaces between, the last not padded."""
     widths = [max(12, *(len(row[at]) + 3 for row in rows)) for at in range(len(rows[0]) - 1)]
     lines = []
     for row in rows:
@@ -28,7 +28,7 @@ def _line(values: Sequence[object]) -> str:
 
 
 def list_table(documents: Sequence[Mapping[str, object]]) -> str:
-    """State documents as runc's table."""
+    """Return state documents as a table like runc's."""
     rows = [
         [printable.line(str(document.get(column.lower(), ""))) for column in _COLUMNS]
         for document in documents
@@ -37,19 +37,19 @@ def list_table(documents: Sequence[Mapping[str, object]]) -> str:
 
 
 def list_json(documents: Sequence[Mapping[str, object]]) -> str:
-    """State documents as one line of JSON, `null` for none (what Go's encoder makes of no slice)."""
+    """Return state documents as one line of JSON, `null` if there are none (as Go encodes a nil slice)."""
     return _line(documents)
 
 
 def ps_json(pids: Sequence[int]) -> str:
-    """Process ids as one line of JSON, `null` for none."""
+    """Return process ids as one line of JSON, `null` if there are none."""
     return _line(pids)
 
 
 def filter_ps(output: str, pids: Sequence[int]) -> str:
-    """The heading of ps(1)'s output and the lines whose PID column is in `pids`.
+    """Return the heading of ps(1)'s output and the lines whose PID column is in `pids`.
 
-    Raises UsageError when there is no such column, or when one before it holds spaces so that it cannot be told.
+    Raise UsageError if there is no such column, or if a column before it contains spaces, so that it cannot be found.
     """
     heading, _, rest = output.partition("\n")
     titles = heading.split()
@@ -72,7 +72,7 @@ def filter_ps(output: str, pids: Sequence[int]) -> str:
 
 
 def ps_table(pids: Sequence[int], arguments: Sequence[str]) -> str:
-    """What ps(1), with the options `arguments` (default: -ef), says about the pids. Raises ContainerError."""
+    """Return what ps(1) prints about the pids with the options `arguments` (default: -ef). Raise ContainerError."""
     import subprocess
 
     try:

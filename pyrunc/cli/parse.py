@@ -35,26 +35,26 @@ class Parsed:
         self.start_record = b""
 
     def switch(self, name: str) -> bool:
-        """A switch, False when not given."""
+        """Return a switch, False if not given."""
         return self.given.get(name) is True
 
     def text(self, name: str) -> str:
-        """A text or path, "" when not given."""
+        """Return a text or path, "" if not given."""
         value = self.given.get(name)
         return value if isinstance(value, str) else ""
 
     def number(self, name: str) -> int:
-        """A number, 0 when not given."""
+        """Return a number, 0 if not given."""
         value = self.given.get(name)
         return value if isinstance(value, int) else 0
 
     def texts(self, name: str) -> list[str]:
-        """What a repeatable option collected."""
+        """Return the values of a repeatable option."""
         value = self.given.get(name)
         return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
     def numbers(self, name: str) -> list[int]:
-        """What a repeatable option of numbers collected."""
+        """Return the values of a repeatable option of numbers."""
         value = self.given.get(name)
         return [item for item in value if isinstance(item, int)] if isinstance(value, list) else []
 
@@ -87,7 +87,7 @@ def _store(given: dict[str, Value], option: Option, alias: str, text: str) -> No
 
 
 def _option(options: Sequence[Option], argv: Sequence[str], at: int, given: dict[str, Value]) -> int:
-    """Take the option at argv[at]; the index behind it. Raises UsageError."""
+    """Take the option at argv[at] and return the index after it. Raise UsageError if it is invalid."""
     word = argv[at]
     name, equals, text = word[2 if word.startswith("--") else 1 :].partition("=")
     if not name or name[0] == "-":
@@ -115,7 +115,7 @@ def _option(options: Sequence[Option], argv: Sequence[str], at: int, given: dict
 
 
 def _parse(options: Sequence[Option], argv: Sequence[str], at: int, parsed: Parsed, *, stops: bool) -> int:
-    """Parse argv from `at`; the index of the first word not taken. Raises UsageError."""
+    """Parse argv from `at` and return the index of the first word not taken. Raise UsageError if it is invalid."""
     end = len(argv)
     while at < end:
         word = argv[at]
@@ -132,17 +132,17 @@ def _parse(options: Sequence[Option], argv: Sequence[str], at: int, parsed: Pars
 
 
 def global_options(argv: Sequence[str], parsed: Parsed) -> int:
-    """Parse the options before the command into `parsed`, which also holds what came before a mistake.
+    """Parse the options before the command into `parsed`, which keeps what came before a mistake.
 
-    Returns the index of the command, which is len(argv) when there is none. Raises UsageError.
+    Return the index of the command, len(argv) if there is none. Raise UsageError if an option is invalid.
     """
     return _parse(GLOBALS, argv, 0, parsed, stops=True)
 
 
 def command_options(name: str, argv: Sequence[str]) -> Parsed:
-    """Parse what stands behind the command `name`, a key of COMMANDS.
+    """Parse what follows the command `name`, a key of COMMANDS.
 
-    When help is asked for, the number of arguments is not looked at. Raises UsageError.
+    With --help the number of arguments is not checked. Raise UsageError if an option or their number is invalid.
     """
     command = COMMANDS[name]
     parsed = Parsed()

@@ -1,6 +1,6 @@
 """PURE: signal names and numbers for `kill`.
 
-The `signal` module makes enums of that table at import, which costs 4 ms.
+The numbers are the interpreter's own table. The `signal` module turns it into enums at import, which costs 4 ms.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import _signal
 
 from pyrunc.errors import UsageError
 
-# What kill(1) and programs call SIGRTMIN: the kernel's first, 32, and the next belong to the C library.
+# SIGRTMIN as kill(1) and programs use it: the C library keeps the kernel's first two, 32 and 33.
 RTMIN = 34
 RTMAX = 64
 
 
 def number(text: str) -> int:
-    """The number of a signal given as `15`, `TERM`, `SIGTERM`, `sigterm`, `RTMIN+3` or `RTMAX-1`.
+    """Return the number of a signal given as `15`, `TERM`, `SIGTERM`, `sigterm`, `RTMIN+3` or `RTMAX-1`.
 
-    0 is a signal here, too: it only looks whether the process is there, kill(2). Raises UsageError.
+    0 is valid: it only checks that the process exists, kill(2). Raise UsageError if the text is not a signal.
     """
     if text.isascii() and text.isdigit():
         value = int(text[-9:]) if len(text) < 10 else -1
@@ -37,7 +37,7 @@ def number(text: str) -> int:
 
 
 def _realtime(name: str) -> int:
-    """RTMIN, RTMIN+n, RTMAX or RTMAX-n; 0 when it is none."""
+    """Return the number of RTMIN, RTMIN+n, RTMAX or RTMAX-n; 0 if the name is none of them."""
     base, sign, steps = name, "", "0"
     for character in "+-":
         if character in name:

@@ -1,6 +1,7 @@
-"""The verbs between options and runtime: turn parsed options into requests, results into text.
+"""The verbs of the command line: parsed options become requests to the runtime, results become text.
 
-A handler returns what to print on stdout, or that and what to print on stderr, or the exit status.
+A handler returns the text for stdout, or the texts for stdout and stderr, or the exit status. Each imports what it
+needs, so that a verb loads nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     Result = str | int | tuple[str, str]
     Handler = Callable[[Context, Parsed], Result]
 
-# Where the image files are when nobody says, below the current directory, as in runc.
+# The default directory of the image files, below the current directory, as in runc.
 _IMAGE_PATH = "checkpoint"
 
 
@@ -33,16 +34,16 @@ def _bundle(parsed: Parsed) -> str:
 
 
 def _filled(wanted: Wanted, parsed: Parsed) -> Wanted:
-    """The request with what was given: an attribute is named as its option is, "_" for "-". Raises UsageError."""
+    """Fill the request from the options: an attribute has the name of its option, "_" for "-". Raise UsageError."""
     for name, value in parsed.given.items():
         attribute = name.replace("-", "_")
         if hasattr(wanted, attribute):
             setattr(wanted, attribute, value)
-    # More than any limit of open files allows would only be a long wait.
+    # No limit of open files allows more; to try them all would take long.
     if not 0 <= parsed.number("preserve-fds") <= 1 << 20:
         raise UsageError(
             f'invalid value "{parsed.number("preserve-fds")}" for flag -preserve-fds',
-            hint="count the descriptors from 3 on",
+            hint="give the number of descriptors, counted from 3",
         )
     return wanted
 
@@ -122,12 +123,12 @@ def _state(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import runtime
     from pyrunc.json_text import document as json_text
 
-    # runc ends it without a newline, too.
+    # Without a newline at the end, as in runc.
     return json_text.dumps(runtime.state(ctx, parsed.arguments[0]), indent=2)
 
 
 def _each(ctx: Context, parsed: Parsed, act: Callable[[str], None]) -> Result:
-    """`act` for the container, or with --regex for all that it names: one that fails does not save the others."""
+    """Call `act` for the container, or with --regex for all that match; one failure does not stop the others."""
     if not parsed.switch("regex"):
         act(parsed.arguments[0])
         return 0
@@ -185,13 +186,13 @@ def _list(ctx: Context, parsed: Parsed) -> Result:
     form = _format(parsed)
     documents: list[dict[str, object]] = []
     problems: list[str] = []
-    # Before the first container there is no default root; a root that was asked for must be there.
+    # The default root does not exist before the first container; a root given by --root must exist.
     if os.path.lexists(ctx.root):
         from pyrunc import runtime
 
         documents, problems = runtime.list_(ctx)
     elif ctx.root_explicit:
-        raise KernelError("open", errno.ENOENT, ctx.root, hint="--root names a directory that exists")
+        raise KernelError("open", errno.ENOENT, ctx.root, hint="--root must name a directory that exists")
     if parsed.switch("quiet"):
         text = "".join(printable.line(str(document["id"])) + "\n" for document in documents)
     else:
@@ -215,13 +216,13 @@ def _update(ctx: Context, parsed: Parsed) -> Result:
 
     source = parsed.text("resources")
     if source:
-        # With a document the options do not count, as in runc.
+        # A document takes the place of the options, as in runc.
         runtime.update(ctx, parsed.arguments[0], config.read_resources(source))
         return 0
     resources, names = resource_update.from_options(parsed.given)
     for option in resource_update.WITHOUT_EFFECT:
         if parsed.text(option):
-            log.warning(f"--{option} is ignored: kernels of today do not limit kernel memory alone")
+            log.warning(f"--{option} is ignored: current kernels have no limit for kernel memory alone")
     try:
         runtime.update(
             ctx,
@@ -254,7 +255,7 @@ def _mounts(ctx: Context, parsed: Parsed) -> Result:
 def _wait(ctx: Context, parsed: Parsed) -> Result:
     from pyrunc import runtime
 
-    # Printed, not handed on as our own: that tells whether we could wait.
+    # Printed and not returned: our own exit status says whether waiting worked.
     return f"{runtime.wait(ctx, parsed.arguments[0])}\n"
 
 
@@ -275,7 +276,7 @@ def _events(ctx: Context, parsed: Parsed) -> Result:
         }
         return json_text.dumps(shown) + "\n"
     for event in runtime.events(ctx, container_id, interval, reader=1):
-        # Not through a buffer: whoever reads waits for the line.
+        # Not buffered: the reader waits for the line.
         line = memoryview(json_text.dumps(event).encode() + b"\n")
         while line:
             line = line[os.write(1, line) :]

@@ -25,7 +25,7 @@ def _id(text: str, what: str, user: str) -> int:
 
 
 def user(text: str) -> tuple[int, int | None]:
-    """`UID` or `UID:GID` as numbers. Raises UsageError for all that is not digits."""
+    """`UID` or `UID:GID` as numbers. Raise UsageError for all that is not digits."""
     uid, colon, gid = text.partition(":")
     return _id(uid, "uid", text), _id(gid, "gid", text) if colon else None
 
@@ -33,7 +33,7 @@ def user(text: str) -> tuple[int, int | None]:
 def sub_cgroups(given: Iterable[str]) -> list[tuple[str, str]]:
     """--cgroup as (controller, path) pairs: `PATH` alone, or `CONTROLLER[,CONTROLLER]:PATH` any number of times.
 
-    A path alone has the controller "". Raises UsageError.
+    A path alone has the controller "". Raise UsageError.
     """
     listed = list(given)
     found: dict[str, str] = {}
@@ -53,7 +53,7 @@ def sub_cgroups(given: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def check(options: ExecOptions) -> None:
-    """Refuse what cannot become a process object. Raises UsageError."""
+    """Refuse what cannot become a process object. Raise UsageError."""
     if not options.args:
         raise UsageError(
             "args must not be empty", hint="name the command behind the container id, or use --process"
@@ -99,7 +99,7 @@ def _add_capabilities(before: Capabilities, names: Sequence[str]) -> Capabilitie
 def build(process: Process, options: ExecOptions) -> Process:
     """The container's own process object, changed as the options say. `process` is left as it is.
 
-    The terminal is never taken over: who wants one says --tty. Raises UsageError as `check` does.
+    The terminal is never taken over: who wants one says --tty. Raise UsageError as `check` does.
     """
     check(options)
     built = process.copy()

@@ -33,7 +33,7 @@ class Config:
         self.bundle = bundle
 
     def rootfs(self) -> str:
-        """root.path, absolute and without links. Raises ConfigError for one that cannot be read, as of /proc."""
+        """root.path, absolute and without links. Raise ConfigError for one that cannot be read, as of /proc."""
         root = self.spec["root"]["path"]
         try:
             return os.path.realpath(os.path.join(self.bundle, root))
@@ -49,7 +49,7 @@ def _open(path: str) -> int:
 def load(bundle: str, name: str = "config.json", opener: Callable[[str], int] = _open) -> Config:
     """The configuration `name` of a bundle, its form checked (bundle.md; config.md); `opener` opens the file.
 
-    Raises ConfigError, with a JSON path where one can be given, or KernelError when the file cannot be read.
+    Raise ConfigError, with a JSON path where one can be given, or KernelError when the file cannot be read.
     """
     bundle = absolute(bundle)
     text = _read(os.path.join(bundle, name), name, opener)
@@ -69,7 +69,7 @@ def load_process(path: str) -> Process:
 
 
 def load_resources(data: bytes | str, name: str = "resources") -> Resources:
-    """The resources that `update --resources` is given, as text. Raises ConfigError."""
+    """The resources that `update --resources` is given, as text. Raise ConfigError."""
     document = parse(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data, name)
     if document is None:
         raise ConfigError("resources cannot be null")
@@ -77,12 +77,12 @@ def load_resources(data: bytes | str, name: str = "resources") -> Resources:
 
 
 def read_resources(path: str) -> Resources:
-    """The document that `update --resources` names, "-" for standard input. Raises ConfigError, KernelError."""
+    """The document that `update --resources` names, "-" for standard input. Raise ConfigError, KernelError."""
     return load_resources(*_read_or_stdin(path))
 
 
 def load_mounts(data: bytes, name: str = "mounts") -> list[Mount]:
-    """The array that `mounts add` and `mounts remove` are given, as text. Raises ConfigError."""
+    """The array that `mounts add` and `mounts remove` are given, as text. Raise ConfigError."""
     document = parse(data, name)
     if type(document) is not list:
         hint = "it looks like the value of config.json's mounts"
@@ -91,12 +91,12 @@ def load_mounts(data: bytes, name: str = "mounts") -> list[Mount]:
 
 
 def read_mounts(path: str) -> list[Mount]:
-    """The document that `mounts` names, "-" for standard input. Raises ConfigError, KernelError."""
+    """The document that `mounts` names, "-" for standard input. Raise ConfigError, KernelError."""
     return load_mounts(*_read_or_stdin(path))
 
 
 def check_mounts(mounts: list[Mount]) -> None:
-    """Raises ConfigError when mounts are not of the right form."""
+    """Raise ConfigError if mounts are not of the right form."""
     _checked(mounts, "mounts", check.mounts)  # type: ignore[arg-type]  # a list of TypedDicts is JSON
 
 
@@ -111,7 +111,7 @@ def _read_or_stdin(path: str) -> tuple[bytes, str]:
 
 
 def check_resources(resources: Resources) -> None:
-    """Raises ConfigError when a linux.resources object is not of the right form."""
+    """Raise ConfigError if a linux.resources object is not of the right form."""
     _checked(resources, "resources", check.resources)  # type: ignore[arg-type]  # a TypedDict is JSON
 
 

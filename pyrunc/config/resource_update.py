@@ -73,7 +73,7 @@ def _integer(option: str, text: str, low: int, high: int) -> int:
 def size(option: str, text: str) -> int:
     """The bytes that `text` means: digits, perhaps a fraction, perhaps a unit such as k, MB or GiB; -1 as it is.
 
-    Raises UsageError that names `option`.
+    Raise UsageError that names `option`.
     """
     if text == "-1":
         return -1
@@ -101,7 +101,7 @@ def _value(option: str, kind: str, given: object) -> object:
 
 
 def from_options(given: Mapping[str, object]) -> tuple[Resources, dict[str, str]]:
-    """(resources, JSON path -> option) of the options that were given. Raises UsageError.
+    """(resources, JSON path -> option) of the options that were given. Raise UsageError.
 
     An empty text is an option not given. pids-limit 0 is the limit 0: config-linux.md wants it "treated as such".
     """

@@ -35,7 +35,7 @@ def is_id(name: str) -> bool:
 def check_id(container_id: str) -> str:
     """The id itself when it is one: `[A-Za-z0-9_+.-]+` without `.` and `..`, as a directory of that name is made.
 
-    Raises StateError.
+    Raise StateError.
     """
     if not is_id(container_id):
         raise StateError(
@@ -64,7 +64,7 @@ class StateDir:
         return f"{self.root}/{self.name}"
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file of the directory atomically: whole or not at all. Raises KernelError."""
+        """Write a file of the directory atomically: whole or not at all. Raise KernelError."""
         temporary = f".{name}.new"
         call = "open"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -83,14 +83,14 @@ class StateDir:
             raise KernelError(call, error.errno or 0, f"{self.path}/{name}") from error
 
     def rename(self, name: str, new: str) -> None:
-        """Give a file of the directory another name. Raises KernelError."""
+        """Give a file of the directory another name. Raise KernelError."""
         try:
             os.rename(name, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
             raise KernelError("rename", error.errno or 0, f"{self.path}/{new}") from error
 
     def drop(self, name: str) -> None:
-        """Remove a file of the directory. Raises KernelError."""
+        """Remove a file of the directory. Raise KernelError."""
         try:
             os.unlink(name, dir_fd=self.fd)
         except OSError as error:
@@ -129,9 +129,9 @@ class StateDir:
                 return
 
     def lock(self) -> bool:
-        """Take the lock of a directory that look() opened; False when it is not the one of its name any more.
+        """Take the lock of a directory that look() opened; False if it is not the one of its name any more.
 
-        Raises StateError when it cannot be had within LOCK_SECONDS, KernelError.
+        Raise StateError if it cannot be had within LOCK_SECONDS, KernelError.
         """
         try:
             return _lock(self.fd, self.path)
@@ -144,7 +144,7 @@ class StateDir:
 
 
 def _lock(fd: int, path: str) -> bool:
-    """Take the lock within LOCK_SECONDS; False when the directory was removed in the meantime."""
+    """Take the lock within LOCK_SECONDS; False if the directory was removed in the meantime."""
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
@@ -162,12 +162,12 @@ def _lock(fd: int, path: str) -> bool:
 
 
 def check_root(root: str) -> bool:
-    """Whether the directory of states is there. Raises StateError when others could change it, KernelError."""
+    """Whether the directory of states is there. Raise StateError if others could change it, KernelError."""
     return kernel_container.check_root(root)
 
 
 def make_root(root: str, mode: int = 0o711) -> None:
-    """Make the directory of states unless it is there. Raises StateError when others could change it, KernelError."""
+    """Make the directory of states unless it is there. Raise StateError if others could change it, KernelError."""
     if check_root(root):
         return
     try:
@@ -179,7 +179,7 @@ def make_root(root: str, mode: int = 0o711) -> None:
 
 
 def open_ours(path: str) -> int:
-    """Open a file of a container's directory for reading. Raises OSError, StateError when it is not ours alone."""
+    """Open a file of a container's directory for reading. Raise OSError, StateError if it is not ours alone."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if not kernel_container.is_our_file(fd):
@@ -212,7 +212,7 @@ def _exists(path: str) -> StateError:
 
 
 def _open_locked(path: str) -> int:
-    """The directory that was just made, locked; -1 when a delete --force came first.
+    """The directory that was just made, locked; -1 if a delete --force came first.
 
     It need not be the one we made: that may have been deleted, and made again by somebody who uses it by now.
     """
@@ -245,7 +245,7 @@ def _open_locked(path: str) -> int:
 
 
 def look(root: str, container_id: str) -> StateDir:
-    """The directory of a container that exists, not locked. Raises StateError when it is gone, KernelError."""
+    """The directory of a container that exists, not locked. Raise StateError if it is gone, KernelError."""
     path = f"{root}/{container_id}"
     if not check_root(root):
         raise StateError("container does not exist")
@@ -259,7 +259,7 @@ def look(root: str, container_id: str) -> StateDir:
 
 
 def open_(root: str, container_id: str) -> StateDir:
-    """The directory of a container that exists, locked. Raises StateError when it is gone, or locked for long."""
+    """The directory of a container that exists, locked. Raise StateError if it is gone, or locked for long."""
     directory = look(root, container_id)
     try:
         if not directory.lock():
@@ -273,7 +273,7 @@ def open_(root: str, container_id: str) -> StateDir:
 def create(root: str, container_id: str) -> StateDir:
     """Make and lock `<root>/<container_id>`; mkdir decides who of several is first.
 
-    Raises StateError when there is one already, KernelError when the root cannot be used.
+    Raise StateError if there is one already, KernelError when the root cannot be used.
     """
     path = f"{root}/{container_id}"
     for _ in range(_MAKE_TRIES):

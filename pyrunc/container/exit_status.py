@@ -23,7 +23,7 @@ _WRITE_SECONDS = 5.0
 
 
 def start(directory: StateDir, pidfd: int) -> None:
-    """Leave a recorder behind for the process of `pidfd`. Raises KernelError, ContainerError."""
+    """Leave a recorder behind for the process of `pidfd`. Raise KernelError, ContainerError."""
     directory.write(EXIT, b"")
     fds = []
     try:
@@ -50,7 +50,7 @@ def start(directory: StateDir, pidfd: int) -> None:
 
 
 def recorded(directory: str) -> int | None:
-    """The wait status of the container that has ended, None when nobody wrote it down."""
+    """The wait status of the container that has ended, None if nobody wrote it down."""
     deadline = time.monotonic() + _WRITE_SECONDS
     while True:
         try:

@@ -12,9 +12,9 @@ TYPE_CHECKING = False
 
 
 def start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 when it is gone.
+    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 if it is gone.
 
-    Raises KernelError.
+    Raise KernelError.
     """
     return kernel_container.process_start_time(pid)
 
@@ -22,7 +22,7 @@ def start_time(pid: int) -> int:
 def has_ended(pid: int, started: int) -> bool:
     """Whether the process of that pid and start time is gone, or dead and not collected yet.
 
-    Raises KernelError, StateError when that cannot be known.
+    Raise KernelError, StateError if that cannot be known.
     """
     pidfd = kernel_container.process_open(pid, started)
     if pidfd >= 0:
@@ -31,7 +31,7 @@ def has_ended(pid: int, started: int) -> bool:
 
 
 def _read_proc(pid: int, name: str) -> bytes | None:
-    """A file of /proc/PID, None when the process is gone or we may not read it. Raises KernelError."""
+    """A file of /proc/PID, None if the process is gone or we may not read it. Raise KernelError."""
     path = f"/proc/{pid}/{name}"
     call = "open"
     try:

@@ -81,7 +81,7 @@ class Record:
         self.document["owner"] = ""
 
     def take_process(self, pid: int) -> None:
-        """The container's process is this one. Raises KernelError."""
+        """The container's process is this one. Raise KernelError."""
         self.pid, self.start_time = pid, container_process.start_time(pid)
         namespace = "/proc/self/ns/pid"
         try:

@@ -63,7 +63,7 @@ def binds(ops: Iterable[Op]) -> list[Bind]:
 
 
 def id_mapped(ops: Iterable[Op]) -> str | None:
-    """The JSON path of the first id-mapped mount of a plan, None when there is none."""
+    """The JSON path of the first id-mapped mount of a plan, None if there is none."""
     for op in ops:
         if any(isinstance(field, Fd) and field.idmap is not None for field in op.fields):
             return op.path

@@ -121,7 +121,7 @@ class Directories:
         return found
 
     def inventory(self) -> tuple[int, int]:
-        """What tells one inventory from an older one, zeros when there is none: every dump writes it."""
+        """What tells one inventory from an older one, zeros if there is none: every dump writes it."""
         try:
             found = os.stat(INVENTORY, dir_fd=self.image, follow_symlinks=False)
         except OSError:
@@ -196,7 +196,7 @@ def _check_owner(fd: int, path: str) -> None:
 
 
 def _look_over(directory: int, path: str, *, written: bool, only: frozenset[str] | None = None) -> None:
-    """Raises StateError for a file that CRIU should not open; `written`: it may write to any of them."""
+    """Raise StateError for a file that CRIU should not open; `written`: it may write to any of them."""
     try:
         names = os.listdir(directory)
     except OSError as error:
@@ -256,7 +256,7 @@ def _look_over_parents(directory: int, path: str) -> None:
 
 
 def check_parent(image_path: str, parent_path: str) -> None:
-    """Whether the images of --parent-path are there, and ours. Raises StateError."""
+    """Whether the images of --parent-path are there, and ours. Raise StateError."""
     path = os.path.normpath(os.path.join(image_path, parent_path))
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -271,7 +271,7 @@ def check_parent(image_path: str, parent_path: str) -> None:
 
 
 def _open_file(directory: int, name: str, where: str, *, hint: str | None = None) -> int:
-    """A regular file for reading. Raises KernelError, StateError."""
+    """A regular file for reading. Raise KernelError, StateError."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         fd = os.open(name, flags, dir_fd=directory)
@@ -284,7 +284,7 @@ def _open_file(directory: int, name: str, where: str, *, hint: str | None = None
 
 
 def write_descriptors(image: int, descriptors: Sequence[str]) -> None:
-    """Keep what standard input, output and error are. Raises KernelError."""
+    """Keep what standard input, output and error are. Raise KernelError."""
     temporary = f".{DESCRIPTORS}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     call = "open"
@@ -308,7 +308,7 @@ def write_descriptors(image: int, descriptors: Sequence[str]) -> None:
 
 
 def read_descriptors(image: int, path: str) -> list[str]:
-    """What standard input, output and error were. Raises StateError for a directory without an image of ours."""
+    """What standard input, output and error were. Raise StateError for a directory without an image of ours."""
     where = f"{path}/{DESCRIPTORS}"
     hint = "--image-path is the directory that checkpoint was given; a pre-dump alone cannot be restored"
     fd = _open_file(image, DESCRIPTORS, where, hint=hint)
@@ -346,7 +346,7 @@ def warn_of_rootless() -> None:
 
 
 def config_file(opts: Message, spec: Spec) -> None:
-    """The annotation org.criu.config, or the usual file when there is one. Raises ConfigError, KernelError."""
+    """The annotation org.criu.config, or the usual file when there is one. Raise ConfigError, KernelError."""
     for path in criu_request.config_files(spec.get("annotations")):
         if os.path.lexists(path):
             opts["config_file"] = _trusted(path)
@@ -354,7 +354,7 @@ def config_file(opts: Message, spec: Spec) -> None:
 
 
 def _trusted(path: str) -> str:
-    """The path without links of a file that nobody but root can change or exchange. Raises ConfigError, KernelError."""
+    """The path without links of a file that nobody but root can change or exchange. Raise ConfigError, KernelError."""
     real = os.path.realpath(path)
     if not real.startswith(criu_request.CONFIG_TOP):
         raise criu_request.refused_config(f"'{path}' leads to '{real}'")
@@ -376,7 +376,7 @@ def mount_points(process: str) -> dict[int, str]:
 def file_systems(spec: Spec, facts: HostFacts, options: PlanOptions) -> Plan:
     """The plan of the container's mounts, which tells what in it comes from outside.
 
-    Raises StateError for what CRIU would restore as something else.
+    Raise StateError for what CRIU would restore as something else.
     """
     options.no_new_keyring = True
     options.attached_late = False

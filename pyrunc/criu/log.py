@@ -111,7 +111,7 @@ def errors(lines: Sequence[str]) -> list[str]:
 
 
 def explain(lines: Sequence[str]) -> tuple[str, str | None]:
-    """(the cause in CRIU's words, a hint); "" when the log has no error, None when the cause is not known here.
+    """(the cause in CRIU's words, a hint); "" when the log has no error, None if the cause is not known here.
 
     The first error is where it began: the others say what became of it. A later one that is known has a hint, too.
     """

@@ -125,7 +125,7 @@ class Interrupts:
         return caught
 
     def check(self) -> None:
-        """Raises InterruptedError when a signal has come."""
+        """Raise InterruptedError if a signal has come."""
         if number := self.taken():
             raise InterruptedError(f"interrupted by {_signal_name(number)}")
 
@@ -247,9 +247,9 @@ class Process:
         )
 
     def wait_for(self, fd: int, *, seconds: float | None, stall: float | None) -> bool:
-        """Wait until `fd` can be read; False when CRIU has ended before.
+        """Wait until `fd` can be read; False if CRIU has ended before.
 
-        Raises CriuError after `seconds`, after `stall` seconds without work, and when a signal asks us to end.
+        Raise CriuError after `seconds`, after `stall` seconds without work, and when a signal asks us to end.
         """
         poller = select.poll()
         for one in (fd, self.pidfd, self._interrupts.fd):
@@ -396,7 +396,7 @@ class Process:
         return f"it was killed by {_signal_name(found.si_status)}"
 
     def own_sibling(self, pid: int) -> int:
-        """A pidfd of `pid`, a child that CRIU has made for us in its own cgroups. Raises CriuError for any other."""
+        """A pidfd of `pid`, a child that CRIU has made for us in its own cgroups. Raise CriuError for any other."""
         try:
             # os.pidfd_open() has no words for what is larger than a C int.
             pidfd = os.pidfd_open(max(-1, min(pid, _MOST_PIDS)))

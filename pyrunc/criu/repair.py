@@ -97,7 +97,7 @@ class Before:
         return [f"{locked}: {_BY_HAND}"] if None in unlocked else []
 
     def _inside(self, program: str, *words: str, stdin: bytes = b"") -> tuple[int, str]:
-        """Run a host's program in the network namespace; (-1, "") when there is none."""
+        """Run a host's program in the network namespace; (-1, "") if there is none."""
         path, nsenter = shutil.which(program), shutil.which("nsenter")
         if path is None or nsenter is None:
             return -1, ""
@@ -105,7 +105,7 @@ class Before:
         return criu_process.run(argv, nsenter, stdin=stdin, keep=[self._netns], seconds=_HELPER_SECONDS)
 
     def _flush(self, program: str) -> bool | None:
-        """Whether there were rules of CRIU's, which are gone now; None when that cannot be known."""
+        """Whether there were rules of CRIU's, which are gone now; None if that cannot be known."""
         if shutil.which(program) is None:
             return False  # nor could CRIU make any
         status, said = self._inside(program.replace("restore", "save"), "-t", "filter")

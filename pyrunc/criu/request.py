@@ -40,7 +40,7 @@ def _empty_namespaces(options: CriuOptions) -> int:
 
 
 def page_server(text: str) -> Message:
-    """criu_page_server_info of ADDRESS:PORT, of which an IPv6 address is in brackets. Raises UsageError."""
+    """criu_page_server_info of ADDRESS:PORT, of which an IPv6 address is in brackets. Raise UsageError."""
     address, colon, port = text.rpartition(":")
     bracketed = address.startswith("[") and address.endswith("]")
     if bracketed:
@@ -73,7 +73,7 @@ def _common(options: CriuOptions, log_file: str) -> Message:
 
 
 def dump(options: CheckpointOptions, log_file: str) -> Message:
-    """What the options of checkpoint say. Raises UsageError for values that are none."""
+    """What the options of checkpoint say. Raise UsageError for values that are none."""
     found = _common(options, log_file)
     found["leave_running"] = options.leave_running
     found["tcp_skip_in_flight"] = options.tcp_skip_in_flight
@@ -87,7 +87,7 @@ def dump(options: CheckpointOptions, log_file: str) -> Message:
 
 
 def restore(options: RestoreOptions, log_file: str) -> Message:
-    """What the options of restore say. Raises UsageError for values that are none."""
+    """What the options of restore say. Raise UsageError for values that are none."""
     found = _common(options, log_file)
     found["evasive_devices"] = 1
     found["rst_sibling"] = 1
@@ -103,7 +103,7 @@ def config_files(annotations: Mapping[str, str] | None) -> tuple[str, ...]:
     """CRIU's configuration file, the first of these that is there. Annotated as "" there is none.
 
     It can name programs, which run as we do, and whoever may give a container annotations may have a file of his own
-    in an image or a volume: only what the host's administrator configures is taken. Raises ConfigError.
+    in an image or a volume: only what the host's administrator configures is taken. Raise ConfigError.
     """
     if annotations is None or CONFIG_ANNOTATION not in annotations:
         return CONFIG_FILES

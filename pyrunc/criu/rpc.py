@@ -145,7 +145,7 @@ def _signed(number: int) -> int:
 
 
 def decode(name: str, data: bytes) -> Message:
-    """The fields of a message that MESSAGES knows, the last value of each. Raises StateError when it is none."""
+    """The fields of a message that MESSAGES knows, the last value of each. Raise StateError if it is none."""
     fields = {number: (field, kind) for field, (number, kind) in MESSAGES[name].items()}
     found: Message = {}
     at = 0
@@ -173,13 +173,13 @@ def decode(name: str, data: bytes) -> Message:
 
 
 def text(message: Message, field: str) -> str:
-    """A text of a decoded message, "" when it is not there."""
+    """A text of a decoded message, "" if it is not there."""
     value = message.get(field)
     return value if isinstance(value, str) else ""
 
 
 def number(message: Message, field: str) -> int:
-    """A number of a decoded message, 0 when it is not there."""
+    """A number of a decoded message, 0 if it is not there."""
     value = message.get(field)
     return value if isinstance(value, int) else 0
 

@@ -47,7 +47,7 @@ _MISSING = "install CRIU (Debian: criu), or put its directory into the PATH of w
 
 
 def program() -> str:
-    """The path of criu. Raises CriuError when it is not there."""
+    """The path of criu. Raise CriuError if it is not there."""
     path = shutil.which("criu")
     if path is None:
         raise CriuError('criu failed: "criu": executable file not found in $PATH', hint=_MISSING)
@@ -109,7 +109,7 @@ class Server:
     ) -> Message:
         """Send a criu_req and return the criu_resp that ends it, be it a success or not.
 
-        What `listener` raises is told to CRIU, which then undoes what it did, and raised afterwards. Raises CriuError
+        What `listener` raises is told to CRIU, which then undoes what it did, and raised afterwards. Raise CriuError
         when an answer takes more than `seconds`, or CRIU does nothing for `stall` seconds.
         """
         self._send(request)
@@ -211,7 +211,7 @@ def _question(request: Message, interrupts: Interrupts) -> Message:
 
 
 def version(interrupts: Interrupts) -> int:
-    """CRIU's version, 31701 for 3.17.1. Raises CriuError when it is missing, or older than its RPC of today."""
+    """CRIU's version, 31701 for 3.17.1. Raise CriuError if it is missing, or older than its RPC of today."""
     answer = rpc.part(_question({"type": rpc.VERSION}, interrupts), "version")
     numbers = [rpc.number(answer, field) for field in ("major_number", "minor_number", "sublevel")]
     found = numbers[0] * 10000 + numbers[1] * 100 + numbers[2]
@@ -220,7 +220,7 @@ def version(interrupts: Interrupts) -> int:
 
 
 def require(found: int, least: int, what: str) -> None:
-    """Raises CriuError when the version `found` is older than `least`."""
+    """Raise CriuError if the version `found` is older than `least`."""
     if found < least:
         words = f"criu failed: {what} needs CRIU {_spelled(least)}, this is {_spelled(found)}"
         raise CriuError(words, hint="install a newer CRIU")
@@ -231,7 +231,7 @@ def _spelled(version_number: int) -> str:
 
 
 def require_feature(field: str, what: str, interrupts: Interrupts) -> None:
-    """Raises CriuError when CRIU or the kernel lack a field of criu_features; `what` needs it."""
+    """Raise CriuError if CRIU or the kernel lack a field of criu_features; `what` needs it."""
     answer = _question({"type": rpc.FEATURE_CHECK, "features": {field: 1}}, interrupts)
     if not rpc.number(rpc.part(answer, "features"), field):
         # As when an error of that name stood in a log.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         """Something that an attached run serves at the side: notify.Proxy."""
 
         def waits_for(self) -> tuple[int, int] | None:
-            """The descriptor and the poll(2) events it waits for; None when it is done."""
+            """The descriptor and the poll(2) events it waits for; None if it is done."""
 
         def step(self) -> None:
             """Go on, as they have come."""
@@ -79,7 +79,7 @@ def send_fd(path: str, fd: int, message: bytes, asker: str, *, json_path: str | 
     """Connect to a listening AF_UNIX stream socket, send `message` and `fd` (SCM_RIGHTS) in one sendmsg(2), close.
 
     `asker` is the option or property that named the socket, `json_path` its place in the configuration. No answer is
-    read: containerd accepts later. Raises KernelError.
+    read: containerd accepts later. Raise KernelError.
     """
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     call, hint = "connect", f"{asker} wants a listening socket"
@@ -99,7 +99,7 @@ def send_fd(path: str, fd: int, message: bytes, asker: str, *, json_path: str | 
 
 
 def check(*, terminal: bool, detached: bool, console_socket: str) -> None:
-    """Whether terminal, detaching and console socket fit together. Raises StateError with runc's words."""
+    """Whether terminal, detaching and console socket fit together. Raise StateError with runc's words."""
     if terminal and detached and not console_socket:
         raise StateError(
             "cannot allocate tty if runc will detach without setting console socket",

@@ -110,7 +110,7 @@ class _Netlink:
             sock.setsockopt(_SOL_NETLINK, option, 1)
 
     def ask(self, message: Message, kind: int, flags: int = 0) -> list[bytes]:
-        """Send a message of pyroute2's and return the bodies of what comes back. Raises _RefusedError, OSError."""
+        """Send a message of pyroute2's and return the bodies of what comes back. Raise _RefusedError, OSError."""
         message.encode()
         return self.ask_raw(bytes(message.data)[_HEADER.size :], kind, flags)
 
@@ -148,7 +148,7 @@ class _Netlink:
     # --- links ----
 
     def link(self, *, name: str = "", index: int = 0) -> Message | None:
-        """One device, None when there is none."""
+        """One device, None if there is none."""
         question = ifinfmsg()
         question["index"] = index
         if name:
@@ -285,11 +285,11 @@ class Devices:
         self._open.close()
 
     def loopback_up(self) -> None:
-        """Let lo work, as it does in a container that is created. Raises KernelError."""
+        """Let lo work, as it does in a container that is created. Raise KernelError."""
         self._inside.change(_LOOPBACK, [], up=True)
 
     def move(self, wanted: Mapping[str, NetDevice], path: str = "$.linux.netDevices") -> None:
-        """Move, rename and set up these devices. Raises ConfigError, KernelError; move_back() undoes what was done."""
+        """Move, rename and set up these devices. Raise ConfigError, KernelError; move_back() undoes what was done."""
         if os.path.samestat(os.fstat(self._own), os.fstat(self._netns)):
             raise ConfigError(
                 "unable to move network devices without a NET namespace",
@@ -366,7 +366,7 @@ class Devices:
                 self._inside.add_address(device.inside, address, label)
 
     def move_back(self) -> None:
-        """Undo: every device where it was, with its addresses, routes and bridge. Raises KernelError.
+        """Undo: every device where it was, with its addresses, routes and bridge. Raise KernelError.
 
         Only for a create that fails. A container's devices stay with its namespace. config-linux.md, Network Devices.
         """

@@ -33,7 +33,7 @@ _LISTENING, _SENDING, _BARRING, _BARRED, _DONE = range(5)
 
 
 def wanted() -> str:
-    """Our caller's socket: a path, or "@" and an abstract name; "" when it is no service manager."""
+    """Our caller's socket: a path, or "@" and an abstract name; "" if it is no service manager."""
     return os.environ.get("NOTIFY_SOCKET", "")
 
 
@@ -47,7 +47,7 @@ def mount(spec: Spec, directory: str) -> None:
 
 
 def make(directory: str) -> None:
-    """Make the directory for the socket in the state directory. Raises KernelError."""
+    """Make the directory for the socket in the state directory. Raise KernelError."""
     path = f"{directory}/{DIRECTORY}"
     try:
         os.mkdir(path)
@@ -115,7 +115,7 @@ class Proxy:
             raise
 
     def waits_for(self) -> tuple[int, int] | None:
-        """The descriptor and the poll(2) events that let `step` go on; None when all is done."""
+        """The descriptor and the poll(2) events that let `step` go on; None if all is done."""
         return {
             _LISTENING: (self._inside.fileno(), select.POLLIN),
             _SENDING: (self._host.fileno(), select.POLLOUT),
@@ -162,7 +162,7 @@ class Proxy:
         self._barrier = read
 
     def wait(self, pidfd: int) -> None:
-        """Come back when the manager knows that the container is ready, or init has ended. Raises KernelError."""
+        """Come back when the manager knows that the container is ready, or init has ended. Raise KernelError."""
         deadline = 0.0
         while (wanted_now := self.waits_for()) is not None:
             poller = select.poll()

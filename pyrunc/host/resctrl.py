@@ -49,7 +49,7 @@ def _explained(root: str, call: str, error: OSError, arg: str, path: str) -> Ker
 
 
 def _write(root: str, file: str, text: str, path: str) -> None:
-    """One write(2): resctrl takes all lines of it or none. Raises KernelError."""
+    """One write(2): resctrl takes all lines of it or none. Raise KernelError."""
     call = "open"
     try:
         # Without O_CREAT: a directory without this file is no group.
@@ -97,7 +97,7 @@ def _differing(root: str, lines: Sequence[str], text: str) -> str | None:
 
 
 class Group:
-    """The group that a new container is going to have. Raises ConfigError when it cannot be named after it."""
+    """The group that a new container is going to have. Raise ConfigError if it cannot be named after it."""
 
     __slots__ = ("_fresh", "_own", "_wanted", "group", "made", "mon", "root")
 
@@ -134,7 +134,7 @@ class Group:
     def create(self) -> None:
         """Make what is missing and write the schemas.
 
-        Raises ConfigError for a class of service that is not there, or has other schemas; KernelError. What was made
+        Raise ConfigError for a class of service that is not there, or has other schemas; KernelError. What was made
         by then is left to undo().
         """
         first, last = self._lines()
@@ -188,11 +188,11 @@ class Group:
             )
 
     def attach(self, pid: int) -> None:
-        """Put a process, which has one thread, into it. Raises KernelError."""
+        """Put a process, which has one thread, into it. Raise KernelError."""
         attach(self.places, pid)
 
     def undo(self) -> None:
-        """Remove what create() made, a class of service only when nobody else has come into it. Raises KernelError."""
+        """Remove what create() made, a class of service only when nobody else has come into it. Raise KernelError."""
         for directory in reversed(self._fresh):
             if self._own or directory == self.mon or not _read_or_nothing(f"{directory}/tasks").strip():
                 _rmdir(self.root, directory)
@@ -204,7 +204,7 @@ def _all(places: Places, role: str) -> list[str]:
 
 
 def attach(places: Places, pid: int) -> None:
-    """Put a process, which has one thread, into the container's group. Raises KernelError.
+    """Put a process, which has one thread, into the container's group. Raise KernelError.
 
     A group that is gone holds nobody any more: resctrl was unmounted, or somebody removed it. Then it is no error.
     """
@@ -224,7 +224,7 @@ def _rmdir(root: str, directory: str) -> None:
 
 
 def remove(places: Places) -> None:
-    """Remove what create made and delete is to remove. Raises KernelError."""
+    """Remove what create made and delete is to remove. Raise KernelError."""
     for directory in reversed(_all(places, "made")):
         _rmdir(_all(places, "root")[0], directory)
 
@@ -232,7 +232,7 @@ def remove(places: Places) -> None:
 def update(places: Places, l3_cache_schema: str, mem_bw_schema: str) -> Callable[[BaseException], None]:
     """Set the schemas that are not ""; returns what takes them back, with notes on its argument when it cannot.
 
-    Raises ConfigError where the kernel has no such resource, KernelError.
+    Raise ConfigError where the kernel has no such resource, KernelError.
     """
     root = _all(places, "root")[0]
     file = f"{_all(places, 'group')[0]}/schemata"
@@ -257,7 +257,7 @@ def update(places: Places, l3_cache_schema: str, mem_bw_schema: str) -> Callable
 
 
 def check_can(root: str, l3_cache_schema: str, mem_bw_schema: str) -> None:
-    """Raises ConfigError for an option of update whose resource is not there, or that is no single line."""
+    """Raise ConfigError for an option of update whose resource is not there, or that is no single line."""
     info = _listed(f"{root}/info")
     for option, text in (("--l3-cache-schema", l3_cache_schema), ("--mem-bw-schema", mem_bw_schema)):
         if "\n" in text:

@@ -71,7 +71,7 @@ class _Input:
         self.fd = own if own >= 0 else fd
 
     def read(self) -> bytes | None:
-        """One piece; None when there is none now. Raises OSError."""
+        """One piece; None if there is none now. Raise OSError."""
         try:
             return (
                 self.socket.recv(_PIECE, _socket.MSG_DONTWAIT) if self.socket else os.read(self.fd, _PIECE)
@@ -95,7 +95,7 @@ class _Output:
                 self.fd, self.delivered = _writer(fd)
 
     def write(self, data: memoryview) -> int:
-        """How much of it was taken. Raises OSError when no more will be."""
+        """How much of it was taken. Raise OSError if no more will be."""
         try:
             return self.socket.send(data, _socket.MSG_DONTWAIT) if self.socket else os.write(self.fd, data)
         except BlockingIOError:

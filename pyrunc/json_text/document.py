@@ -51,7 +51,7 @@ _scan = make_scanner(_Context())  # type: ignore[arg-type]  # it takes any objec
 def loads(data: bytes, name: str = "document") -> JSON:
     """The document in `data`, RFC 8259 to the letter: UTF-8 without BOM, unique names, no NaN, nothing behind it.
 
-    At most MAX_DEPTH levels deep. Raises ConfigError, with line and column or the JSON path; `name` says of what.
+    At most MAX_DEPTH levels deep. Raise ConfigError, with line and column or the JSON path; `name` says of what.
     """
     try:
         text = data.decode("utf-8")

@@ -40,14 +40,14 @@ def _on_cgroups(function: object, paths: Sequence[tuple[str, str]], *more: objec
 
 
 def cgroup_frozen(paths: Sequence[tuple[str, str]]) -> bool:
-    """Whether (controller, directory) are frozen, by themselves or through a parent. Raises KernelError."""
+    """Whether (controller, directory) are frozen, by themselves or through a parent. Raise KernelError."""
     frozen = ffi.new("int *")
     _on_cgroups(lib.cgroup_frozen, paths, frozen)
     return bool(frozen[0])
 
 
 def cgroup_freeze(paths: Sequence[tuple[str, str]]) -> None:
-    """Freeze and wait until all have stopped. Raises StateError, thawed again, when that takes 10 s."""
+    """Freeze and wait until all have stopped. Raise StateError, thawed again, when that takes 10 s."""
     _on_cgroups(lib.cgroup_freeze, paths, _FREEZE_MS)
 
 
@@ -70,7 +70,7 @@ def cgroup_remove(paths: Sequence[tuple[str, str]], made: Sequence[str]) -> None
 
 
 def check_root(root: str) -> bool:
-    """Whether the directory of states is there. Raises StateError when others could change what is, KernelError."""
+    """Whether the directory of states is there. Raise StateError if others could change what is, KernelError."""
     error = ffi.new("struct container_error *")
     answer = lib.container_check_root(os.fsencode(root), error)
     if answer == _CONTAINER_NOT_FOUND:
@@ -80,12 +80,12 @@ def check_root(root: str) -> bool:
 
 
 def is_our_file(fd: int) -> bool:
-    """Whether it is a regular file of our user or root, of one name, that nobody else may write. Raises KernelError."""
+    """Whether it is a regular file of our user or root, of one name, that nobody else may write. Raise KernelError."""
     return bool(check(lib.container_is_our_file(fd), "fstat"))
 
 
 def state(root: str, container_id: str) -> Container:
-    """What is known of a container. Raises StateError when there is none, KernelError."""
+    """What is known of a container. Raise StateError if there is none, KernelError."""
     view = ffi.new("struct container_view *")
     error = ffi.new("struct container_error *")
     _check_container(lib.container_state(os.fsencode(root), os.fsencode(container_id), view, error), error)
@@ -104,7 +104,7 @@ def state(root: str, container_id: str) -> Container:
 def start(root: str, container_id: str) -> bytes:
     """Let the waiting program run. Returns b"" when it does, else init's struct sync_message (csrc/plan.h).
 
-    Raises StateError when the container is not in the state created, KernelError.
+    Raise StateError if the container is not in the state created, KernelError.
     """
     error = ffi.new("struct container_error *")
     answer = lib.container_start(os.fsencode(root), os.fsencode(container_id), _NEEDS_HANDLED, error)
@@ -115,7 +115,7 @@ def start(root: str, container_id: str) -> bytes:
 
 
 def kill(root: str, container_id: str, signal: int, *, all_processes: bool = False) -> None:
-    """Signal init, or every process of the cgroup. Raises StateError when the container does not run, KernelError."""
+    """Signal init, or every process of the cgroup. Raise StateError if the container does not run, KernelError."""
     flags = _NEEDS_HANDLED | (_ALL if all_processes else 0)
     error = ffi.new("struct container_error *")
     answer = lib.container_kill(os.fsencode(root), os.fsencode(container_id), signal, flags, error)
@@ -133,7 +133,7 @@ def delete(
     """Remove a container that has stopped or waits for start; `force`: any, and none at all is no error.
 
     `keep` leaves its state directory to the caller. `only`: the container of that pid and start time, no other one that
-    has its name by now. Raises StateError, KernelError.
+    has its name by now. Raise StateError, KernelError.
     """
     flags = _NEEDS_HANDLED | (_FORCE if force else 0) | (_KEEP if keep else 0)
     error = ffi.new("struct container_error *")
@@ -142,9 +142,9 @@ def delete(
 
 
 def process_open(pid: int, start_time: int) -> int:
-    """A pidfd of the process of that pid and start time, -1 when it is gone or dead.
+    """A pidfd of the process of that pid and start time, -1 if it is gone or dead.
 
-    Raises KernelError, StateError when that cannot be known.
+    Raise KernelError, StateError if that cannot be known.
     """
     error = ffi.new("struct container_error *")
     pidfd = ffi.new("int *")
@@ -153,9 +153,9 @@ def process_open(pid: int, start_time: int) -> int:
 
 
 def process_start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 when it is gone.
+    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 if it is gone.
 
-    Raises KernelError.
+    Raise KernelError.
     """
     error = ffi.new("struct container_error *")
     started = ffi.new("uint64_t *")

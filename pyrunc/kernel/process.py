@@ -140,7 +140,7 @@ def shared_memfd(name: str, size: int) -> int:
 def pidfd_exit_code(pidfd: int) -> int | None:
     """The wait status of a process that has ended and was collected, by anybody; None before. ioctl_pidfd(2).
 
-    Raises KernelError: ENOTTY or EINVAL before Linux 6.13; up to 6.14 the answer is EINVAL, too.
+    Raise KernelError: ENOTTY or EINVAL before Linux 6.13; up to 6.14 the answer is EINVAL, too.
     """
     info = bytearray(_PIDFD_INFO_SIZE)
     info[:8] = _PIDFD_INFO_EXIT.to_bytes(8, sys.byteorder)

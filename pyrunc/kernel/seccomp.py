@@ -42,7 +42,7 @@ def own_calls(bpf: bytes, own: int) -> bytes:
 
 
 def version() -> str:
-    """libseccomp's version, "" when it cannot be loaded."""
+    """libseccomp's version, "" if it cannot be loaded."""
     version = lib.shim_seccomp_version()
     return "" if version < 0 else f"{version >> 16}.{version >> 8 & 0xFF}.{version & 0xFF}"
 

@@ -20,7 +20,7 @@ if (_built := ffi.string(lib.shim_version()).decode()) != __version__:
 
 
 def check(answer: int, syscall: str, arg: str | None = None) -> int:
-    """The answer of a system call. Raises KernelError for -errno."""
+    """The answer of a system call. Raise KernelError for -errno."""
     if answer < 0:
         raise KernelError(syscall, -answer, arg)
     return answer

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def schedule(the_plan: Plan, pid: int) -> None:
-    """Give init the scheduling policy that it could not have before its last fork. Raises PyruncError."""
+    """Give init the scheduling policy that it could not have before its last fork. Raise PyruncError."""
     op = the_plan.scheduler
     if op is None:
         return

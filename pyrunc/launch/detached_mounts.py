@@ -31,7 +31,7 @@ class Trees:
         self._namespaces: dict[tuple[object, ...], int] = {}
 
     def open(self, wanted: Fd, path: str) -> int:
-        """The mount, or -1 for a plain clone that the kernel grants to init only. Raises KernelError.
+        """The mount, or -1 for a plain clone that the kernel grants to init only. Raise KernelError.
 
         `path` is the JSON path of whoever wants it.
         """

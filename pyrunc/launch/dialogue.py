@@ -61,11 +61,11 @@ class Dialogue:
 
     @property
     def next(self) -> str:
-        """The name of what comes next, "" when nothing does."""
+        """The name of what comes next, "" if nothing does."""
         return self.turns[self.place][1] if self.place < len(self.turns) else ""
 
     def hear(self, data: bytes, descriptors: int) -> tuple[str, wire.Message]:
-        """One message with its number of descriptors: (name of the sync code, message). Raises OutOfTurnError."""
+        """One message with its number of descriptors: (name of the sync code, message). Raise OutOfTurnError."""
         if self.ended:
             raise OutOfTurnError("a message behind its last one")
         try:

@@ -17,7 +17,7 @@ _TRY_SECONDS = 0.2
 
 
 def collect(pid: int, pidfd: int, seconds: float, lost: int = 0) -> int | None:
-    """The wait status of a child once it has ended; None when it has not in time, `lost` when it was collected before.
+    """The wait status of a child once it has ended; None if it has not in time, `lost` when it was collected before.
 
     The pidfd alone does not tell: a dead process that somebody traces is not ours before the tracer has let go.
     """
@@ -42,9 +42,9 @@ def collect(pid: int, pidfd: int, seconds: float, lost: int = 0) -> int | None:
 
 
 def end(pid: int, pidfd: int, seconds: float = _END_SECONDS) -> int:
-    """SIGKILL for a child, which may have ended or been collected already; its wait status, 0 when that was collected.
+    """SIGKILL for a child, which may have ended or been collected already; its wait status, 0 if that was collected.
 
-    Raises ContainerError when it does not end in time.
+    Raise ContainerError if it does not end in time.
     """
     deadline = time.monotonic() + seconds
     while True:

@@ -117,7 +117,7 @@ class _Talk:
 
 
 def _facts(pid: int) -> tuple[int, int, int] | None:
-    """(start time, parent, session) of a process that lives and that we may see. proc(5). Raises KernelError."""
+    """(start time, parent, session) of a process that lives and that we may see. proc(5). Raise KernelError."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stream:
             fields = container_process.stat_fields(stream.read())
@@ -132,7 +132,7 @@ def _facts(pid: int) -> tuple[int, int, int] | None:
 def _family(leader: int) -> dict[int, int]:
     """Who is in the session that the hook leads, its children, and theirs, which may have left that: start times.
 
-    Raises KernelError.
+    Raise KernelError.
     """
     try:
         names = os.listdir("/proc")
@@ -150,7 +150,7 @@ def _family(leader: int) -> dict[int, int]:
 
 
 def _kill_checked(pid: int, started: int) -> None:
-    """Kill the process that was seen, and not one that has got its pid meanwhile. Raises KernelError."""
+    """Kill the process that was seen, and not one that has got its pid meanwhile. Raise KernelError."""
     pidfd = kernel_container.process_open(pid, started)
     if pidfd < 0:
         return
@@ -184,13 +184,13 @@ def _end(leader: int, pidfd: int) -> str | None:
 
 
 def of(spec: Spec, kind: str) -> Sequence[Hook]:
-    """The hooks of one kind, none when there are none."""
+    """The hooks of one kind, none if there are none."""
     found: Sequence[Hook] = (spec.get("hooks") or {}).get(kind) or ()  # type: ignore[assignment]  # the schema says so
     return found
 
 
 def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str, stop: Stop | None = None) -> None:
-    """Run one hook to its end. Raises ContainerError with the hook's place, exit status and output."""
+    """Run one hook to its end. Raise ContainerError with the hook's place, exit status and output."""
     json_path = f"$.hooks.{kind}[{index}]"
     program = hook["path"]
     argv = [os.fsencode(item) for item in hook.get("args") or [program]]

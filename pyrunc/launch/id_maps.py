@@ -111,7 +111,7 @@ def _helper(name: str, pid: int, rows: Map, json_path: str) -> None:
 
 
 def write(pid: int, uids: Map, gids: Map) -> None:
-    """Map the user namespace of `pid`; rows are (containerID, hostID, size). Raises KernelError or PyruncError."""
+    """Map the user namespace of `pid`; rows are (containerID, hostID, size). Raise KernelError or PyruncError."""
     if os.geteuid() == 0:
         _write(pid, "uid_map", _lines(uids))
         _write(pid, "gid_map", _lines(gids))

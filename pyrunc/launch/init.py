@@ -85,7 +85,7 @@ class SilentDeathError(ContainerError):
 
 
 def _pid_namespace(pid: int) -> tuple[int, int] | None:
-    """What identifies a process's pid namespace; None when it cannot be seen."""
+    """What identifies a process's pid namespace; None if it cannot be seen."""
     try:
         found = os.stat(f"/proc/{pid}/ns/pid")
     except OSError:
@@ -213,7 +213,7 @@ class Init:
         return data, fds
 
     def _adopt(self, pid: int) -> int:
-        """The pidfd of a process that init calls its child. Raises OutOfTurnError when it is not what it should be."""
+        """The pidfd of a process that init calls its child. Raise OutOfTurnError if it is not what it should be."""
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -353,7 +353,7 @@ class Init:
     def dismiss(self) -> int:
         """Close the socket and wait until init has ended: one whose plan ends with DONE undoes what was not granted.
 
-        Its wait status; 0 when it was collected before.
+        Its wait status; 0 if it was collected before.
         """
         self.sock.close()
         status = 0
@@ -440,7 +440,7 @@ def _open_all(ops: Sequence[wire.Op], known: dict[str, int], opened: dict[wire.F
 
 
 def _pipes(ops: Sequence[wire.Op]) -> tuple[list[int], dict[str, int]]:
-    """For a FORK that leaves the socket: our ends (messages, answers), and init's by kind. Raises KernelError."""
+    """For a FORK that leaves the socket: our ends (messages, answers), and init's by kind. Raise KernelError."""
     if not any(op.name == "FORK" and isinstance(op.fields[0], wire.Fd) for op in ops):
         return [-1, -1], {}
     made: list[int] = []

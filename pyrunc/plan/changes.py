@@ -39,7 +39,7 @@ _MUST_STAY = ("/", "/proc", "/dev")
 
 
 def _job(spec: Spec, host: HostFacts, options: PlanOptions, kinds: set[str]) -> Job:
-    """A job whose namespaces are those of the container's init, of these kinds. Raises ConfigError without mounts."""
+    """A job whose namespaces are those of the container's init, of these kinds. Raise ConfigError without mounts."""
     spaces = namespaces_of(spec.get("linux") or {})
     if "mount" not in spaces:
         raise ConfigError("the container has no mount namespace: its mounts are the host's")
@@ -94,7 +94,7 @@ def _seal_later(op: Op) -> Op:
 def add(mounts: Sequence[Mount], spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
     """The plan that adds `mounts`, whose JSON paths begin at "$", to the container whose init is `options.init_pid`.
 
-    Raises ConfigError for what only shows once everything is put together.
+    Raise ConfigError for what only shows once everything is put together.
     """
     wanted = {_SHOWS.get(mount.get("type") or "", "mount") for mount in mounts} | {"mount", "user"}
     job = _job(spec, host, options, wanted)

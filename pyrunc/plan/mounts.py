@@ -163,7 +163,7 @@ def _tree(job: Job, source: str, options: MountOptions, mapping: IdMap | None) -
 
 
 def _no_data(job: Job, options: MountOptions, at: str) -> None:
-    """mount(2) ignores what else a bind mount is given, and so did runtimes. Raises ConfigError when strict."""
+    """mount(2) ignores what else a bind mount is given, and so did runtimes. Raise ConfigError if strict."""
     if not options.data:
         return
     text = "bind mounts cannot have any filesystem-specific options applied"

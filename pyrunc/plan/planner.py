@@ -38,7 +38,7 @@ def create(spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
     """The plan of a new container up to its program.
 
     Without `process` it ends at START_WAIT: such a container cannot be started (runtime.md, Start).
-    Raises ConfigError for what only shows once everything is put together.
+    Raise ConfigError for what only shows once everything is put together.
     """
     job = Job(spec, host, options, namespaces_of(spec.get("linux") or {}))
     process = spec.get("process")

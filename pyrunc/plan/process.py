@@ -57,7 +57,7 @@ def _no_groups(job: Job) -> NoReturn:
 
 
 def check_ids(job: Job, process: Process) -> None:
-    """Every id of the process must exist in the new user namespace. Raises ConfigError.
+    """Every id of the process must exist in the new user namespace. Raise ConfigError.
 
     config.md "POSIX-platform User": ids are those of the container namespace.
     """
@@ -114,7 +114,7 @@ def hooks(job: Job, kind: str, why: str) -> None:
 def bit_list(text: str) -> bytes:
     """A list like "0-3,7" as a bit mask of whole longs, as sched_setaffinity(2) and set_mempolicy(2) take it.
 
-    Raises ValueError.
+    Raise ValueError.
     """
     mask = number_list.mask(text)
     return mask.to_bytes(max(1, (mask.bit_length() + 63) // 64) * 8, ORDER)

@@ -141,7 +141,7 @@ def _field(letter: str, value: Field, fds: Mapping[Fd, int]) -> bytes:
 def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:
     """Turn ops into the bytes init reads; path indices are the ops' own indices.
 
-    Raises InternalError for a field that does not fit its letter, ConfigError for a plan over 16 MiB.
+    Raise InternalError for a field that does not fit its letter, ConfigError for a plan over 16 MiB.
     """
     records = [b""]
     total = numbers.PLAN_HEADER_SIZE
@@ -212,7 +212,7 @@ def _read(letter: str, data: bytes, at: int) -> tuple[Field, int]:
 
 
 def decode(data: bytes, paths: Iterable[str] = ()) -> list[Op]:
-    """The inverse of `encode`, strict about every length. Raises InternalError on anything odd."""
+    """The inverse of `encode`, strict about every length. Raise InternalError on anything odd."""
     texts = list(paths)
     if len(data) < numbers.PLAN_HEADER_SIZE or int.from_bytes(data[:4], ORDER) != numbers.PLAN_MAGIC:
         raise InternalError("not a plan")
@@ -251,7 +251,7 @@ def decode(data: bytes, paths: Iterable[str] = ()) -> list[Op]:
 
 
 def message(data: bytes) -> Message:
-    """Parse one struct sync_message. Raises InternalError when its size or code is wrong."""
+    """Parse one struct sync_message. Raise InternalError if its size or code is wrong."""
     if len(data) != numbers.SYNC_MESSAGE_SIZE:
         raise InternalError(f"a sync message of {len(data)} bytes, expected {numbers.SYNC_MESSAGE_SIZE}")
     words = [int.from_bytes(data[i : i + 4], ORDER) for i in range(0, 24, 4)]

@@ -100,7 +100,7 @@ def document(*, rootless: bool, unified: bool, uid: int = 0, gid: int = 0) -> Js
 def write(bundle: str, name: str = "", *, rootless: bool) -> None:
     """Write config.json, or a file called `name`, into the directory `bundle`.
 
-    Raises StateError when there is one already, KernelError when the directory cannot be written.
+    Raise StateError if there is one already, KernelError when the directory cannot be written.
     """
     unified = os.access(_CGROUP2_CONTROLLERS, os.F_OK)
     text = json.dumps(

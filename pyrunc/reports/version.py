@@ -10,10 +10,11 @@ TYPE_CHECKING = False
 
 
 def version() -> str:
-    """What --version prints.
+    """Return what --version prints.
 
-    go-runc wants `runc version ` first, moby what stands behind the word `version` of the last line with it and a
-    `commit: `, both read up to the line's end: hence runc's name, and ours as a semantic version's build metadata.
+    go-runc expects `runc version ` first. moby reads what follows `version` in the last line that has the word, and
+    what follows `commit: `, both up to the end of the line. Hence runc's name; ours is the build metadata of the
+    semantic version.
     """
     lines = [
         f"runc version {RUNC_LEVEL}+pyrunc.{__version__}",

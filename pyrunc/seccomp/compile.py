@@ -36,7 +36,7 @@ def compile(  # noqa: A001 (it is what libseccomp's verb is)
     """The finished filter of a `linux.seccomp` object; `cache_root` is the runtime's root directory, "" for no cache.
 
     `starts`: a program shall be executed under it, so it is refused when it does not let execve through.
-    Raises ConfigError with the JSON path of what is not supported here.
+    Raise ConfigError with the JSON path of what is not supported here.
     """
     result = seccomp_profile.make(seccomp, _Builder(cache_root, starts).build)
     _check_flags(seccomp)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def of_spec(spec: Spec, root: str) -> Filter | None:
-    """The finished filter of linux.seccomp, None when there is none; `root` is where finished ones are kept."""
+    """The finished filter of linux.seccomp, None if there is none; `root` is where finished ones are kept."""
     wanted = (spec.get("linux") or {}).get("seccomp")
     if not wanted:
         return None

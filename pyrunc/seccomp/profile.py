@@ -141,7 +141,7 @@ class Profile:
 def make(seccomp: Seccomp, build: Callable[[Profile], bytes]) -> Filter:
     """Make the filter of a `linux.seccomp` object; `build` turns the checked profile into a program.
 
-    The rules of config/rules/seccomp.py hold for it. Raises ConfigError with the JSON path of what is not supported.
+    The rules of config/rules/seccomp.py hold for it. Raise ConfigError with the JSON path of what is not supported.
     """
     profile = describe(seccomp)
     bpf = build(profile)
@@ -280,7 +280,7 @@ def _answer(program: bytes, arch: int, number: int) -> int | None:
 
 
 def check_execve(program: bytes, machine: str) -> None:
-    """Raises ConfigError for a filter under which no program can be started. `machine` as uname(2) has it."""
+    """Raise ConfigError for a filter under which no program can be started. `machine` as uname(2) has it."""
     if machine not in _EXECVE:
         return
     answer = _answer(program, *_EXECVE[machine])

@@ -56,7 +56,7 @@ def in_place(option: str, uids: Rows, gids: Rows) -> tuple[list[tuple[int, int, 
     """(uids, gids) of crun's option `idmap=uids=0-1000-10#10-2000-5;gids=@0-0-10`, each triple one row.
 
     With "@" the host id of a triple is one of the container's: `uids` and `gids` are the maps of its user namespace.
-    Raises ValueError in words for the user.
+    Raise ValueError in words for the user.
     """
     found: dict[str, list[tuple[int, int, int]]] = {"uids": [], "gids": []}
     for part in option.split(";"):

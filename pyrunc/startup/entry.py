@@ -38,7 +38,7 @@ class _HotModules:
         self.sometimes: dict[str, tuple[bool, bytes]] = {}
 
     def read(self) -> bool:
-        """Load the file; False when there is none for this very Python."""
+        """Load the file; False if there is none for this very Python."""
         try:
             fd = posix.open(f"{self.directory}/hot.bin", posix.O_RDONLY | posix.O_CLOEXEC)
         except OSError:

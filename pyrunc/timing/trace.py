@@ -194,7 +194,7 @@ class Trace:
         sys.meta_path.insert(0, _Finder(self))
 
     def open(self, path: str) -> None:
-        """Open the file to write to, before anything is done that it should tell of. Raises KernelError."""
+        """Open the file to write to, before anything is done that it should tell of. Raise KernelError."""
         begin = time.monotonic_ns()
         self.fd = log.open_file(path, os.O_TRUNC, hint="--trace names a file that can be written")
         self.path = path
@@ -251,7 +251,7 @@ class Trace:
         return stamped
 
     def finish(self) -> str:
-        """Write the file, if one was asked for; the chart, if one was. Raises KernelError."""
+        """Write the file, if one was asked for; the chart, if one was. Raise KernelError."""
         self.end = time.monotonic_ns()
         sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
         from pyrunc.timing import timeline

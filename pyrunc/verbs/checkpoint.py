@@ -52,7 +52,7 @@ def _check_parent(options: CheckpointOptions) -> None:
 
 
 def _check_status_fd(options: CheckpointOptions) -> int:
-    """The descriptor that hears when lazy pages are ready, -1 for none. Raises UsageError."""
+    """The descriptor that hears when lazy pages are ready, -1 for none. Raise UsageError."""
     fd = options.status_fd
     if fd < 0 or not options.lazy_pages:
         return -1
@@ -172,7 +172,7 @@ def _freezer(found: Container, version: int) -> str:
 def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> None:
     """Save a running container and, unless it is to be left running, destroy it.
 
-    Raises CriuError with CRIU's reason; the container then goes on as if nothing had been.
+    Raise CriuError with CRIU's reason; the container then goes on as if nothing had been.
     """
     found = lookup.load(ctx, container_id)
     if found.status not in ("running", "paused"):
@@ -253,7 +253,7 @@ class _Dump:
         self.before = repair.Before(found)
 
     def make(self) -> None:
-        """Raises CriuError; then, and when it is to be left running, the container is as it was."""
+        """Raise CriuError; then, and when it is to be left running, the container is as it was."""
         inventory = self.directories.inventory()
         try:
             self._ask()

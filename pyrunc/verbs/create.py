@@ -50,7 +50,7 @@ def explain(ctx: Context, bundle: str, options: CreateOptions) -> Plan:
     """The plan that create would have for this bundle on this host. Makes nothing and needs no root.
 
     An ordinary user sees what root's create would do where the configuration makes no user namespace, as only root
-    could run it. Raises ConfigError for a configuration that create would refuse, too.
+    could run it. Raise ConfigError for a configuration that create would refuse, too.
     """
     configuration = config.load(bundle, options.config or state_directory.CONFIG)
     spec = configuration.spec

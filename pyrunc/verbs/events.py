@@ -1,6 +1,6 @@
 """events: what a container uses, again and again, and when it ran out of memory. runc-events(8).
 
-The words of the document are cgroups/stats.py's. Raises PyruncError.
+The words of the document are cgroups/stats.py's. Raise PyruncError.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MEMORY_NOISE = ("memory.force_empty", "memory.numa_stat", "memory.reclaim")
 
 
 def duration(text: str) -> float:
-    """The seconds of one of Go's durations, `1m30s`. Raises UsageError unless it is one, and greater than 0."""
+    """The seconds of one of Go's durations, `1m30s`. Raise UsageError unless it is one, and greater than 0."""
     rest, total = text.removeprefix("+"), 0.0
     bad = UsageError(
         f'invalid value "{text}" for flag -interval: parse error', hint="such as 500ms or 1m30s"
@@ -118,7 +118,7 @@ def _look(found: Container) -> dict[str, object]:
 
 
 def once(ctx: Context, container_id: str) -> dict[str, object]:
-    """What the container uses now. Raises StateError when it is not running."""
+    """What the container uses now. Raise StateError if it is not running."""
     return _look(_running(ctx, container_id))
 
 
@@ -200,7 +200,7 @@ def follow(
     """Every `interval` seconds a stats event and, when it happens, an oom event, until the container ends.
 
     An event is {"type", "id", "data"}, oom without data. `reader`: a descriptor whose other end may be closed, which
-    ends it, too. Raises StateError when the container is not running, KernelError.
+    ends it, too. Raise StateError if the container is not running, KernelError.
     """
     found = _running(ctx, container_id)
     pidfd = kernel_container.process_open(found.pid, found.start_time)

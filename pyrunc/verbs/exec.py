@@ -1,6 +1,6 @@
 """exec: one more process in a container that runs.
 
-Raises PyruncError.
+Raise PyruncError.
 """
 
 from __future__ import annotations

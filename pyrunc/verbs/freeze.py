@@ -27,7 +27,7 @@ def _freezer(found: Container) -> Sequence[tuple[str, str]]:
 
 
 def pause(ctx: Context, container_id: str) -> None:
-    """Freeze all processes. Raises StateError when the container is not running."""
+    """Freeze all processes. Raise StateError if the container is not running."""
     found = lookup.load(ctx, container_id)
     if found.status not in ("running", "created"):
         raise StateError(f"container not running: {found.status}")
@@ -35,7 +35,7 @@ def pause(ctx: Context, container_id: str) -> None:
 
 
 def resume(ctx: Context, container_id: str) -> None:
-    """Thaw all processes. Raises StateError when the container is not paused."""
+    """Thaw all processes. Raise StateError if the container is not paused."""
     found = lookup.load(ctx, container_id)
     # Not by the status alone: a created container can be frozen, too, and is still created.
     if found.status == "stopped" or not kernel_container.cgroup_frozen(found.cgroups):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def load(ctx: Context, container_id: str) -> Container:
-    """One look at a container: status, pid, cgroups. Raises StateError when it does not exist."""
+    """One look at a container: status, pid, cgroups. Raise StateError if it does not exist."""
     return kernel_container.state(ctx.root, container_id)
 
 
@@ -70,7 +70,7 @@ def list_(ctx: Context) -> tuple[list[dict[str, object]], list[str]]:
 
 
 def matching(ctx: Context, pattern: str) -> list[str]:
-    """The ids of the containers below the root in which the regular expression is found. Raises UsageError."""
+    """The ids of the containers below the root in which the regular expression is found. Raise UsageError."""
     import re
 
     from pyrunc.container.directory import is_id

@@ -1,6 +1,6 @@
 """mounts add, mounts remove: other mounts for a container that exists, from top to bottom.
 
-A failure leaves the mounts and the stored configuration as they were. Raises PyruncError.
+A failure leaves the mounts and the stored configuration as they were. Raise PyruncError.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _alive(found: Container) -> Container:
 
 
 def _check(wanted: Sequence[Mount], change: _Change) -> None:
-    """Raises ConfigError for the first mount that cannot be added to a running container."""
+    """Raise ConfigError for the first mount that cannot be added to a running container."""
     linux = change.spec.get("linux") or {}
     spaces = rules_linux.namespaces(linux, None)
     if len(wanted) > _MOST:

@@ -168,7 +168,7 @@ class NewContainer:
         self.directory = state_directory.create(self.ctx.root, self.id)
 
     def _render(self) -> bytes:
-        """The state file. Raises ConfigError if nobody could read it again: first of all before anything is made."""
+        """The state file. Raise ConfigError if nobody could read it again: first of all before anything is made."""
         content = self.record.render()
         if len(content) > kernel_container.STATE_MAX:
             size = f"{len(content) / (1 << 20):.1f} MiB"

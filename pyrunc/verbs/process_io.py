@@ -20,7 +20,7 @@ def _is_number(text: str) -> bool:
 def extra_fds(options: ProcessOptions) -> tuple[int, list[str]]:
     """How many descriptors from 3 on the program gets, and what goes into its environment for socket activation.
 
-    LISTEN_FDS of our own environment comes first (sd_listen_fds(3)), then --preserve-fds. Raises StateError when one
+    LISTEN_FDS of our own environment comes first (sd_listen_fds(3)), then --preserve-fds. Raise StateError if one
     of them was not passed to us: a descriptor of ours may have its number.
     """
     listen, listen_pid = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "0")
@@ -42,7 +42,7 @@ def extra_fds(options: ProcessOptions) -> tuple[int, list[str]]:
 
 
 def check_pid_file(path: str, directory: int | None = None) -> None:
-    """Whether write_pid_file() may replace what is at `path`: a file, or nothing. "" is no pid file. Raises StateError.
+    """Whether write_pid_file() may replace what is at `path`: a file, or nothing. "" is no pid file. Raise StateError.
 
     Not a link either: that would be /dev/stdout, and a device /dev/null. `directory` is the one that it is in, if it is
     open. KernelError when nobody can tell.
@@ -69,7 +69,7 @@ def _open_folder(path: str) -> int:
 
 
 def write_pid_file(path: str, pid: int) -> Callable[[], None]:
-    """Digits and nothing else (go-runc's Atoi takes no newline), at once whole. Raises KernelError, StateError.
+    """Digits and nothing else (go-runc's Atoi takes no newline), at once whole. Raise KernelError, StateError.
 
     Returns what removes it again, and nothing else that has its name by then. The directory is looked up once: whoever
     owns it may exchange it for a link at any moment.
@@ -110,7 +110,7 @@ def _try_unlink(name: str, folder: int) -> None:
 
 
 def _drop_pid_file(path: str, written: os.stat_result) -> None:
-    """Remove the file that was written, if it is still there. Raises OSError."""
+    """Remove the file that was written, if it is still there. Raise OSError."""
     folder = _open_folder(path)
     try:
         name = os.path.basename(path)

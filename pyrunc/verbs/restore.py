@@ -72,7 +72,7 @@ class _Processes:
     def follow(self, pid: int) -> None:
         """The container's init has this pid, says CRIU. It is our child, so the pid stays its own until we collect it.
 
-        Raises CriuError for any other process: what we follow we may end.
+        Raise CriuError for any other process: what we follow we may end.
         """
         if self.pidfd < 0 and self.server is not None:
             self.pidfd = self.server.process.own_sibling(pid)
@@ -88,7 +88,7 @@ class _Processes:
         return None if server is None else server.close(succeeded=succeeded)
 
     def abort(self) -> None:
-        """End all of it, and wait until it is gone. Raises CriuError for what cannot be ended."""
+        """End all of it, and wait until it is gone. Raise CriuError for what cannot be ended."""
         problem = self.hang_up()
         if self.pidfd >= 0:
             self.thaw()
@@ -365,7 +365,7 @@ class _Restore:
 def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOptions) -> int:
     """Bring a saved container back; unless detached wait for it, delete it, and return its exit status (128 + signal).
 
-    Raises CriuError with CRIU's reason. `bundle` is where its rootfs and the sources of its bind mounts are here.
+    Raise CriuError with CRIU's reason. `bundle` is where its rootfs and the sources of its bind mounts are here.
     """
     state_directory.check_id(container_id)
     state_directory.check_root(ctx.root)

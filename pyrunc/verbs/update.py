@@ -1,6 +1,6 @@
 """update: other limits for a container that exists, from top to bottom.
 
-A failure leaves the limits and the stored configuration as they were. Raises PyruncError.
+A failure leaves the limits and the stored configuration as they were. Raise PyruncError.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _COLLECT_MS = 10_000
 def wait(ctx: Context, container_id: str) -> int:
     """Block until init ends, be it started by then or not; its exit status, or 128 + the signal.
 
-    Raises StateError when there is no such container, or when its status cannot be known any more.
+    Raise StateError if there is no such container, or when its status cannot be known any more.
     """
     found = lookup.load(ctx, container_id)
     if found.status == "creating":
@@ -58,7 +58,7 @@ def _recorded(ctx: Context, container_id: str) -> int:
 
 
 def _open(found: Container) -> int:
-    """A pidfd of init, dead or alive; -1 when it is gone, or another process has its pid by now."""
+    """A pidfd of init, dead or alive; -1 if it is gone, or another process has its pid by now."""
     if found.init_pid <= 0:
         return -1
     try:

@@ -393,7 +393,7 @@ def test_exec_refuses_before_it_looks(
     ("argv", "message", "hint"),
     [
         ("create --bundel /b c1", "flag provided but not defined: -bundel", "did you mean --bundle?"),
-        ("create --root /r c1", "flag provided but not defined: -root", "stands before the command"),
+        ("create --root /r c1", "flag provided but not defined: -root", "comes before the command"),
         ("--bundle /b create c1", "flag provided but not defined: -bundle", "is an option of create"),
         ("create --xyzzy c1", "flag provided but not defined: -xyzzy", "pyrunc create --help"),
         ("--xyzzy", "flag provided but not defined: -xyzzy", "pyrunc --help"),

@@ -59,7 +59,7 @@ def _bus_path(path: str) -> str:
 
 
 def _addresses(*, user: bool) -> list[tuple[str, bool]]:
-    """(address, whether a bus is there) to try one after the other. Raises BusError when there is none."""
+    """(address, whether a bus is there) to try one after the other. Raise BusError if there is none."""
     variable = "DBUS_SESSION_BUS_ADDRESS" if user else "DBUS_SYSTEM_BUS_ADDRESS"
     if given := os.environ.get(variable):
         return [(given, True)]
@@ -136,7 +136,7 @@ class Systemd:
         return self._version
 
     def run_job(self, member: str, *arguments: tuple[str, object]) -> str:
-        """A method that makes a job; the job's result once it is over, "" when nobody waits any more."""
+        """A method that makes a job; the job's result once it is over, "" if nobody waits any more."""
         job = self.call(member, *arguments)
         self.accepted = True
         if self._silent:
@@ -148,7 +148,7 @@ class Systemd:
             raise
 
     def reset_failed(self, name: str) -> None:
-        """Let systemd forget a unit that failed; content when there is none."""
+        """Let systemd forget a unit that failed; content if there is none."""
         try:
             self.call("ResetFailedUnit", ("s", name))
         except BusError as error:
@@ -175,7 +175,7 @@ class Systemd:
             raise BusError(f"systemd could not start unit '{name}': {result}", name=result)
 
     def stop(self, name: str) -> None:
-        """End a unit, wait for it, and leave none that failed; content when there is none."""
+        """End a unit, wait for it, and leave none that failed; content if there is none."""
         try:
             self.run_job("StopUnit", ("s", name), ("s", "replace"))
         except BusError as error:
@@ -189,7 +189,7 @@ def _pairs(properties: Sequence[Property]) -> list[object]:
 
 
 def remove(recorded: str) -> None:
-    """Stop the unit of a container whose processes have ended. `recorded` is Manager.unit. Raises BusError."""
+    """Stop the unit of a container whose processes have ended. `recorded` is Manager.unit. Raise BusError."""
     kind, _, name = recorded.partition(" ")
     Systemd(user=kind == "user").stop(name)
 
@@ -217,7 +217,7 @@ class UnitManager(Manager):
         return self.unit.partition(" ")[2]
 
     def _connect(self) -> Systemd:
-        """The manager that has the unit, connected to when first wanted. Raises BusError."""
+        """The manager that has the unit, connected to when first wanted. Raise BusError."""
         if self._systemd is None:
             self._systemd = Systemd(user=self.unit.startswith("user "))
         return self._systemd
@@ -236,7 +236,7 @@ class UnitManager(Manager):
         return [path for missing in self._missing.values() for path in missing]
 
     def settle(self) -> None:
-        """Refuse a place that is in use, and connect before anything starts. Raises StateError, BusError."""
+        """Refuse a place that is in use, and connect before anything starts. Raise StateError, BusError."""
         for path in self._hierarchies():
             if os.access(path, os.F_OK):
                 files.refuse_used(path)
@@ -257,7 +257,7 @@ class UnitManager(Manager):
         return super().open() if self.joined_at_birth else -1
 
     def attach(self, pid: int) -> None:
-        """Start the unit with this process, or move it into the unit that runs. Raises BusError, KernelError."""
+        """Start the unit with this process, or move it into the unit that runs. Raise BusError, KernelError."""
         if self._new:
             self._start(pid)
         elif self.version == 2 and not _may_enter(self.paths[0][1]):
@@ -406,7 +406,7 @@ def _may_enter(path: str) -> bool:
 def manager(spec: Mapping[str, object], given: str, container_id: str, host: HostFacts) -> UnitManager:
     """Where the container is going to live, see cgroups.manager(); for users, their manager is asked.
 
-    Raises ConfigError, BusError.
+    Raise ConfigError, BusError.
     """
     wanted = unit.of(given, container_id, rootless=host.rootless)
     annotations = spec.get("annotations")

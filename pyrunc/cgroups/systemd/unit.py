@@ -61,7 +61,7 @@ def _escaped(name: str) -> str:
 def expand_slice(name: str) -> str:
     """Where a slice is: `a-b.slice` is in `a.slice`, so it is at /a.slice/a-b.slice; `-.slice` is the root, "".
 
-    Raises ConfigError. systemd.slice(5).
+    Raise ConfigError. systemd.slice(5).
     """
     stem = name.removesuffix(".slice")
     if stem == "-":
@@ -77,7 +77,7 @@ def expand_slice(name: str) -> str:
 
 
 def of(cgroups_path: str, container_id: str, *, rootless: bool) -> Unit:
-    """The unit for a cgroupsPath `slice:prefix:name`, or for none. Raises ConfigError."""
+    """The unit for a cgroupsPath `slice:prefix:name`, or for none. Raise ConfigError."""
     slice_name = "user.slice" if rootless else "system.slice"
     if not cgroups_path:
         # The one character of a container id that no unit name has.
@@ -157,7 +157,7 @@ def _in_microseconds(signature: str, value: object, path: str) -> int:
 
 
 def from_annotations(annotations: Mapping[str, str]) -> list[Property]:
-    """The properties of `org.systemd.property.NAME`; NAMESec in seconds becomes NAMEUSec. Raises ConfigError.
+    """The properties of `org.systemd.property.NAME`; NAMESec in seconds becomes NAMEUSec. Raise ConfigError.
 
     systemd's documentation has TimeoutStopSec where its bus interface has TimeoutStopUSec. Only those of _ALLOWED are
     taken: systemd does as root whatever it is told, and annotations come from users of engines.
@@ -197,7 +197,7 @@ _SUFFIXES = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 
 def _amount(text: str) -> int | None:
-    """A number of the cgroup file system; None when it is none, which the kernel then says better than we."""
+    """A number of the cgroup file system; None if it is none, which the kernel then says better than we."""
     if text in ("max", "-1"):
         return _UNLIMITED
     shift = _SUFFIXES.get(text[-1:].upper(), 0)
@@ -291,7 +291,7 @@ _FREE: list[Property] = [("DevicePolicy", "s", "auto"), ("DeviceAllow", "a(ss)",
 
 
 def _device(rule: device_rules.Rule, groups: Mapping[tuple[int, int], str]) -> str | None:
-    """systemd's name for the devices of a rule; None when it has none."""
+    """systemd's name for the devices of a rule; None if it has none."""
     kind = "block" if rule.kind == device_rules.BLOCK else "char"
     if rule.major == device_rules.ANY:
         return f"{kind}-*" if rule.minor == device_rules.ANY else None
@@ -314,7 +314,7 @@ def from_devices(
 
     systemd has a list of its own, which it applies besides (v2) or instead of (v1) ours, on every daemon-reload too.
     Where it cannot hold the rules it holds none on v2, as our program judges on its own; on v1 the part it can, and
-    the second list says what is missing. Raises ConfigError for what v1 cannot express either.
+    the second list says what is missing. Raise ConfigError for what v1 cannot express either.
     """
     try:
         rules = device_rules.exceptions(wanted)

@@ -38,7 +38,7 @@ NUMBERS = frozenset("ynqiuxtd")
 
 
 def single(signature: str, at: int = 0) -> int:
-    """Where the one complete type that begins at `at` ends; -1 when there is none."""
+    """Where the one complete type that begins at `at` ends; -1 if there is none."""
     if at >= len(signature):
         return -1
     kind = signature[at]
@@ -236,7 +236,7 @@ class _Reader:
 
 
 def parse(text: str, path: str) -> tuple[str, object]:
-    """(signature, value) of a GVariant text. `path` is the JSON path of the text. Raises ConfigError.
+    """(signature, value) of a GVariant text. `path` is the JSON path of the text. Raise ConfigError.
 
     Structures and arrays are lists, a dictionary a list of [key, value], a variant a (signature, value) pair.
     """

@@ -23,7 +23,7 @@ _UTS_NAME_MAX = 64
 
 
 def check(spec: Spec, host: HostFacts | None = None) -> None:
-    """Raises ConfigError for the first broken rule of a configuration whose form config.load has checked.
+    """Raise ConfigError for the first broken rule of a configuration whose form config.load has checked.
 
     Without `host` the rules that compare with it are left out.
     """

@@ -35,7 +35,7 @@ _NAME_MAX = 15  # IFNAMSIZ without the final NUL, netdevice(7)
 
 
 def namespaces(linux: Linux, host: HostFacts | None) -> Spaces:
-    """The namespaces of the container: type to path, "" for a new one. Raises ConfigError."""
+    """The namespaces of the container: type to path, "" for a new one. Raise ConfigError."""
     spaces: Spaces = {}
     for index, item in enumerate(linux.get("namespaces") or ()):
         kind, target, path = item["type"], item.get("path", ""), f"$.linux.namespaces[{index}]"
@@ -50,7 +50,7 @@ def namespaces(linux: Linux, host: HostFacts | None) -> Spaces:
 
 
 def check(spec: Spec, spaces: Spaces, host: HostFacts | None) -> None:
-    """Raises ConfigError for the first broken rule below `linux`, or about security modules."""
+    """Raise ConfigError for the first broken rule below `linux`, or about security modules."""
     linux = spec.get("linux") or {}
     _ids(linux, spaces, host)
     if host and host.euid != 0:
@@ -186,7 +186,7 @@ def _is_interface(name: str) -> bool:
 
 
 def sysctls(linux: Linux, spaces: Spaces) -> None:
-    """Raises ConfigError for a sysctl that is of none of these namespaces."""
+    """Raise ConfigError for a sysctl that is of none of these namespaces."""
     for key, value in (linux.get("sysctl") or {}).items():
         _sysctl(key, value, spaces)
 

@@ -15,7 +15,7 @@ _WINSIZE_MAX = 0xFFFF
 
 
 def check(process: Process, path: str = "$.process") -> None:
-    """Raises ConfigError for the first broken rule of a process; `path` is where it stands."""
+    """Raise ConfigError for the first broken rule of a process; `path` is where it stands."""
     if not process.get("args"):
         fail("args must not be empty", f"{path}.args")
     no_nuls(process["args"], f"{path}.args")
@@ -126,7 +126,7 @@ def _io_priority(priority: IOPriority, path: str) -> None:
 
 
 def labels(process: Process, host: HostFacts, path: str) -> None:
-    """A label that nothing would enforce must not look as if it were. Raises ConfigError; `path`: of the process."""
+    """A label that nothing would enforce must not look as if it were. Raise ConfigError; `path`: of the process."""
     profile, label = process.get("apparmorProfile", ""), process.get("selinuxLabel", "")
     # "unconfined" is what every process is where there is no AppArmor.
     if profile not in ("", "unconfined") and not host.apparmor:

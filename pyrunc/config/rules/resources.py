@@ -17,7 +17,7 @@ _UNSET_SWAPPINESS = (1 << 64) - 1
 
 
 def check(resources: Resources, path: str = "$.linux.resources", *, partial: bool = False) -> None:
-    """Raises ConfigError for the first broken rule of resources.
+    """Raise ConfigError for the first broken rule of resources.
 
     `partial`: what is not set keeps its value (update), so that no rule may conclude from a field's absence.
     """

@@ -19,7 +19,7 @@ _NOT_NOTIFIABLE = ("write", "sendmsg")
 
 
 def check(seccomp: Seccomp, path: str = "$.linux.seccomp") -> None:
-    """Raises ConfigError for the first broken rule."""
+    """Raise ConfigError for the first broken rule."""
     default = seccomp["defaultAction"]
     if default == "SCMP_ACT_NOTIFY":
         fail("SCMP_ACT_NOTIFY cannot be used as default action", f"{path}.defaultAction")

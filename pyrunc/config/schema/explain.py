@@ -142,7 +142,7 @@ def _missing(error: ValidationError, path: str) -> ConfigError:
 
 
 def explain(document: object, definition: str = "config", path: str = "$") -> ConfigError | None:
-    """The first thing wrong with `document` in the schema's order, as an error to raise; None when nothing is.
+    """The first thing wrong with `document` in the schema's order, as an error to raise; None if nothing is.
 
     `document` has no null members; `path` is where it stands in a larger one.
     """
