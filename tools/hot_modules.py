@@ -46,6 +46,7 @@ SOMETIMES = (
     ),
     *(
         "pyrunc.launch.detached_mounts",
+        "pyrunc.launch.failures",
         "pyrunc.launch.id_maps",
         "pyrunc.reports.spec",
         "pyrunc.seccomp.compile",
@@ -80,6 +81,13 @@ class Bare(ast.NodeTransformer):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         """Of __future__: it concerned the annotations, and is a file to find."""
         return None if node.module == "__future__" else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        """Of types alone: the block is never run, and its names would be read."""
+        self.generic_visit(node)
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return node.orelse or ast.copy_location(ast.Pass(), node)
+        return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         """Of a variable; without a value nothing is left."""

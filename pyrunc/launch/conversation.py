@@ -11,14 +11,13 @@ from pyrunc import log
 from pyrunc.errors import ContainerError, KernelError
 from pyrunc.host import console
 from pyrunc.kernel import process as kernel_process
-from pyrunc.launch import failures
-from pyrunc.launch import init as launch
 from pyrunc.plan import numbers, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyrunc.launch import init as launch
     from pyrunc.plan.job import Plan
     from pyrunc.spec.shapes import Spec
 
@@ -34,6 +33,8 @@ def schedule(the_plan: Plan, pid: int) -> None:
         kernel_process.sched_setattr(pid, attributes)
     except KernelError as error:
         message = wire.Message(numbers.SYNC["ERROR"], 0, 0, "sched_setattr", error.errno, 0, 0, "")
+        from pyrunc.launch import failures
+
         raise failures.explain_op(op, message) from error
 
 

@@ -8,7 +8,6 @@ that have some, at most one error and nothing behind it, a descriptor where one 
 from __future__ import annotations
 
 from pyrunc.errors import ContainerError, InternalError, PyruncError
-from pyrunc.launch import failures
 from pyrunc.plan import numbers, wire
 
 TYPE_CHECKING = False
@@ -114,6 +113,8 @@ class Dialogue:
 
     def words(self, message: wire.Message) -> PyruncError:
         """The error for an ERROR or a WARNING that was heard."""
+        from pyrunc.launch import failures
+
         return failures.explain(self.ops, message)
 
     def unsaid(self, data: bytes) -> int:
@@ -126,11 +127,15 @@ class Dialogue:
     def suspect_filter(self, error: PyruncError) -> PyruncError:
         """The error with a hint at the container's filter, unless it has a better one."""
         if error.hint is None:
+            from pyrunc.launch import failures
+
             error.hint = failures.FILTER_HINT
         return error
 
     def filtered(self, op: int) -> ContainerError:
         """The error for an init that the container's filter killed at this op."""
+        from pyrunc.launch import failures
+
         step = f", at its step {self.ops[op].name} of {self.ops[op].path}" if op < len(self.ops) else ""
         words = f"init was killed by signal 31, SIGSYS{step}"
         return ContainerError(words, path="$.linux.seccomp", hint=failures.FILTER_HINT)

@@ -15,7 +15,6 @@ from pyrunc.container import process as container_process
 from pyrunc.errors import ContainerError, KernelError, PyruncError, strerror
 from pyrunc.kernel import container as kernel_container
 from pyrunc.kernel import process as kernel_process
-from pyrunc.launch import failures
 from pyrunc.launch.ending import collect
 
 TYPE_CHECKING = False
@@ -233,6 +232,8 @@ def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str, stop: Sto
     if not in_time and stop is not None and stop[1]():
         raise ContainerError(f"{kind} hook #{index} '{program}' was interrupted", path=json_path)
     if not in_time:
+        from pyrunc.launch import failures
+
         words = failures.hook_timeout(kind, index, program, float(timeout or 0), said)
         hint = left if status is not None else f"process {pid} could not be killed"
         raise ContainerError(words, path=json_path, hint=hint)
@@ -241,6 +242,8 @@ def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str, stop: Sto
         who = "another process traces it" if status is None else "somebody else has collected it"
         raise ContainerError(words, path=json_path, hint=who)
     if status:
+        from pyrunc.launch import failures
+
         raise ContainerError(failures.hook(kind, index, program, status, said), path=json_path)
 
 

@@ -74,6 +74,8 @@ class _HotModules:
         spec: ModuleSpec = type(sys.__spec__)(name, self, is_package=found[0])  # type: ignore[arg-type]  # it is one in all but name
         spec.origin = base + ("/__init__.py" if found[0] else ".py")
         spec.has_location = True
+        # Else it is computed from the origin for each module.
+        spec.cached = ""
         if found[0]:
             spec.submodule_search_locations = [base]
         return spec

@@ -42,6 +42,7 @@ MODULES = (
         "pyrunc.cli.signals",
         "pyrunc.cgroups.stats",
         "pyrunc.config.resource_update",
+        "pyrunc.launch.failures",
         "pyrunc.launch.id_maps",
     ),
     *("_sha256", "prctl", "pwd", "resource"),

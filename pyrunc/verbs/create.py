@@ -16,9 +16,7 @@ from pyrunc.host import console, gather
 from pyrunc.launch import conversation
 from pyrunc.launch import init as launch
 from pyrunc.plan import wire
-from pyrunc.verbs import delete as verb_delete
 from pyrunc.verbs import lookup, new_container, process_io
-from pyrunc.verbs import start as verb_start
 from pyrunc.verbs.new_container import NewContainer
 
 TYPE_CHECKING = False
@@ -168,6 +166,8 @@ def create(ctx: Context, container_id: str, bundle: str, options: CreateOptions)
 
 def _attend(ctx: Context, container_id: str, init: launch.Init, attendance: console.Attendance) -> int:
     """Let the program run and wait for its end; its exit status."""
+    from pyrunc.verbs import start as verb_start
+
     found = lookup.load(ctx, container_id)
     if "notify" not in found.needs:
         verb_start.start(ctx, container_id)
@@ -185,6 +185,9 @@ def _attend(ctx: Context, container_id: str, init: launch.Init, attendance: cons
 
 def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> int:
     """create and start; unless detached wait for the program, delete, and return its exit status (128 + signal)."""
+    from pyrunc.verbs import delete as verb_delete
+    from pyrunc.verbs import start as verb_start
+
     attendance = None
     if not options.detach:
         attendance = console.Attendance()

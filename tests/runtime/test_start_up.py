@@ -42,7 +42,15 @@ LIGHT = [
     "verbs.lookup",
 ]
 DELETE = [*LIGHT, "verbs.delete"]
-START = [*DELETE, "launch.failures", "plan.numbers", "plan.wire", "spec.namespaces", "verbs.start"]
+START = [
+    *DELETE,
+    "kernel.wait_status",
+    "launch.failures",
+    "plan.numbers",
+    "plan.wire",
+    "spec.namespaces",
+    "verbs.start",
+]
 UPDATE = [
     *LIGHT,
     *("cgroups.*", "config.load", "config.resource_update", "config.rules.*", "config.schema.check"),
