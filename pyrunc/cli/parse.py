@@ -1,4 +1,13 @@
-"""A parser that accepts a good argv, by the tables in options.py."""
+"""The parser of the command line, by the tables in options.py.
+
+The rules are those of Go's flag package, because callers of a runtime rely on them: `--x v`, `--x=v`, `-x v` and `-x=v`
+mean the same for long and short names, a switch takes a value only after `=`, the last of repeated options counts
+(lists collect), `--` ends the options. Global options come before the command. Commands with `stops` take everything
+after their first argument as it is; the others accept options after their arguments, too.
+
+A bad argv raises a UsageError with runc's message, which programs look for. The hints and the help come from help.py,
+which is imported only then. argparse follows other rules, so it is not used.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PURE: exec's options -> an OCI process object, and the checks they need before any container is looked at."""
+"""PURE: exec's options -> an OCI process object, and the checks that need no container."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pyrunc.requests import ExecOptions
     from pyrunc.spec.shapes import Capabilities, Process, User
 
-# 4294967295 is -1, which setresuid(2) takes for "leave it".
+# 4294967295 is -1, which means "leave unchanged" to setresuid(2).
 _MOST_ID = (1 << 32) - 2
 
 
@@ -31,7 +31,7 @@ def user(text: str) -> tuple[int, int | None]:
 
 
 def sub_cgroups(given: Iterable[str]) -> list[tuple[str, str]]:
-    """--cgroup as (controller, path) pairs: `PATH` alone, or `CONTROLLER[,CONTROLLER]:PATH` any number of times.
+    """Return --cgroup as (controller, path) pairs: one `PATH`, or any number of `CONTROLLER[,CONTROLLER]:PATH`.
 
     A path alone has the controller "". Raise UsageError.
     """
@@ -53,10 +53,10 @@ def sub_cgroups(given: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def check(options: ExecOptions) -> None:
-    """Refuse what cannot become a process object. Raise UsageError."""
+    """Raise UsageError if the options cannot become a process object."""
     if not options.args:
         raise UsageError(
-            "args must not be empty", hint="name the command behind the container id, or use --process"
+            "args must not be empty", hint="give the command after the container id, or use --process"
         )
     if options.cwd and not options.cwd.startswith("/"):
         raise UsageError(f"Cwd must be an absolute path, not '{options.cwd}'")
@@ -81,10 +81,10 @@ def _capability(name: str) -> str:
 
 
 def _add_capabilities(before: Capabilities, names: Sequence[str]) -> Capabilities:
-    """The sets with `names` in them.
+    """Return the sets with `names` added.
 
-    Never in the inheritable set, which outlives a change of user by execve (CVE-2022-29162); ambient ones must be
-    inheritable, so they are added only where the configuration has inheritable ones. capabilities(7).
+    They are never added to the inheritable set, which outlives a change of user by execve (CVE-2022-29162). Ambient
+    ones must be inheritable, so they are added only if the configuration has them there. capabilities(7).
     """
     more = [_capability(name) for name in names]
     after = before.copy()
@@ -97,9 +97,9 @@ def _add_capabilities(before: Capabilities, names: Sequence[str]) -> Capabilitie
 
 
 def build(process: Process, options: ExecOptions) -> Process:
-    """The container's own process object, changed as the options say. `process` is left as it is.
+    """Return a copy of the container's own process object, changed by the options.
 
-    The terminal is never taken over: who wants one says --tty. Raise UsageError as `check` does.
+    `terminal` is not copied: only --tty asks for one. Raise UsageError as `check` does.
     """
     check(options)
     built = process.copy()

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from pyrunc.json_text.document import JSON
     from pyrunc.spec.shapes import Mount, Process, Resources, Spec
 
-# Far above any real configuration; keeps a bundle made of /dev/zero from eating the host's memory.
+# Far larger than any real configuration; a config.json that is a link to /dev/zero must not use up the host's memory.
 MAX_SIZE = 16 << 20
 
 
 class Config:
-    """A configuration as read: `spec` without null members, `text` the very bytes, `bundle` an absolute path."""
+    """A configuration as read: `spec` without null members, `text` the original bytes, `bundle` an absolute path."""
 
     __slots__ = ("bundle", "spec", "text")
 
@@ -116,7 +116,7 @@ def check_resources(resources: Resources) -> None:
 
 
 def parse(data: bytes, name: str) -> JSON:
-    """The document in `data` without null members: config.md calls optional what is absent, Go writes null for it."""
+    """Return the document in `data` without null members, which Go writes for absent optional ones."""
     document = json_text.loads(data, name)
     if b"null" in data:
         _strip(document)
@@ -150,9 +150,9 @@ def _read(path: str, name: str, opener: Callable[[str], int] = _open) -> bytes:
     except FileNotFoundError:
         directory = os.path.dirname(path)
         if os.path.isdir(directory):
-            hint = f"'{directory}' holds no such file"
+            hint = f"there is no such file in '{directory}'"
         else:
-            hint = f"'{directory}' is no directory"
+            hint = f"'{directory}' is not a directory"
         raise ConfigError(f"JSON specification file {name} not found", hint=hint) from None
     except OSError as error:
         raise KernelError("open", error.errno or 0, path) from error

@@ -1,7 +1,7 @@
-"""PURE: what `update` asks for: its options as resources, what it takes from before, and what is kept of it.
+"""PURE: the resources of `update`: from its options, completed by the stored ones, and what is stored afterwards.
 
-The units are those of linux.resources, config-linux.md; sizes of options have the suffixes that runc's take (k, kb,
-kib, ... of 1024).
+The units are those of linux.resources, config-linux.md; sizes in options may have runc's suffixes (k, kb, kib, ...,
+powers of 1024).
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _OPTIONS = {
     "memory-swap": ("memory", "swap", "size"),
     "pids-limit": ("pids", "limit", "count"),
 }
-# Nothing has limited kernel memory alone since Linux 5.16; callers still give them.
+# Without effect since Linux 5.16, which has no limit for kernel memory alone; callers still pass them.
 WITHOUT_EFFECT = ("kernel-memory", "kernel-memory-tcp")
 
-# Where 0 or "" says "leave it as it is", so that nothing is to be kept either.
+# Members whose value 0 or "" means "leave unchanged": nothing is stored for them.
 _UNSET_BY_ZERO = {
     "blockIO": ("weight", "leafWeight"),
     "cpu": ("shares", "quota", "period", "realtimeRuntime", "realtimePeriod", "cpus", "mems"),
     "memory": ("limit", "reservation", "swap", "kernel", "kernelTCP"),
     "network": ("classID",),
 }
-# What makes two entries of a list the same one.
+# The members that identify an entry of a list.
 _IDENTITY = {"hugepageLimits": ("pageSize",), "blockIO": ("major", "minor"), "network": ("name",)}
 
 
@@ -59,7 +59,7 @@ def _refused(option: str, what: str, hint: str | None = None) -> UsageError:
 
 
 def _is_number(digits: str) -> bool:
-    """Whether int() takes it, which refuses more than some thousand digits."""
+    """Return whether int() takes the text; it refuses more than a few thousand digits."""
     return digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS
 
 
@@ -71,9 +71,9 @@ def _integer(option: str, text: str, low: int, high: int) -> int:
 
 
 def size(option: str, text: str) -> int:
-    """The bytes that `text` means: digits, perhaps a fraction, perhaps a unit such as k, MB or GiB; -1 as it is.
+    """Return `text` in bytes: digits, optionally a fraction and a unit such as k, MB or GiB; -1 stays -1.
 
-    Raise UsageError that names `option`.
+    Raise UsageError, which names `option`, if it is not a size.
     """
     if text == "-1":
         return -1
@@ -101,9 +101,9 @@ def _value(option: str, kind: str, given: object) -> object:
 
 
 def from_options(given: Mapping[str, object]) -> tuple[Resources, dict[str, str]]:
-    """(resources, JSON path -> option) of the options that were given. Raise UsageError.
+    """Return (resources, JSON path -> option) of the options that are given. Raise UsageError if one is invalid.
 
-    An empty text is an option not given. pids-limit 0 is the limit 0: config-linux.md wants it "treated as such".
+    An empty text counts as not given. pids-limit 0 is the limit 0: config-linux.md says "treated as such".
     """
     wanted: dict[str, Table] = {}
     names: dict[str, str] = {}
@@ -120,10 +120,10 @@ def _section(resources: Mapping[str, object], name: str) -> Mapping[str, object]
 
 
 def complete(wanted: Mapping[str, object], stored: Mapping[str, object]) -> tuple[Table, dict[str, str]]:
-    """`wanted` with what its values need of those `stored`, and JSON path of what was added -> path it is there for.
+    """Complete `wanted` by the `stored` values that it depends on.
 
-    On v2 quota and period are one file, and swap is counted without memory. Once wanted, the check of a memory limit
-    is wanted again.
+    Return it, and for each value added its JSON path -> the path that needs it. On v2 quota and period are one file,
+    and swap is counted without memory. Once asked for, the check of a memory limit is repeated.
     """
     full: Table = dict(wanted)
     stands_for: dict[str, str] = {}
@@ -132,7 +132,7 @@ def complete(wanted: Mapping[str, object], stored: Mapping[str, object]) -> tupl
         full["cpu"] = {**cpu, "quota": before["quota"]}
         stands_for["$.cpu.quota"] = "$.cpu.period"
     elif cpu.get("quota") and not cpu.get("period") and before.get("period"):
-        # systemd puts its own default beside a quota of -1.
+        # With a quota of -1 systemd sets its own default period.
         full["cpu"] = {**cpu, "period": before["period"]}
         stands_for["$.cpu.period"] = "$.cpu.quota"
     memory, before = _section(wanted, "memory"), _section(stored, "memory")
@@ -145,12 +145,12 @@ def complete(wanted: Mapping[str, object], stored: Mapping[str, object]) -> tupl
 
 
 def _is_table(value: object) -> TypeGuard[list[Table]]:
-    """Whether it is an array of objects: one of a name that the schema does not know may be anything."""
+    """Return whether it is an array of objects: a member that is not in the schema may be anything."""
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def _merged_list(before: object, items: list[Table], identity: tuple[str, ...]) -> list[object]:
-    """`before` with `items` in place of those that mean the same, member by member, or behind them."""
+    """Return `before`, with `items` replacing the entries of the same identity member by member, or appended."""
     kept: dict[str, Table] = {}
     for item in [*(before if _is_table(before) else ()), *items]:
         kept.setdefault(repr([item.get(name) for name in identity]), {}).update(item)
@@ -169,12 +169,12 @@ def _merged_section(name: str, before: Mapping[str, object], wanted: Mapping[str
     if name == "memory" and wanted.get("limit") == -1 and not wanted.get("swap") and "swap" in merged:
         merged["swap"] = -1
     if name == "cpu" and "idle" in wanted and not wanted.get("shares"):
-        merged.pop("shares", None)  # the kernel has forgotten them
+        merged.pop("shares", None)  # the kernel resets them
     return merged
 
 
 def merge(stored: Mapping[str, object], wanted: Mapping[str, object]) -> Table:
-    """`stored` after the update `wanted`; device rules stay as they are."""
+    """Return `stored` after the update `wanted`; device rules stay as they are."""
     merged: Table = dict(stored)
     for name, value in wanted.items():
         if name in _IDENTITY and _is_table(value):

@@ -1,7 +1,7 @@
 """JSON without the json module: bytes -> checked document, document -> text.
 
-The standard `json` package pulls in `re` and `enum` (6-10 ms); its C scanner alone costs nothing. Only documents that
-are refused pay for the explanation (json_text/explain.py).
+The standard `json` package imports `re` and `enum` (6-10 ms); its C scanner alone costs nothing. Refused documents are
+explained by explain.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WHITESPACE = " \t\n\r"
 
 
 def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    # config.md: names must not be repeated; whoever reads the last one and whoever reads the first would disagree.
+    # config.md: names must not be repeated. A reader of the first one and a reader of the last would disagree.
     document = dict(pairs)
     if len(document) != len(pairs):
         raise ValueError("duplicate name")
@@ -34,7 +34,7 @@ def _no_constant(name: str) -> JSON:
 
 
 class _Context:
-    """What the C scanner reads its settings from."""
+    """The settings of the C scanner."""
 
     strict = True
     object_hook = None
@@ -60,8 +60,8 @@ def loads(data: bytes, name: str = "document") -> JSON:
         document, end = _scan(text, start)
         good = not text[end:].strip(_WHITESPACE)
     except (ValueError, StopIteration, RecursionError, SystemError):
-        # SystemError: in 3.11 the scanner takes its exception from json.decoder, and has none while that is not
-        # loaded. It has said no in any case.
+        # SystemError: in 3.11 the scanner takes its exception class from json.decoder, which is not loaded. The
+        # document is invalid in any case.
         good = False
         document = None
     if good and data.count(b"[") + data.count(b"{") > MAX_DEPTH:
@@ -76,7 +76,7 @@ def loads(data: bytes, name: str = "document") -> JSON:
 
 
 def too_deep(document: JSON) -> bool:
-    """Is anything in `document` more than MAX_DEPTH levels down."""
+    """Return whether `document` is nested more than MAX_DEPTH levels deep."""
     level: list[JSON] = [document]
     for _ in range(MAX_DEPTH + 1):
         below: list[JSON] = []
@@ -92,7 +92,7 @@ def too_deep(document: JSON) -> bool:
 
 
 def encodable(document: JSON) -> bool:
-    """Has every string a UTF-8 form: an escaped lone surrogate such as backslash-ud800 has none."""
+    """Return whether every string has a UTF-8 form: an escaped lone surrogate such as backslash-ud800 has none."""
     level: list[JSON] = [document]
     try:
         while level:
@@ -151,10 +151,10 @@ def _write(value: object, newline: str, step: str, out: list[str]) -> None:
 
 
 def dumps(document: object, indent: int | None = None) -> str:
-    """`document` as text, laid out as Go's encoder does: names in the given order, UTF-8 left alone, no HTML escapes.
+    """Return `document` as text like Go's encoder: names in the given order, UTF-8 as it is, no HTML escapes.
 
-    What is not printable is escaped, which Go's does not always.
-    With `indent` one name a line, that many spaces a level and empty containers as `{}` and `[]`; without it no blanks.
+    Unlike in Go's, everything that is not printable is escaped. With `indent` there is one name per line, with that
+    many spaces per level, and empty containers are `{}` and `[]`; without it there are no blanks.
     """
     out: list[str] = []
     _write(document, "\n", " " * (indent or 0), out)

@@ -66,7 +66,7 @@ def _deep(name: str, limit: int) -> ConfigError:
 
 
 def _problems(value: object, path: str, levels: int) -> Iterator[tuple[str | None, str]]:
-    """Path and message of what the grammar lets through and we do not; path None: more than `levels` deep."""
+    """Yield path and message for what the scanner accepts and pyrunc refuses; path None: more than `levels` deep."""
     if levels < 0:
         yield None, "too deep"
     elif isinstance(value, _Constant):

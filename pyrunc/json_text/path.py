@@ -22,7 +22,7 @@ def member(path: str, name: str) -> str:
 def escape(char: str) -> str:
     """A character as JSON writes it."""
     if char.isprintable() or char < " ":
-        return char  # those below the blank have their escape already
+        return char  # control characters are escaped already
     if "\ud800" <= char <= "\udfff":
         # File names can hold any bytes; Go's encoder writes the replacement character for them too.
         return "\ufffd"
@@ -30,9 +30,9 @@ def escape(char: str) -> str:
 
 
 def quote(value: str) -> str:
-    """`value` as a JSON string, quotes included: also how messages show a text that may hold anything.
+    """Return `value` as a JSON string with quotes; messages also show untrusted text this way.
 
-    What is not printable is escaped, also where JSON need not: documents are shown on terminals.
+    What is not printable is escaped, also where JSON does not need it: documents are shown on terminals.
     """
     text = encode_basestring(value)
     return text if value.isprintable() else "".join([escape(char) for char in text])

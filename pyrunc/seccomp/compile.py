@@ -1,12 +1,12 @@
-"""Seccomp against the real system: libseccomp with a cache in front, and what exists.
+"""Seccomp on this host: filters by libseccomp with a cache, and what libseccomp and the kernel support.
 
 The profile itself is profile.py's, which is pure.
 
 The cache: a profile of Docker's size takes libseccomp 5 ms, more than everything else `create` does in Python. Finished
 filters are kept in `<root>/@seccomp` ("@" cannot begin a container's name), one file each, named by a digest of
-everything that went in: the checked profile, the version of pyrunc, the kernel. Which file libseccomp was loaded from
-stands in the entry, because finding it out means loading it. An entry counts only when the directory and the file are
-ours and closed to others; any trouble with the cache means that there is none.
+everything that went in: the checked profile, the version of pyrunc, the kernel. The entry records the file libseccomp
+was loaded from, because finding that out means loading it. An entry counts only if the directory and the file are
+owned by us and not writable by others; if anything is wrong with the cache, it is not used.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _LARGEST_ENTRY = 1 << 17
 def compile(  # noqa: A001 (it is what libseccomp's verb is)
     seccomp: Seccomp, cache_root: str = "", *, starts: bool = False
 ) -> Filter:
-    """The finished filter of a `linux.seccomp` object; `cache_root` is the runtime's root directory, "" for no cache.
+    """Return the finished filter of a `linux.seccomp` object; `cache_root` is the runtime's root, "" for no cache.
 
-    `starts`: a program shall be executed under it, so it is refused when it does not let execve through.
+    `starts`: a program is executed under it, so a filter that does not allow execve is refused.
     Raise ConfigError with the JSON path of what is not supported here.
     """
     result = seccomp_profile.make(seccomp, _Builder(cache_root, starts).build)
@@ -82,7 +82,7 @@ def _build(profile: Profile, starts: bool) -> bytes:
         raise seccomp_profile.refusal(profile, -answer, where)
     program = seccomp_profile.join(parts, profile.soften)
     if starts:
-        # Not for what comes from the cache: only what has passed is kept there.
+        # Filters from the cache have passed this check before.
         seccomp_profile.check_execve(program, os.uname().machine)
     return program
 
@@ -107,7 +107,7 @@ def _key(profile: Profile, starts: bool) -> str:
 
 
 def _open_cache(root: str) -> int:
-    """The cache directory when it is ours alone, else -1."""
+    """Open the cache directory; return -1 unless it is ours and writable by nobody else."""
     try:
         fd = os.open(f"{root}/{CACHE_NAME}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -140,7 +140,7 @@ def _load(directory: int, key: str) -> bytes | None:
 
 
 def _identity(path: str) -> bytes:
-    """What changes when a library is replaced by another build."""
+    """Return what changes if a library is replaced by another build."""
     status = os.stat(path)
     return b"%d:%d:%d:%d" % (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
@@ -158,7 +158,7 @@ def _store(root: str, directory: int, key: str, program: bytes) -> None:
         _make_room(directory)
         _write(directory, key, head + b"\n" + program)
     except (OSError, KernelError):
-        pass  # the filter is there; the next create makes it again
+        pass  # the filter itself is complete; the next create compiles it again
     finally:
         if made >= 0:
             os.close(made)
@@ -182,7 +182,7 @@ def _write(directory: int, name: str, content: bytes) -> None:
 
 
 def _make_room(directory: int) -> None:
-    """Remove the older half when there are too many; what a killed process left behind goes with it."""
+    """Remove the older half if there are too many entries, with the left-overs of killed processes."""
     names = os.listdir(directory)
     if len(names) < _CACHE_LIMIT:
         return
@@ -197,7 +197,7 @@ def _make_room(directory: int) -> None:
 
 
 class Supported:
-    """What `features` tells. Lists are in the order of the specification; `version` is "2.5.4", "" without library."""
+    """What `features` shows. Lists are in the specification's order; `version` is "2.5.4", "" without the library."""
 
     __slots__ = ("actions", "archs", "enabled", "known_flags", "operators", "supported_flags", "version")
 

@@ -1,4 +1,4 @@
-"""PURE: `linux.seccomp` -> what libseccomp is told, and libseccomp's programs -> one filter.
+"""PURE: `linux.seccomp` -> libseccomp's input, and libseccomp's programs -> one filter.
 
 libseccomp makes one program per architecture. They are joined here behind a table of architectures, and each gets a
 check in front: a system call newer than every name in the profile answers ENOSYS instead of the default action. The
@@ -40,7 +40,7 @@ ACTIONS = {
 }
 # These carry 16 bits of data.
 _WITH_DATA = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
-# With these as default a new system call is let through (or a tracer decides), so there is nothing to soften.
+# These defaults allow a new system call (or a tracer decides), so the ENOSYS check is not needed.
 _PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 
 OPERATORS = {
@@ -159,7 +159,7 @@ def make(seccomp: Seccomp, build: Callable[[Profile], bytes]) -> Filter:
 
 
 def describe(seccomp: Seccomp) -> Profile:
-    """What libseccomp is to be told of a profile that config and rules have checked."""
+    """Return libseccomp's input for a profile that config and rules have checked."""
     name = seccomp["defaultAction"]
     default = _action(name, seccomp.get("defaultErrnoRet"))
     # Without repetition. csrc/shim/seccomp_filter.c adds the native one, which the library knows.
@@ -289,12 +289,12 @@ def check_execve(program: bytes, machine: str) -> None:
         raise ConfigError(
             f"the filter answers execve with {name}: no program could be started",
             path=ROOT_PATH,
-            hint="allow execve, or leave the container without a filter",
+            hint="allow execve, or remove linux.seccomp",
         )
 
 
 def _section(members: Sequence[Part], soften: bool) -> bytes:
-    """All that the kernel reports as one architecture: two members only for x86_64 with x32."""
+    """What the kernel reports as one architecture: two members only for x86_64 with x32."""
     blocks = {part[0]: _block(part, soften, len(members) == 1) for part in members}
     load = _instruction(_LOAD, _OFFSET_NUMBER)
     if len(members) == 1:
@@ -328,7 +328,7 @@ def _instruction(code: int, k: int, if_true: int = 0, if_false: int = 0) -> byte
     return code.to_bytes(2, _ORDER) + bytes((if_true, if_false)) + k.to_bytes(4, _ORDER)
 
 
-# --- words for what libseccomp refuses --------------------------------------------------------------------------------
+# --- errors of libseccomp ---------------------------------------------------------------------------------------------
 
 STEP_DESCRIPTION, STEP_LIBRARY, STEP_DEFAULT, STEP_ARCH, STEP_RULE, STEP_EXPORT = 1, 2, 3, 4, 5, 6
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# More CPUs or nodes than any kernel is built for; a mask of what a hostile list names would take all memory.
+# More CPUs or nodes than any kernel supports; the mask of a hostile list would take all memory.
 MOST = 65535
 _DIGITS = 40
 

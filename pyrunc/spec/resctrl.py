@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Spaces = dict[str, str]
 
-# What info/ lists where resctrl can divide the L3 cache: with code and data apart there are two resources.
+# Entries of info/ if resctrl can divide the L3 cache: with code and data prioritization there are two resources.
 CAT = frozenset(("L3", "L3CODE", "L3DATA"))
-# Directories of resctrl that are no groups.
+# Directories of resctrl that are not groups.
 RESCTRL_OWN = ("info", "mon_data", "mon_groups")

@@ -25,7 +25,7 @@ _STAMP_SIZE = 8
 
 
 class Span:
-    """Something that took from `begin` to `end`, on the time line of process `pid` (0: the runtime)."""
+    """A span of time from `begin` to `end`, on the time line of process `pid` (0: the runtime)."""
 
     __slots__ = ("begin", "end", "note", "pid", "text")
 
@@ -47,11 +47,11 @@ class Stamps:
         self.pid = 0
         self.fd = os.memfd_create("trace", _MFD_CLOEXEC)
         os.ftruncate(self.fd, _STAMP_SIZE * len(ops))
-        # Looked at together: the clock that no time namespace shifts, and ours.
+        # Read together: the clock that no time namespace shifts, and ours.
         self.realtime, self.monotonic = time.time_ns(), time.monotonic_ns()
 
     def read(self) -> list[int]:
-        """When each op began; 0 for those that did not, or not while anybody may look at the clock."""
+        """Return when each op began; 0 if it did not, or if init could not note the time any more."""
         data = os.pread(self.fd, _STAMP_SIZE * len(self.ops), 0)
         os.close(self.fd)
         values = [

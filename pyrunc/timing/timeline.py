@@ -1,4 +1,4 @@
-"""What timing/trace.py measured, as text: Chrome's trace event format, and a chart for the terminal.
+"""The measured times as text: Chrome's trace event format, and a chart for the terminal.
 
 The format: "Trace Event Format" of the Chromium project, as chrome://tracing and ui.perfetto.dev read it; times there
 are microseconds.
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from pyrunc.plan.wire import Op
     from pyrunc.timing.spans import Stamps
 
-# What ends when init has executed the program, and when it is ready: the runtime hears of it then.
+# Spans of the runtime that end with a message from init: when it is ready, and when it has executed the program.
 _HEARD = ("wait for init", "let init go")
 _LABEL_WIDTH = 40
 _LEAST_SHARE = 0.004
 
 
 def _after(spans: Iterable[Span], moment: int, texts: tuple[str, ...], last: int) -> int:
-    """When the first of these spans ended that ended behind `moment`; `last` when none did."""
+    """Return the end of the first of these spans that ended after `moment`; `last` if none did."""
     return min((span.end for span in spans if span.text in texts and span.end > moment), default=last)
 
 
 def _words(op: Op) -> str:
-    """An op and what it is about: its first text or number."""
+    """Return an op's name and its first text or number."""
     from pyrunc.plan import numbers
 
     if op.name == "SYNC":
@@ -43,7 +43,7 @@ def _words(op: Op) -> str:
 
 
 def _ops(stamps: Stamps, heard: Sequence[Span], last_end: int) -> list[Span]:
-    """The spans of one init. An op lasts until the next; behind a filter, or a FORK to others, all are one span."""
+    """Return the spans of one init. An op lasts until the next; after a filter, or a FORK, all are one span."""
     begins = stamps.read()
     done = [index for index, begin in enumerate(begins) if begin]
     if not done:
@@ -62,7 +62,7 @@ def _ops(stamps: Stamps, heard: Sequence[Span], last_end: int) -> list[Span]:
 
 
 def _cut(texts: Sequence[str]) -> list[Sequence[str]]:
-    """Ops that say nothing of their time, in two parts where they wait for the start."""
+    """Return spans for ops without times, in two parts if they wait for the start."""
     if "START_WAIT" not in texts:
         return [texts]
     wait = texts.index("START_WAIT")
@@ -109,7 +109,7 @@ def chrome(verb: str, spans: Sequence[Span]) -> str:
 
 
 def _levels(spans: Sequence[Span]) -> list[tuple[int, Span]]:
-    """How deep each span lies below the whole."""
+    """Return the depth of each span below the whole command."""
     found: list[tuple[int, Span]] = []
     open_: list[Span] = []
     for span in spans:
@@ -138,7 +138,7 @@ def _row(span: Span, depth: int, whole: Span, width: int) -> str:
 
 
 def _seen(levels: Sequence[tuple[int, Span]], least: float) -> list[tuple[int, Span]]:
-    """What took that long; imports are put together first."""
+    """Return the spans that took that long, with imports merged first."""
     levels = [item for item in levels if _is_import(item[1]) or item[1].end - item[1].begin >= least]
     return [item for item in _imports_together(levels) if item[1].end - item[1].begin >= least]
 
@@ -148,7 +148,7 @@ def _is_import(span: Span) -> bool:
 
 
 def _imports_together(levels: Sequence[tuple[int, Span]]) -> list[tuple[int, Span]]:
-    """Without what an import loads in turn; neighbouring imports are one row."""
+    """Drop the imports inside imports; neighbouring imports become one row."""
     found: list[tuple[int, Span]] = []
     inside = -1
     for depth, span in levels:
@@ -165,7 +165,7 @@ def _imports_together(levels: Sequence[tuple[int, Span]]) -> list[tuple[int, Spa
 
 
 def chart(spans: Sequence[Span]) -> str:
-    """A row with a bar for everything that took long enough to see."""
+    """Return a chart: a row with a bar for every span that is long enough to see."""
     whole = spans[0]
     try:
         columns = os.get_terminal_size(2).columns

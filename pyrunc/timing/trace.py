@@ -1,7 +1,7 @@
 """--trace and --timings: when each phase of a command began and ended, and each op of init.
 
-The functions named in SEAMS are replaced, as their modules are loaded, by ones that look at the clock before and after;
-imports are timed by a finder of our own; init writes when each op began into memory that it shares with us (stamp() of
+The functions named in SEAMS are wrapped when their modules are loaded; the wrappers read the clock before and after.
+Imports are timed by a finder of our own. init writes the time at which each op began into shared memory (stamp() of
 csrc/init/main.c). Times are CLOCK_MONOTONIC in ns. timing/timeline.py turns them into JSON or a chart.
 
 Loaded only when it is asked for: what is measured knows nothing of it.
@@ -125,7 +125,7 @@ SEAMS: dict[str, dict[str, str]] = {
 
 
 class _Finder:
-    """Finds what the others find, and looks at the clock while it is loaded."""
+    """A finder that asks the other finders, and measures the loading."""
 
     __slots__ = ("trace",)
 
@@ -147,7 +147,7 @@ class _Finder:
 
 
 class _Loader:
-    """Loads with the module's own loader and is gone afterwards."""
+    """A loader that calls the module's own loader and removes itself afterwards."""
 
     __slots__ = ("begin", "loader", "trace")
 
@@ -194,18 +194,18 @@ class Trace:
         sys.meta_path.insert(0, _Finder(self))
 
     def open(self, path: str) -> None:
-        """Open the file to write to, before anything is done that it should tell of. Raise KernelError."""
+        """Open the output file, before anything that is measured. Raise KernelError if that fails."""
         begin = time.monotonic_ns()
         self.fd = log.open_file(path, os.O_TRUNC, hint="--trace names a file that can be written")
         self.path = path
         self.add("tracing", begin)
 
     def add(self, text: str, begin: int) -> None:
-        """Something that began then has just ended."""
+        """Add a span that began then and ends now."""
         self.spans.append(Span(text, begin, time.monotonic_ns()))
 
     def wrap(self, module: ModuleType) -> None:
-        """Put a clock around what SEAMS names of the module."""
+        """Wrap the functions of the module that SEAMS names."""
         for name, text in SEAMS.get(module.__name__, {}).items():
             where: object = module
             *owners, last = name.split(".")
@@ -237,7 +237,7 @@ class Trace:
 
     def _stamped(self, spawn: Timed) -> Timed:
         def stamped(*args: object, **kwargs: object) -> object:
-            # Hooks are started by it, too; init's program is a descriptor.
+            # Hooks are started by this call, too; init's program is a descriptor.
             if kwargs.get("exe_fd", -1) == -1 or not self.ops:
                 return spawn(*args, **kwargs)
             stamps = Stamps(self.ops)
@@ -251,7 +251,7 @@ class Trace:
         return stamped
 
     def finish(self) -> str:
-        """Write the file, if one was asked for; the chart, if one was. Raise KernelError."""
+        """Write the file and the chart, as far as they were asked for. Raise KernelError if that fails."""
         self.end = time.monotonic_ns()
         sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
         from pyrunc.timing import timeline
@@ -270,9 +270,9 @@ _current: list[Trace] = []
 
 
 def launched(words: str, arrived: int) -> None:
-    """Begin with what the `pyrunc` command did: "BEGIN:EXEC", when it started and when it became Python.
+    """Add what the `pyrunc` command did before: "BEGIN:EXEC", when it started and when it executed Python.
 
-    `arrived`: when that Python was there. It has loaded our modules already if it comes out of a snapshot.
+    `arrived`: when Python was ready. Out of a snapshot it has our modules loaded already.
     """
     begin, executed = map(int, words.split(":"))
     trace = current(begin)

@@ -1,8 +1,8 @@
-"""PURE: the rules of the configuration that no schema can say: between fields, about paths, names and numbers.
+"""PURE: the rules of the configuration that a schema cannot express: between fields, about paths, names and numbers.
 
 check() is for create, run, restore and explain; exec needs the part about `process` only, update that about resources.
-Each raises ConfigError at the first problem. Texts that other programs or their users know (runc's) are kept word for
-word. What needs the kernel's answer is left to it.
+Each raises ConfigError at the first problem. Messages that other programs match on are exactly runc's. What only the
+kernel can decide is left to it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def check(spec: Spec, host: HostFacts | None = None) -> None:
 
 
 def _version(version: str) -> None:
-    # SemVer: what another major number promises is unknown.
+    # SemVer: nothing is known about another major version.
     if version[:2] != "1.":
         fail(
             f'version "{version}" is not supported',

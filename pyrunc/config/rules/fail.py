@@ -1,4 +1,4 @@
-"""PURE: how a rule says no, and the rules that hold for texts wherever they stand."""
+"""PURE: how a rule reports a problem, and the rules for texts in any field."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def fail(message: str, path: str, hint: str | None = None) -> NoReturn:
 
 
 def no_nul(text: str, path: str) -> None:
-    """The kernel's strings end at a NUL byte: a text with one would silently mean something else."""
+    """Raise ConfigError if the text has a NUL byte: the kernel's strings end there, and the rest would be lost."""
     if "\0" in text:
         fail("contains a null byte", path)
 
 
 def no_nuls(texts: list[str], path: str) -> None:
-    """no_nul for each of a list."""
+    """Call no_nul for each text of a list."""
     if "\0" in "".join(texts):
         for index, text in enumerate(texts):
             no_nul(text, f"{path}[{index}]")

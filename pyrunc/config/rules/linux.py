@@ -50,7 +50,7 @@ def namespaces(linux: Linux, host: HostFacts | None) -> Spaces:
 
 
 def check(spec: Spec, spaces: Spaces, host: HostFacts | None) -> None:
-    """Raise ConfigError for the first broken rule below `linux`, or about security modules."""
+    """Raise ConfigError at the first broken rule below `linux` or about security modules."""
     linux = spec.get("linux") or {}
     _ids(linux, spaces, host)
     if host and host.euid != 0:
@@ -63,7 +63,7 @@ def check(spec: Spec, spaces: Spaces, host: HostFacts | None) -> None:
     sysctls(linux, spaces)
     personality = linux.get("personality")
     if personality and personality.get("flags"):
-        # config-linux.md defines no flag, so that any is an unsupported value.
+        # config-linux.md defines no flags, so any value is unsupported.
         fail("there are no personality flags", "$.linux.personality.flags", "leave them out")
     if policy := linux.get("memoryPolicy"):
         _memory_policy(policy)
@@ -179,14 +179,14 @@ def _net_devices(linux: Linux, spaces: Spaces, host: HostFacts | None) -> None:
 
 
 def _is_interface(name: str) -> bool:
-    """What the kernel's dev_valid_name takes."""
+    """Return whether the kernel's dev_valid_name accepts the name."""
     if name in ("", ".", "..") or len(name.encode("utf-8", "surrogateescape")) > _NAME_MAX:
         return False
     return not any(char in "/:\0" or char.isspace() for char in name)
 
 
 def sysctls(linux: Linux, spaces: Spaces) -> None:
-    """Raise ConfigError for a sysctl that is of none of these namespaces."""
+    """Raise ConfigError if a sysctl belongs to none of these namespaces."""
     for key, value in (linux.get("sysctl") or {}).items():
         _sysctl(key, value, spaces)
 
@@ -219,7 +219,7 @@ def _sysctl(key: str, value: str, spaces: Spaces) -> None:
 
 
 def dotted(key: str) -> str:
-    """A sysctl's name with dots between its parts, and / for a dot within one.
+    """Return a sysctl's name with dots between its parts, and / for a dot within a part.
 
     sysctl.d(5): a name whose first separator is / is a path.
     """

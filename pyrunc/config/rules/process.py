@@ -126,9 +126,9 @@ def _io_priority(priority: IOPriority, path: str) -> None:
 
 
 def labels(process: Process, host: HostFacts, path: str) -> None:
-    """A label that nothing would enforce must not look as if it were. Raise ConfigError; `path`: of the process."""
+    """Raise ConfigError if a label would not be enforced on this host; `path` is that of the process."""
     profile, label = process.get("apparmorProfile", ""), process.get("selinuxLabel", "")
-    # "unconfined" is what every process is where there is no AppArmor.
+    # Without AppArmor every process is unconfined.
     if profile not in ("", "unconfined") and not host.apparmor:
         fail(
             "apparmor profile is specified in config, but apparmor is disabled or not supported",

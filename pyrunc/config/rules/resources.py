@@ -12,14 +12,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.spec.shapes import CPU, BlockIO, Memory, Resources
 
-# Docker casts its -1 for "not set" to an unsigned number.
+# Docker casts -1, its "not set", to an unsigned number.
 _UNSET_SWAPPINESS = (1 << 64) - 1
 
 
 def check(resources: Resources, path: str = "$.linux.resources", *, partial: bool = False) -> None:
     """Raise ConfigError for the first broken rule of resources.
 
-    `partial`: what is not set keeps its value (update), so that no rule may conclude from a field's absence.
+    `partial`: fields that are not set keep their value (update), so an absent field means nothing.
     """
     for index, rule in enumerate(resources.get("devices") or ()):
         if not rule.get("access"):

@@ -1,4 +1,4 @@
-"""PURE: the rules about `linux.seccomp` that no schema can say. config-linux.md, "Seccomp".
+"""PURE: the rules about `linux.seccomp` that a schema cannot express. config-linux.md, "Seccomp".
 
 seccomp/profile.py relies on them; what the kernel or libseccomp lacks is refused there.
 """
@@ -11,10 +11,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.spec.shapes import Seccomp, SeccompRule
 
-# The largest value that fits: libseccomp takes none of the kernel's MAX_ERRNO, 4095; a tracer gets 16 bits.
+# The largest value: libseccomp refuses the kernel's MAX_ERRNO, 4095; a tracer gets 16 bits.
 _LARGEST = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 0xFFFF}
-# init hands the listener over under the filter already: a notification of a call that it needs for that would wait for
-# its own receiver. init uses the second; the first is what agents know cannot be asked for.
+# init sends the listener when the filter is already active: a notification for a call that sending needs would wait for
+# its own receiver. init uses the second one; agents know that the first one is not allowed.
 _NOT_NOTIFIABLE = ("write", "sendmsg")
 
 

@@ -1,4 +1,4 @@
-"""Says why the generated validator refused a document: the one importer of jsonschema (70-140 ms, hence only then)."""
+"""Explains why the generated validator refused a document. Only here jsonschema is imported, which takes 70-140 ms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def _is_integer(_checker: object, value: object) -> bool:
-    # jsonschema takes 1.0 for an integer; nothing else that reads config.json does.
+    # jsonschema accepts 1.0 as an integer; no other reader of config.json does.
     return type(value) is int
 
 
@@ -81,7 +81,7 @@ def _type_error(value: object, kind: str, schema: Mapping[str, object]) -> tuple
 
 
 def _enum_error(value: object, allowed: list[str]) -> tuple[str, str | None]:
-    # Without the prefix that all names share, which would make any two look alike.
+    # Compared without the prefix that all names share, which would make any two similar.
     prefix = os.path.commonprefix(allowed)  # noqa: RUF071  # of names, not of paths
     wanted = str(value).upper().removeprefix(prefix)
     rest = {name.removeprefix(prefix).upper(): name for name in allowed}
@@ -142,9 +142,9 @@ def _missing(error: ValidationError, path: str) -> ConfigError:
 
 
 def explain(document: object, definition: str = "config", path: str = "$") -> ConfigError | None:
-    """The first thing wrong with `document` in the schema's order, as an error to raise; None if nothing is.
+    """Return an error for the first problem of `document` in the schema's order, or None if it is valid.
 
-    `document` has no null members; `path` is where it stands in a larger one.
+    `document` has no null members; `path` is its place in a larger document.
     """
     for error in validator(definition).iter_errors(document):
         where = _path(error, path)
