@@ -25,8 +25,8 @@ def _check_container(answer: int, error: object) -> None:
     """Raise what a function of csrc/container/container.h answered with, in its words."""
     if answer == _CONTAINER_OK:
         return
-    text = ffi.string(error.text).decode("utf-8", "replace")  # type: ignore[attr-defined]
-    hint = ffi.string(error.hint).decode("utf-8", "replace") or None  # type: ignore[attr-defined]
+    text = os.fsdecode(ffi.string(error.text))  # type: ignore[attr-defined]
+    hint = os.fsdecode(ffi.string(error.hint)) or None  # type: ignore[attr-defined]
     if answer == _CONTAINER_KERNEL:
         call, arg = ffi.string(error.call).decode(), os.fsdecode(ffi.string(error.arg))  # type: ignore[attr-defined]
         raise KernelError(call, error.error, arg or None, hint=hint)  # type: ignore[attr-defined]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import errno
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 from pyrunc._shim import ffi, lib
 
 from pyrunc.cli import signals
-from pyrunc.errors import UsageError, strerror
+from pyrunc.container import directory
+from pyrunc.errors import StateError, UsageError, strerror
+from pyrunc.kernel import container as kernel_container
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable
 
 
 def _signal(text: str) -> int:
@@ -65,3 +72,33 @@ def test_errno_texts_are_the_same_for_both_doors() -> None:
     assert {number: text for number, text in known.items() if text not in (None, strerror(number))} == {}
     assert known[errno.EBUSY] == "device or resource busy"
     assert _errno_text(0) is None
+
+
+def _words(call: Callable[[], object]) -> tuple[str, str | None] | None:
+    try:
+        call()
+    except StateError as error:
+        return error.message, error.hint
+    return None
+
+
+@pytest.mark.parametrize(
+    ("container_id", "good"),
+    [
+        *((name, True) for name in ("a", "A-b_c+d.e", "...", ".a", "-", "0", "a" * 255)),
+        *(
+            (name, False)
+            for name in ("", ".", "..", "a/b", "a b", "a\n", "\u00e9", "\udcff", "@seccomp", "a" * 256)
+        ),
+    ],
+)
+def test_ids_are_the_same_for_both_doors(container_id: str, good: bool, tmp_path: pathlib.Path) -> None:
+    """What create (in Python) takes for a name the verbs in C take, too, and both refuse with the same words."""
+    made = _words(lambda: directory.check_id(container_id))
+    asked = _words(lambda: kernel_container.state(str(tmp_path), container_id))
+    assert asked is not None, "there is no such container"
+    if good:
+        assert (made, asked[0]) == (None, "container does not exist")
+    else:
+        assert made == asked
+        assert "invalid container ID format" in asked[0]
