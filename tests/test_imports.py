@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import glob
 import os
+import re
+import tomllib
 import types
 from typing import TYPE_CHECKING
 
@@ -342,3 +345,28 @@ def test_lists_name_modules_that_exist() -> None:
         tuple(name for name in snapshot.MODULES if name.startswith("pyrunc"))
     )
     assert set(loaded) <= set(held)
+
+
+def test_the_build_knows_every_folder() -> None:
+    """meson.build lists them: what Python leaves in one that is missing there would be installed."""
+    with open(os.path.join(support.PROJECT, "meson.build"), encoding="utf-8") as stream:
+        listed = re.search(r"^packages = \[(.*?)^\]", stream.read(), flags=re.DOTALL | re.MULTILINE)
+    assert listed
+    folders = {
+        os.path.relpath(os.path.dirname(MODULES[module]), "pyrunc")
+        for module in MODULES
+        if is_face(module) and module != "pyrunc"
+    }
+    assert set(re.findall(r"'([\w/]+)'", listed.group(1))) == folders
+
+
+def test_exceptions_of_the_linter_name_files_that_exist() -> None:
+    """A pattern that fits nothing is left behind by a file that was moved."""
+    with open(os.path.join(support.PROJECT, "pyproject.toml"), "rb") as stream:
+        document = tomllib.load(stream)
+    patterns = document["tool"]["ruff"]["lint"]["per-file-ignores"]
+    assert not [
+        pattern
+        for pattern in patterns
+        if not glob.glob(os.path.join(support.PROJECT, pattern), recursive=True)
+    ]

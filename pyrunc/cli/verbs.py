@@ -321,9 +321,9 @@ def _explain(ctx: Context, parsed: Parsed) -> Result:
     plan = runtime.explain(ctx, _bundle(parsed), CreateOptions(config=parsed.text("config")))
     if not parsed.switch("json"):
         return explain.text(plan)
-    from pyrunc.json_text import document
+    from pyrunc.json_text import document as json_text
 
-    return document.dumps(explain.document(plan), indent=2) + "\n"
+    return json_text.dumps(explain.document(plan), indent=2) + "\n"
 
 
 HANDLERS: dict[str, Handler] = {

@@ -208,10 +208,10 @@ class NewContainer:
         wanted = (self.spec.get("linux") or {}).get("intelRdt")
         if wanted is None:
             return
-        from pyrunc.host import resctrl as rdt
+        from pyrunc.host import resctrl
 
         record = self.record
-        self.rdt = rdt.Group(wanted, self.id, self.facts.resctrl)
+        self.rdt = resctrl.Group(wanted, self.id, self.facts.resctrl)
         record.rdt = self.rdt.places
         if self.rdt.made:
             record.needs.append("intelRdt")
