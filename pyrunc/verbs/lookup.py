@@ -15,6 +15,7 @@ from pyrunc.kernel import container as kernel_container
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.config.load import Config
+    from pyrunc.container.directory import StateDir
     from pyrunc.kernel.container import Container
     from pyrunc.requests import (
         Context,
@@ -24,6 +25,28 @@ if TYPE_CHECKING:
 def load(ctx: Context, container_id: str) -> Container:
     """One look at a container: status, pid, cgroups. Raise StateError if it does not exist."""
     return kernel_container.state(ctx.root, container_id)
+
+
+def alive(ctx: Context, container_id: str) -> Container:
+    """A container that has a process: created, running or paused. Raise StateError if it has none."""
+    found = load(ctx, container_id)
+    if found.status not in ("created", "running", "paused"):
+        raise StateError(f"container not running: {found.status}")
+    return found
+
+
+def hold(ctx: Context, container_id: str) -> tuple[Container, StateDir]:
+    """A container that has a process, and its directory, locked, which the caller closes. Raise StateError."""
+    from pyrunc.container import directory as state_directory
+
+    alive(ctx, container_id)
+    directory = state_directory.open_(ctx.root, container_id)
+    try:
+        # Again, as it may have ended while somebody else had the lock.
+        return alive(ctx, container_id), directory
+    except BaseException:
+        directory.close()
+        raise
 
 
 def configuration(ctx: Context, container_id: str) -> Config:

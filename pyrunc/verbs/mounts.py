@@ -14,7 +14,6 @@ from pyrunc.container import process as container_process
 from pyrunc.errors import ConfigError, ContainerError, StateError
 from pyrunc.host import gather
 from pyrunc.json_text import document as json_text
-from pyrunc.kernel import container as kernel_container
 from pyrunc.launch import init as launch
 from pyrunc.plan import changes as plan_changes
 from pyrunc.plan.job import Plan, PlanOptions
@@ -25,7 +24,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyrunc.kernel.container import Container
     from pyrunc.requests import Context
     from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Mount, Spec
@@ -39,11 +37,8 @@ class _Change:
     __slots__ = ("directory", "facts", "found", "spec")
 
     def __init__(self, ctx: Context, container_id: str) -> None:
-        _alive(kernel_container.state(ctx.root, state_directory.check_id(container_id)))
-        self.directory = state_directory.open_(ctx.root, container_id)
+        self.found, self.directory = lookup.hold(ctx, container_id)
         try:
-            # Again, as it may have ended while somebody else had the lock.
-            self.found: Container = _alive(kernel_container.state(ctx.root, container_id))
             self.spec: Spec = lookup.configuration(ctx, container_id).spec
         except BaseException:
             self.directory.close()
@@ -85,12 +80,6 @@ class _Change:
         finally:
             init.dismiss()
         log.warn_all(the_plan.warnings, init.warnings)
-
-
-def _alive(found: Container) -> Container:
-    if found.status not in ("created", "running", "paused"):
-        raise StateError(f"container not running: {found.status}")
-    return found
 
 
 def _check(wanted: Sequence[Mount], change: _Change) -> None:

@@ -12,9 +12,8 @@ from pyrunc.config import load as config
 from pyrunc.config import resource_update
 from pyrunc.config.rules import resources as rules
 from pyrunc.container import directory as state_directory
-from pyrunc.errors import ConfigError, PyruncError, StateError
+from pyrunc.errors import ConfigError, PyruncError
 from pyrunc.json_text import document as json_text
-from pyrunc.kernel import container as kernel_container
 from pyrunc.verbs import lookup
 
 TYPE_CHECKING = False
@@ -27,13 +26,6 @@ if TYPE_CHECKING:
 
 
 _SCHEMA_OPTIONS = {"l3CacheSchema": "--l3-cache-schema", "memBwSchema": "--mem-bw-schema"}
-
-
-def _alive(ctx: Context, container_id: str) -> Container:
-    found = kernel_container.state(ctx.root, container_id)
-    if found.status not in ("created", "running", "paused"):
-        raise StateError(f"container not running: {found.status}")
-    return found
 
 
 def _set_schemas(found: Container, spec: Spec, schemas: Mapping[str, str]) -> cgroup_manager.Undo:
@@ -85,11 +77,8 @@ def update(
     """
     config.check_resources(resources)
     rules.check(resources, "$", partial=True)
-    _alive(ctx, container_id)
-    directory = state_directory.open_(ctx.root, container_id)
+    found, directory = lookup.hold(ctx, container_id)
     try:
-        # Again, as it may have ended while another update had the lock.
-        found = _alive(ctx, container_id)
         spec = lookup.configuration(ctx, container_id).spec
         schemas = {"l3CacheSchema": l3_cache_schema, "memBwSchema": mem_bw_schema}
         undo_schemas = _set_schemas(found, spec, schemas)
