@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     # Takes the reason, and adds notes to it.
     Undo = Callable[[BaseException], None]
 
-# limits.h, and what the longest name of a cgroup file takes of it.
+# limits.h, and the length of the longest name of a cgroup file.
 _NAME_MAX, _PATH_MAX, _FILE_NAME = 255, 4096, 64
 # The record of what create makes has every directory on the way, in each of a dozen hierarchies.
 _DEPTH_MAX = 256
 
 
 def clean(path: str) -> tuple[str, bool]:
-    """A cgroupsPath without "..", "." and doubled slashes, relative, and whether it was absolute.
+    """Return a cgroupsPath without "..", "." and doubled slashes, relative, and whether it was absolute.
 
-    Nothing climbs above where it starts. Raise ConfigError for what no cgroup file system or state file can hold.
+    It never leads above its start. Raise ConfigError if a cgroup file system or the state file cannot hold it.
     """
     if "\n" in path or "\0" in path:
         raise ConfigError(f"must not contain control characters, got {path!r}", path=files.CGROUPS_PATH)
@@ -40,7 +40,7 @@ def clean(path: str) -> tuple[str, bool]:
 
 
 def _check_lengths(paths: Sequence[tuple[str, str]]) -> None:
-    """Raise ConfigError for a directory that could not be made, used or recorded, before the first one is made."""
+    """Raise ConfigError if a directory could not be made, used or recorded, before the first one is made."""
     for path in dict.fromkeys(path for _, path in paths):
         size, names = len(os.fsencode(path)), path.strip("/").split("/")
         longest = max([len(os.fsencode(name)) for name in names])
@@ -56,7 +56,7 @@ def _check_lengths(paths: Sequence[tuple[str, str]]) -> None:
 
 
 def _host_uid(linux: Mapping[str, object], uid: int) -> int | None:
-    """`uid` of the container as the host sees it; None if it is not mapped."""
+    """Return the host's id for `uid` of the container; None if it is not mapped."""
     mappings = linux.get("uidMappings")
     if not isinstance(mappings, list) or not mappings:
         return uid
@@ -67,7 +67,7 @@ def _host_uid(linux: Mapping[str, object], uid: int) -> int | None:
 
 
 def delegated_to(spec: Mapping[str, object]) -> int | None:
-    """The host uid that gets the v2 cgroup, None for nobody. config-linux.md "Cgroup ownership"."""
+    """Return the host uid that will own the v2 cgroup, None for no change. config-linux.md "Cgroup ownership"."""
     linux = spec.get("linux")
     linux = linux if isinstance(linux, dict) else {}
     namespaces, mounts = linux.get("namespaces"), spec.get("mounts")
@@ -94,7 +94,7 @@ def manager(
     systemd: bool = False,
     disabled: bool = False,
 ) -> Manager:
-    """Where the container of `spec` is going to live. Nothing is made yet. Raise ConfigError."""
+    """Return the manager for the container of `spec`. Nothing is made yet. Raise ConfigError."""
     if disabled:
         return Manager([])
     linux = spec.get("linux")
@@ -120,7 +120,7 @@ def manager(
 
 
 def _directories(given: str, container_id: str, host: HostFacts) -> list[tuple[str, str]]:
-    """(controller, directory) by the cgroupfs driver. Raise ConfigError."""
+    """Return (controller, directory) pairs of the cgroupfs driver. Raise ConfigError."""
     inner, absolute = clean(given or container_id)
     if host.cgroup_mode != "v2":
         paths = v1.directories(host, inner, absolute=absolute)
@@ -142,9 +142,9 @@ def _mount_points(host: HostFacts, paths: list[tuple[str, str]]) -> dict[str, st
 
 
 def from_paths(paths: Sequence[tuple[str, str]], made: Sequence[str] = (), unit: str = "") -> Manager:
-    """The manager of a container that exists, from the record of its paths, of what create made and of its unit.
+    """Return the manager of an existing container, from the recorded paths, directories made by create, and unit.
 
-    Without `unit` it never asks systemd, which is enough for all but apply() and what changes where processes are.
+    Without `unit` systemd is never asked, which is enough for all but apply() and moving processes.
     """
     if unit:
         from pyrunc.cgroups.systemd import driver

@@ -22,8 +22,8 @@ _ALL = MKNOD | READ | WRITE
 BLOCK, CHAR = 1, 2  # BPF_DEVCG_DEV_BLOCK, BPF_DEVCG_DEV_CHAR
 _TYPES = {"b": BLOCK, "c": CHAR}
 
-# What every container may use whatever the list says, as in runc and crun: making nodes (using them is another
-# matter), the default devices, pseudo terminals, tun.
+# Always allowed, whatever the list says, as in runc and crun: making nodes (not using them), the default devices,
+# pseudo terminals, tun.
 _DEFAULTS = (
     (CHAR, ANY, ANY, MKNOD),
     (BLOCK, ANY, ANY, MKNOD),
@@ -58,20 +58,20 @@ class Rule:
         return f"{'allow' if self.allow else 'deny'} {self.line()}"
 
     def line(self) -> str:
-        """As devices.allow and devices.deny read it."""
+        """Return the rule as devices.allow and devices.deny read it."""
         numbers = ":".join(["*" if number == ANY else str(number) for number in (self.major, self.minor)])
         return f"{'b' if self.kind == BLOCK else 'c'} {numbers} {self.letters}"
 
     @property
     def letters(self) -> str:
-        """The access as letters."""
+        """Return the access as letters."""
         return "".join([letter for letter in "rwm" if self.access & _BITS[letter]])
 
 
 class Policy:
-    """What a list of rules comes to: the answer for devices that no rule names, then rules, the last match wins.
+    """The meaning of a list of rules: the answer for devices that no rule names, then rules; the last match wins.
 
-    `widened` are the JSON paths of rules of type 'a' that say less than all.
+    `widened` are the JSON paths of rules of type 'a' with numbers or access, which are ignored.
     """
 
     __slots__ = ("allow", "path", "rules", "widened")
@@ -103,7 +103,7 @@ def _access(entry: Mapping[str, object]) -> int:
 
 
 def policy(devices: Sequence[object], path: str = DEVICES) -> Policy:
-    """The list, checked by config and rules, with the default rules behind it; for an empty one these alone."""
+    """Return the policy of the checked list with the default rules appended; for an empty list the default rules."""
     result = Policy(False, [], path)
     for index, entry in enumerate(devices):
         where = f"{path}[{index}]"
@@ -112,7 +112,7 @@ def policy(devices: Sequence[object], path: str = DEVICES) -> Policy:
         major, minor = _device_number(entry, "major"), _device_number(entry, "minor")
         access = _access(entry)
         if kind == "a":
-            # All devices and all access, as the v1 controller and runc have it: nothing said before matters any more.
+            # All devices and all access, as for the v1 controller and runc: earlier rules no longer matter.
             widened = (
                 result.widened if major == minor == ANY and access == _ALL else [*result.widened, where]
             )
@@ -139,10 +139,10 @@ def _overlap(a: Rule, b: Rule) -> bool:
 
 
 def exceptions(wanted: Policy) -> list[Rule]:
-    """The policy as rules that all say the opposite of its answer for the rest, one per device.
+    """Return the policy as exceptions from its answer for the rest, one per device.
 
-    The v1 controller and systemd know nothing else. Raise ConfigError where the rules cannot be folded into that form
-    (an exception inside a wider exception, which the v1 controller would ignore without a word).
+    The v1 controller and systemd support nothing else. Raise ConfigError if the rules do not have such a form (an
+    exception inside a wider exception, which the v1 controller would silently ignore).
     """
     found: list[Rule] = []
     for rule in wanted.rules:
@@ -161,7 +161,7 @@ def exceptions(wanted: Policy) -> list[Rule]:
             if old.access != common:
                 kept.append(Rule(old.kind, old.major, old.minor, old.access & ~common, old.allow, old.path))
         found = kept
-    # Not only fewer writes: engines list the default devices themselves.
+    # This saves more than writes: engines list the default devices themselves.
     merged: dict[tuple[int, int, int], Rule] = {}
     for rule in found:
         key = (rule.kind, rule.major, rule.minor)
@@ -210,9 +210,9 @@ def _tests(rule: Rule) -> list[tuple[int, int]]:
 def program(wanted: Policy) -> bytes:
     """struct bpf_insn[] that returns 1 (allow) or 0 for a struct bpf_cgroup_dev_ctx.
 
-    The rules are asked from the last to the first. Each takes out of the wanted access the bits it allows, or denies
-    when it names one that is still wanted: per bit, the last rule that names it decides, as the specification's
-    "in the listed order" has it.
+    The rules are checked from the last to the first. Each removes the bits it allows from the requested access, or
+    denies if it names one that is left: for each bit the last rule that names it decides, as "in the listed order"
+    in the specification demands.
     """
     blocks: list[bytes] = [
         _instruction(_LOAD_WORD, _WANTED, _CONTEXT, 0)  # access_type: access << 16 | type

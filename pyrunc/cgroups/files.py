@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 CGROUPS_PATH = "$.linux.cgroupsPath"
-# New cgroups may be made as fast as they are found.
+# New cgroups can appear as fast as they are found.
 _WALK_SECONDS = 30
 
 
 def read(path: str, directory: int | None = None) -> str:
-    """The whole file, by a path from `directory` if that is given. Raise OSError."""
+    """Return the whole file, by a path relative to `directory` if that is given. Raise OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         pieces = []
@@ -36,7 +36,7 @@ def write(path: str, value: str) -> None:
     """One write(2) per line, because cgroup files take one value per call. Raise OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        # Nothing at all would be no write; an empty line empties the file.
+        # Without any byte nothing would be written; an empty line clears the file.
         for line in value.split("\n") if value else ("\n",):
             os.write(fd, line.encode("utf-8", "surrogateescape"))
     finally:
@@ -56,7 +56,7 @@ def _explained(
     hint = f"the value was '{value}'"
     if file in ("cpuset.cpus", "cpuset.mems"):
         try:
-            # On v2 an empty file means what the next one above has.
+            # On v2 an empty file means the value of the parent.
             inherited = read(f"{os.path.dirname(directory)}/{file}").strip()
             hint += f"; the parent cgroup has '{inherited}'" if inherited else ""
         except OSError:
@@ -68,12 +68,12 @@ def _explained(
 
 
 def _put(directory: str, item: Write) -> OSError | None:
-    """Write one item; the error when it may be tried again, None if done. Raise KernelError, ConfigError."""
+    """Write one item. Return the error if it may be tried again, else None. Raise KernelError, ConfigError."""
     for file, value in item.choices:
         try:
             write(f"{directory}/{file}", value)
         except OSError as error:
-            # EACCES, EPERM: O_WRONLY on a name that is not there, in a directory where nobody can create one.
+            # EACCES, EPERM: O_WRONLY on a name that does not exist, in a directory where files cannot be created.
             if error.errno == errno.ENOENT or not os.access(f"{directory}/{file}", os.F_OK):
                 continue
             if item.again and error.errno == errno.EINVAL:
@@ -92,7 +92,7 @@ def _put(directory: str, item: Write) -> OSError | None:
 
 
 def put_all(items: Sequence[tuple[str, Write]]) -> None:
-    """Write (directory, item) pairs in order, then once more what the kernel refused for the sake of a later one."""
+    """Write (directory, item) pairs in order, then retry those that needed a later one to be written first."""
     refused = [(directory, item) for directory, item in items if _put(directory, item)]
     for directory, item in refused:
         error = _put(directory, item)
@@ -107,12 +107,12 @@ _RESET = {
 
 
 def _undoing(file: str, written: str, old: str) -> str | None:
-    """What to write to `file`, whose text was `old`, to undo that `written` was; None for nothing."""
+    """Return what to write to `file` to get from `written` back to the text `old`; None for nothing."""
     lines = old.strip().split("\n")
     if file == "memory.oom_control":
         return lines[0].removeprefix("oom_kill_disable ")
     if file == "cpu.max" or " " not in written:
-        # cpu.weight says 0 of an idle group, and does not take it.
+        # cpu.weight reads 0 for an idle group, but cannot be set to 0.
         return None if (file, old.strip()) == ("cpu.weight", "0") else lines[0]
     found = []
     for key in [line.split(" ")[0] for line in written.split("\n")]:
@@ -134,7 +134,7 @@ def _saved(directory: str, item: Write) -> Write | None:
 
 
 def saved(items: Sequence[tuple[str, Write]]) -> list[tuple[str, Write]]:
-    """(directory, item) pairs that undo `items`, in order, as things are now."""
+    """Return (directory, item) pairs that restore the present values of `items`, in order."""
     found = []
     for directory, item in reversed(items):
         was = _saved(directory, item)
@@ -144,8 +144,8 @@ def saved(items: Sequence[tuple[str, Write]]) -> list[tuple[str, Write]]:
 
 
 def restore(items: Sequence[tuple[str, Write]], reason: BaseException) -> None:
-    """Write what saved() found; what cannot be written is noted on `reason`."""
-    for _ in range(2):  # what the kernel refused for the sake of a later one is tried once more
+    """Write what saved() found; failures become notes on `reason`."""
+    for _ in range(2):  # a value may need a later one to be written first
         refused = []
         for directory, item in items:
             try:
@@ -159,7 +159,7 @@ def restore(items: Sequence[tuple[str, Write]], reason: BaseException) -> None:
 
 
 def check_all(items: Sequence[tuple[str, Write]]) -> None:
-    """Raise ConfigError for (directory, item) pairs that may not be written as things are."""
+    """Raise ConfigError if (directory, item) pairs must not be written with the present usage."""
     for directory, item in items:
         if not item.below:
             continue
@@ -190,12 +190,12 @@ def _pids(directory: int | None, name: str) -> list[int]:
 
 
 def read_pids(directory: str) -> list[int]:
-    """The processes of one cgroup; none when it is gone. Raise KernelError."""
+    """Return the processes of one cgroup; none if it does not exist. Raise KernelError."""
     return _pids(None, directory)
 
 
 def _names_below(directory: int) -> list[str]:
-    """Of the child cgroups. Their number is in the link count, which saves listing the files of a leaf."""
+    """Return the names of the child cgroups. Their number is the link count, which saves listing a leaf."""
     if os.fstat(directory).st_nlink <= 2:
         return []
     with os.scandir(directory) as entries:
@@ -203,7 +203,7 @@ def _names_below(directory: int) -> list[str]:
 
 
 class _Walk:
-    """Where tree_pids() is: a container makes cgroups in each other until no path names the last one."""
+    """The position of tree_pids(): a container can nest cgroups deeper than any path reaches."""
 
     __slots__ = ("at", "levels", "pids")
 
@@ -220,7 +220,7 @@ class _Walk:
         self.at = there
 
     def enter(self, name: str) -> None:
-        """Raise KernelError; content when it is gone."""
+        """Do nothing if it does not exist. Raise KernelError."""
         try:
             self.go(name)
             self.levels.append([])
@@ -237,7 +237,7 @@ class _Walk:
 
 
 def tree_pids(directory: str) -> list[int]:
-    """The processes of a cgroup and all below it. Raise KernelError."""
+    """Return the processes of a cgroup and of all below it. Raise KernelError."""
     walk = _Walk()
     deadline = time.monotonic() + _WALK_SECONDS
     try:
@@ -259,9 +259,9 @@ def tree_pids(directory: str) -> list[int]:
 
 
 def oom_kills(directories: Sequence[tuple[str, str]]) -> int:
-    """How many processes the kernel has ended for want of memory in one of these (controller, directory).
+    """Return how many processes the kernel has killed for lack of memory in one of these (controller, directory).
 
-    From memory.events of v2 or memory.oom_control of v1; 0 where memory is not controlled.
+    From memory.events of v2 or memory.oom_control of v1; 0 if memory is not controlled.
     """
     for _, directory in directories:
         for name in ("memory.events", "memory.oom_control"):
@@ -277,7 +277,7 @@ def oom_kills(directories: Sequence[tuple[str, str]]) -> int:
 
 
 def absent(path: str) -> list[str]:
-    """Which directories on the way to `path` are not there, parents first."""
+    """Return the directories on the way to `path` that do not exist, parents first."""
     missing: list[str] = []
     while not os.access(path, os.F_OK):
         missing.append(path)
@@ -287,26 +287,27 @@ def absent(path: str) -> list[str]:
 
 
 def make(path: str, target: str, made: list[str]) -> None:
-    """Make a directory on the way to `target` that was absent a moment ago, and note it in `made`.
+    """Make a directory on the way to `target` that did not exist a moment ago, and append it to `made`.
 
-    Raise OSError; StateError when it is the target and somebody else has made it: neither could tell who is whose.
+    Raise OSError, or StateError if it is the target and another process has made it: the two containers would share
+    it.
     """
     try:
         os.mkdir(path, 0o755)
     except FileExistsError:
         if path == target:
-            hint = f"'{path}' was made by somebody else; every container needs a cgroupsPath of its own"
+            hint = f"'{path}' was made by another process; every container needs a cgroupsPath of its own"
             raise StateError("container's cgroup is used by others", path=CGROUPS_PATH, hint=hint) from None
     else:
         made.append(path)
 
 
 def refuse_used(path: str) -> None:
-    """Raise StateError if a process is in the cgroup or below it."""
+    """Raise StateError if a process is in the cgroup or in one below it."""
     count = len(tree_pids(path))
     if count:
         raise StateError(
             f"container's cgroup is not empty: {count} process(es) found",
             path=CGROUPS_PATH,
-            hint=f"'{path}' belongs to something else; every container needs a cgroupsPath of its own",
+            hint=f"'{path}' is in use by others; every container needs a cgroupsPath of its own",
         )

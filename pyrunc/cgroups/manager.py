@@ -1,4 +1,4 @@
-"""Control groups: a Manager for one container's directories, the same face for v1 and v2.
+"""Control groups: a Manager for one container's directories, with the same interface for v1 and v2.
 
     manager(...)  decides where   ->  .to_make (record it)  ->  .settle()  ->  the plan  ->  .open()
                   .create()  ->  .attach(pid) where open() was of no use  ->  .apply(...)
@@ -18,12 +18,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    # Takes the reason, and adds notes to it.
+    # Takes the exception that is the reason, and adds notes to it.
     Undo = Callable[[BaseException], None]
 
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _EMPTY: Mapping[str, object] = {}
-# Another container's delete may take away a parent that is empty for a moment.
+# Another container's delete may remove a parent while it is empty.
 _MAKE_TRIES = 100
 _ATTACH_TRIES = 5
 
@@ -32,9 +32,9 @@ class Manager:
     """The cgroups of one container.
 
     `paths` are (controller, absolute directory): "" is the cgroup v2 hierarchy; two controllers that are mounted
-    together have one directory. It is empty when there is no cgroup at all (rootless without permission, or
-    disabled), and every method but apply() is then content. `made` lists what was made, parents first;
-    `warnings` what it did without; `unit` is "system NAME" or "user NAME" where systemd has the cgroup, else "".
+    together have one directory. It is empty if there is no cgroup at all (rootless without permission, or disabled);
+    all methods but apply() then do nothing. `made` lists the directories that were made, parents first; `warnings`
+    what is missing; `unit` is "system NAME" or "user NAME" if systemd manages the cgroup, else "".
     """
 
     __slots__ = (
@@ -55,7 +55,7 @@ class Manager:
 
     def __init__(self, paths: list[tuple[str, str]]) -> None:
         self.paths = paths
-        # 2 when there is only the one hierarchy, 1 as soon as any controller has its own.
+        # 2 if there is only the one hierarchy, 1 if any controller has its own.
         self.version = 1 if any(controller for controller, _ in paths) else 2
         self.made: list[str] = []
         self.warnings: list[str] = []
@@ -70,7 +70,7 @@ class Manager:
         self._tops: dict[str, str] = {}
 
     def directory(self, controller: str) -> str | None:
-        """Where `controller` is, None if it has no hierarchy here. On v2 all are in one place."""
+        """Return the directory of `controller`, or None if it has no hierarchy. On v2 it is the same for all."""
         for name, path in self.paths:
             if name == controller:
                 return path
@@ -78,24 +78,24 @@ class Manager:
 
     @property
     def to_make(self) -> list[str]:
-        """The directories that create() is going to make, parents first. For the record, before anything is made."""
+        """Return the directories that create() will make, parents first: they are recorded before any is made."""
         if self._missing is None:
             self._missing = {path: files.absent(path) for _, path in self.paths}
         return [path for missing in self._missing.values() for path in missing]
 
     def check_free(self) -> None:
-        """Raise StateError if processes are where the container is to live. For the time before the record.
+        """Raise StateError if there are processes in the container's cgroups.
 
-        Whoever is told by the record to clean up kills what is there.
+        To be called before they are recorded: a clean-up kills the processes in recorded cgroups.
         """
         for path, controllers in self._hierarchies().items():
             if not self._absent_now(path) and not self._is_tracking(controllers):
                 files.refuse_used(path)
 
     def settle(self) -> None:
-        """Make what init is started in, and what may well be missing in the end. Raises as create().
+        """Make the cgroup that init is started in, and decide which hierarchies to leave out. Raise as create() does.
 
-        Rootless without cgroupsPath does without the directories it is refused, as long as no limit needs them.
+        Rootless without cgroupsPath, hierarchies without permission are left out unless a limit needs them.
         """
         if self._missing is None:
             self._missing = {path: files.absent(path) for _, path in self.paths}
@@ -103,10 +103,10 @@ class Manager:
             self._create([*self._hierarchies().items()])
 
     def create(self) -> None:
-        """Make the directories, all that settle() has not made, and what processes in them need.
+        """Make all directories that settle() has not made, and set what processes in them need.
 
-        `paths` is shorter then where a hierarchy that limits nothing has refused one.
-        Raise StateError if one is in use or frozen, KernelError, ConfigError; nothing made stays behind then.
+        Hierarchies that limit nothing are removed from `paths` if they refuse a directory. Raise StateError if one is in
+        use or frozen, KernelError, ConfigError; what was made is then removed.
         """
         self._create([item for item in self._hierarchies().items() if item[0] not in self._settled])
 
@@ -124,7 +124,7 @@ class Manager:
             raise
 
     def _stops(self) -> bool:
-        """Whether who is attached would never run, also because of a parent, by v1's freezer or cgroup2."""
+        """Return whether an attached process would be frozen, also because of a parent, by v1's freezer or cgroup2."""
         from pyrunc.kernel import container as kernel_container
 
         return any(
@@ -132,7 +132,7 @@ class Manager:
         )
 
     def _hierarchies(self) -> dict[str, list[str]]:
-        """Directory -> its controllers: each is made and joined once."""
+        """Return directory -> its controllers: each directory is made and joined once."""
         found: dict[str, list[str]] = {}
         for controller, path in self.paths:
             found.setdefault(path, []).append(controller)
@@ -162,7 +162,7 @@ class Manager:
         return self._missing[path] if self._missing is not None else files.absent(path)
 
     def _do_without(self, path: str, error: OSError) -> None:
-        # In place: whoever recorded this list before create() has it right after.
+        # In place: the caller has recorded this list object before create().
         self.paths[:] = [entry for entry in self.paths if entry[1] != path]
         self.warnings.append(f"no cgroup '{path}': {os.strerror(error.errno or 0)}")
         wanted = self._wanted() if self.version == 2 else []
@@ -179,7 +179,7 @@ class Manager:
         return resources.plan_writes(self._spec, self.version)
 
     def _make(self, controllers: list[str], path: str) -> None:
-        """Make one hierarchy's directories, again when a parent vanishes meanwhile. Raise OSError, ConfigError."""
+        """Make one hierarchy's directories, again if a parent vanishes meanwhile. Raise OSError, ConfigError."""
         missing = self._absent_now(path)
         for left in range(_MAKE_TRIES, -1, -1):
             try:
@@ -222,22 +222,22 @@ class Manager:
             v2.delegate(path, self._owner)
 
     def unmake(self) -> None:
-        """Remove what was made, before anybody is in there."""
+        """Remove the directories that were made, before any process is in them."""
         for path in reversed(self.made):
             try:
                 os.rmdir(path)
             except OSError:
-                pass  # someone else is using it by now, or it is gone: not ours to worry about
+                pass  # used by another process now, or gone: not ours to remove
         self.made.clear()
         self._settled.clear()
 
     @property
     def joined_at_birth(self) -> bool:
-        """Whether open() gives a descriptor, so that a process is in the cgroup before it does anything."""
+        """Return whether open() gives a descriptor, with which a process starts inside the cgroup."""
         return self.version == 2 and bool(self.paths)
 
     def open(self) -> int:
-        """A descriptor of the v2 directory for CLONE_INTO_CGROUP; -1 where attach() is the way. Raise KernelError."""
+        """Return a descriptor of the v2 directory for CLONE_INTO_CGROUP, or -1 to use attach(). Raise KernelError."""
         if not self.joined_at_birth:
             return -1
         path = self.paths[0][1]
@@ -247,7 +247,7 @@ class Manager:
             raise KernelError("open", error.errno or 0, path, path=files.CGROUPS_PATH) from error
 
     def attach(self, pid: int) -> None:
-        """Move a process in, one write per hierarchy. Raise KernelError."""
+        """Move a process into the cgroups, one write per hierarchy. Raise KernelError."""
         text = str(pid)
         for path, controllers in self._hierarchies().items():
             try:
@@ -265,9 +265,9 @@ class Manager:
                 ) from error
 
     def apply(self, wanted: Mapping[str, object], path: str = resources.RESOURCES) -> None:
-        """Set the limits of `linux.resources`; `path` is where they come from.
+        """Set the limits of `linux.resources`; `path` is their JSON path.
 
-        Raise ConfigError, KernelError, and BusError where systemd has the cgroup.
+        Raise ConfigError, KernelError, and BusError if systemd manages the cgroup.
         """
         items = self._items(wanted, path)
         policy = None
@@ -276,7 +276,7 @@ class Manager:
             assert isinstance(listed, list)
             policy = device_rules.policy(listed, f"{path}.devices")
             self.warnings += [
-                f"{where}: type 'a' is all devices and all access: its numbers and its access do not count"
+                f"{where}: type 'a' is all devices and all access: its numbers and its access are ignored"
                 for where in policy.widened
             ]
         self._set(items, policy)
@@ -284,10 +284,10 @@ class Manager:
             self._apply_devices(policy, f"{path}.devices")
 
     def update(self, wanted: Mapping[str, object], path: str) -> Undo:
-        """Set limits anew, all or none; the return value sets those from before again. Raises as apply() does.
+        """Change limits, all or none. Return a function that restores the previous ones. Raise as apply() does.
 
-        It takes the reason, for notes about what failed in it. Device rules are for create alone: engines send a
-        blanket denial with every update that would take away what was granted since.
+        That function takes the exception that is the reason, and adds its own failures as notes. Device rules are set by
+        create only: engines send a blanket denial with every update, which would revoke what was granted since.
         """
         items = self._items(wanted, path)
         saved = files.saved(items)
@@ -311,7 +311,7 @@ class Manager:
         files.put_all(items)
 
     def _items(self, wanted: Mapping[str, object], path: str) -> list[tuple[str, resources.Write]]:
-        """(directory, write) pairs that may be written as things are."""
+        """Return (directory, write) pairs, checked against the present usage."""
         items = []
         for item in resources.plan_writes(wanted, self.version, path):
             where = self.directory(item.controller)
@@ -331,7 +331,7 @@ class Manager:
         return ConfigError(what, path=item.path, hint=hint)
 
     def _announce(self, writes: Sequence[resources.Write], policy: device_rules.Policy | None) -> None:
-        """Tell whoever else looks after the cgroup what is going to be set."""
+        """Tell another manager of the cgroup (systemd) what will be set."""
 
     def _apply_devices(self, policy: device_rules.Policy, path: str) -> None:
         v1_directory = self.directory("devices") if self.version == 1 else None
@@ -348,12 +348,12 @@ class Manager:
         except KernelError as error:
             if not self._rootless:
                 raise
-            # Without privilege nobody can make device nodes either; runc and crun go on as well.
+            # Without privileges device nodes cannot be made either; runc and crun continue as well.
             self.warnings.append(f"device rules not applied: {error}")
 
     @property
     def frozen(self) -> bool:
-        """Whether the container is paused; without a cgroup it never is."""
+        """Return whether the container is paused; without a cgroup it never is."""
         if not self.paths:
             return False
         from pyrunc.kernel import container as kernel_container
@@ -361,7 +361,7 @@ class Manager:
         return kernel_container.cgroup_frozen(self.paths)
 
     def pids(self) -> list[int]:
-        """Every process of the container, those in cgroups below included. Raise KernelError."""
+        """Return every process of the container, also those in cgroups below. Raise KernelError."""
         for controller in ("devices", "pids", "freezer", "memory"):
             where = self.directory(controller)
             if where is not None:
@@ -369,14 +369,14 @@ class Manager:
         return files.tree_pids(self.paths[0][1]) if self.paths else []
 
     def kill(self) -> None:
-        """SIGKILL every process, all cgroups below included. Raise KernelError."""
+        """Send SIGKILL to every process, also in all cgroups below. Raise KernelError."""
         if self.paths:
             from pyrunc.kernel import container as kernel_container
 
             kernel_container.cgroup_kill(self.paths)
 
     def destroy(self) -> None:
-        """Remove the container's directories, then the parents that create() made if nobody else uses them."""
+        """Remove the container's directories, then the parents that create() made unless they are in use."""
         if self.paths:
             from pyrunc.kernel import container as kernel_container
 
@@ -388,7 +388,7 @@ def _attach_one(path: str, text: str) -> None:
         try:
             files.write(path, text)
         except OSError as error:
-            # EINVAL may mean that the kernel has not finished making the process.
+            # EINVAL may mean that the kernel is still creating the process.
             if error.errno != errno.EINVAL or not left:
                 raise
             import time

@@ -1,7 +1,7 @@
 """PURE: `linux.resources` -> an ordered list of writes to cgroup files, for cgroup v1 and v2 from one table.
 
-Devices are not here but in device_rules. What is refused here is what one version cannot express: the form of the
-document (config) and the rules that hold on every host (config/rules/resources.py) have been checked before. Source:
+Devices are in device_rules.py. Only what one version cannot express is refused here: the form of the document (config)
+and the rules that hold on every host (config/rules/resources.py) have been checked before. Source:
 runtime-spec config-linux.md "Control groups"; Linux Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst.
 """
 
@@ -22,10 +22,10 @@ RESOURCES = "$.linux.resources"
 class Write:
     """One value for one controller.
 
-    `choices` are (file, value) pairs of which the first existing file is written; `path` is the JSON path that asked.
-    `optional`: no such file is no error. `again`: the kernel may refuse (EINVAL) until a later write of the list is
-    done, so it is tried a second time. `below`: a file whose number must be smaller than `value`, else nothing may
-    be written. `warning`: what is to be known of its effect.
+    `choices` are (file, value) pairs of which the first existing file is written; `path` is the JSON path of the value.
+    `optional`: a missing file is not an error. `again`: the kernel may refuse (EINVAL) until a later write of the list
+    is done, so it is tried a second time. `below`: a file whose number must be smaller than `value`, else nothing may
+    be written. `warning`: a warning about its effect.
     """
 
     __slots__ = ("again", "below", "choices", "controller", "optional", "path", "warning")
@@ -50,16 +50,16 @@ class Write:
 
     @property
     def file(self) -> str:
-        """The file of first choice."""
+        """Return the file of first choice."""
         return self.choices[0][0]
 
     @property
     def value(self) -> str:
-        """What the file of first choice gets."""
+        """Return the value for the file of first choice."""
         return self.choices[0][1]
 
     def with_choice(self, file: str, value: str) -> Write:
-        """The same for one file that exists, with another value, that the kernel may refuse at first."""
+        """Return a write of another value to one existing file, which the kernel may refuse at first."""
         return Write(self.controller, self.path, (file, value), again=True)
 
     def __repr__(self) -> str:
@@ -82,7 +82,7 @@ def _table(value: object) -> Table:
 
 
 def _given(table: Table, key: str) -> int:
-    """A sibling's number, 0 if it is not there."""
+    """Return the number of a sibling member, 0 if it is absent."""
     return _number(table.get(key) or 0)
 
 
@@ -107,7 +107,7 @@ def io_weight(weight: int) -> int:
 
 
 def refuse(what: str, *, harmless: object = 0, hint: str | None = None) -> Maker:
-    """A maker for a value that this version of cgroups cannot express; `harmless` and 0 mean "leave alone"."""
+    """Return a function that refuses a value which this version of cgroups cannot express, except 0 and `harmless`."""
 
     def make(value: object, path: str, _: Table) -> list[Write]:
         if value == harmless or value in (0, []):
@@ -122,7 +122,7 @@ def _nothing(_value: object, _path: str, _table: Table) -> list[Write]:
 
 
 def _limit(file: str, *, unlimited: str) -> Maker:
-    """A number of bytes: 0 leaves the file alone, -1 lifts the limit."""
+    """Return a write of a number of bytes: 0 leaves the file unchanged, -1 removes the limit."""
 
     def make(value: object, path: str, _: Table) -> list[Write]:
         number = _number(value)
@@ -133,7 +133,7 @@ def _limit(file: str, *, unlimited: str) -> Maker:
 
 
 def _plain(controller: str, file: str) -> Maker:
-    """A number written as it is; 0 leaves the file alone."""
+    """Return a write of the number as it is; 0 leaves the file unchanged."""
 
     def make(value: object, path: str, _: Table) -> list[Write]:
         number = _number(value)
@@ -154,8 +154,8 @@ def _memory_limit_v1(value: object, path: str, memory: Table) -> list[Write]:
     limit = _number(value)
     if limit == 0:
         return []
-    # limit <= memsw must hold after each write: raising needs memsw first, lowering needs it last. Without looking at
-    # the present values: try, and try again what was refused.
+    # limit <= memsw must hold after each write: raising needs memsw first, lowering needs it last. Instead of reading
+    # the present values, refused writes are tried again.
     writes = [Write("memory", path, ("memory.limit_in_bytes", str(limit)), again=True)]
     if limit == -1 and not _given(memory, "swap"):
         writes.append(
@@ -180,7 +180,7 @@ def _memory_limit_v2(value: object, path: str, memory: Table) -> list[Write]:
     writes = []
     if limit == -1 and not _given(memory, "swap"):
         writes.append(Write("memory", path, ("memory.swap.max", "max"), optional=True))
-    # On v1 the kernel itself refuses a limit that it cannot reclaim down to.
+    # On v1 the kernel itself refuses a limit that it cannot reach by reclaim.
     below = "memory.current" if memory.get("checkBeforeUpdate") is True and limit > 0 else ""
     writes.append(Write("memory", path, ("memory.max", "max" if limit == -1 else str(limit)), below=below))
     return writes
@@ -196,7 +196,7 @@ def _memory_swap_v2(value: object, path: str, memory: Table) -> list[Write]:
 
 
 def _is_unset(swappiness: int) -> bool:
-    """The one number above 100 that the rules let through is Docker's for "not set"."""
+    """The only number above 100 that the rules accept is Docker's for "not set"."""
     return swappiness > 100
 
 
@@ -216,8 +216,8 @@ def _swappiness_v2(value: object, path: str, _: Table) -> list[Write]:
 def _kernel_v1(file: str) -> Maker:
     def make(value: object, path: str, _: Table) -> list[Write]:
         number = _number(value)
-        # config-linux.md: NOT RECOMMENDED. Linux takes the first and forgets it since 5.16, and may lose both.
-        warning = "limits of kernel memory alone have no effect on kernels of today"
+        # config-linux.md: NOT RECOMMENDED. Linux ignores the first since 5.16, and may drop both.
+        warning = "limits of kernel memory alone have no effect on current kernels"
         return [Write("memory", path, (file, str(number)), optional=True, warning=warning)] if number else []
 
     return make
@@ -241,7 +241,7 @@ def _shares_v1(value: object, path: str, _: Table) -> list[Write]:
     shares = _number(value)
     if shares == 0:
         return []
-    # The kernel clamps silently, which would be a value applied other than the one asked for.
+    # The kernel would silently apply another value.
     if shares < 2:
         raise ConfigError(f"the minimum allowed cpu-shares is 2, got {shares}", path=path)
     if shares > 262_144:
@@ -255,7 +255,7 @@ def _shares_v2(value: object, path: str, _: Table) -> list[Write]:
 
 
 def _not_idle_yet(value: object, path: str, cpu: Table) -> list[Write]:
-    """Before shares: the kernel refuses shares of an idle group, so idleness ends first and begins last."""
+    """Around shares, as the kernel refuses shares of an idle group: idle is cleared before them and set after them."""
     idle = _number(value)
     if idle and not _given(cpu, "shares"):
         return []
@@ -285,7 +285,7 @@ def _quota_v2(value: object, path: str, cpu: Table) -> list[Write]:
     if quota == 0:
         return []
     text = str(quota) if quota > 0 else "max"
-    # A lone number keeps the period that is set.
+    # A number alone leaves the period unchanged.
     return [Write("cpu", path, ("cpu.max", f"{text} {period}" if period else text), again=True)]
 
 
@@ -298,7 +298,7 @@ def _period_v2(value: object, path: str, cpu: Table) -> list[Write]:
 
 def _pids(value: object, path: str, _: Table) -> list[Write]:
     limit = _number(value)
-    # config-linux.md: 0 is a limit like any other; the init process is there already and it may not fork.
+    # config-linux.md: 0 is a limit like any other; init exists already and may not fork.
     return [Write("pids", path, ("pids.max", "max" if limit < 0 else str(limit)))]
 
 
@@ -360,7 +360,7 @@ def _throttle_v1(file: str) -> Maker:
 def _throttle_v2(key: str) -> Maker:
     def make(value: object, path: str, _: Table) -> list[Write]:
         table = _table(value)
-        # 0 lifts the limit on v1; io.max calls that "max" and refuses 0.
+        # 0 removes the limit on v1; io.max has "max" for that and refuses 0.
         rate = _number(table["rate"]) or "max"
         return [Write("io", path, ("io.max", f"{_device(table)} {key}={rate}"))]
 
@@ -371,7 +371,7 @@ def _hugepages(suffix: str) -> Maker:
     def make(value: object, path: str, _: Table) -> list[Write]:
         table = _table(value)
         size, limit = _text(table["pageSize"]), str(_number(table["limit"]))
-        # Reservations are what makes a program fail early and cleanly; kernels before 5.7 only count page faults.
+        # With a reservation limit a program fails early and cleanly; kernels before 5.7 only limit page faults.
         return [
             Write("hugetlb", path, (f"hugetlb.{size}.{suffix}", limit)),
             Write("hugetlb", path, (f"hugetlb.{size}.rsvd.{suffix}", limit), optional=True),
@@ -410,12 +410,12 @@ _NO_REALTIME = refuse("cgroup v2 has no realtime bandwidth per cgroup")
 _NO_KERNEL = refuse("cannot set kernel memory with cgroup v2", harmless=-1, hint="memory.limit includes it")
 _NO_UNIFIED = refuse("cannot use unified on cgroup v1", hint="unified needs a pure cgroup v2 host")
 
-# One row per property: where it stands in `linux.resources` ([] = for each element, {} = for each value), what writes
-# it on v1, what on v2. The order of the rows is the order of the writes.
+# One row per property: its place in `linux.resources` ([] = for each element, {} = for each value), its function for
+# v1 and the one for v2. The order of the rows is the order of the writes.
 TABLE: tuple[tuple[str, Maker, Maker], ...] = (
     ("pids.limit", _pids, _pids),
     ("memory.useHierarchy", _hierarchy_v1, _hierarchy_v2),
-    # v2: first how much may be swapped out, then the limit that makes it so. v1: the limit first fits a new cgroup.
+    # v2: first the swap limit, then the memory limit that causes swapping. v1: the memory limit comes first.
     ("memory.swap", _nothing, _memory_swap_v2),
     ("memory.limit", _memory_limit_v1, _memory_limit_v2),
     ("memory.swap", _memory_swap_v1, _nothing),
@@ -458,7 +458,7 @@ TABLE: tuple[tuple[str, Maker, Maker], ...] = (
 
 
 def _values(resources: Table, key: str, path: str) -> Iterator[tuple[object, str, Table]]:
-    """(value, its JSON path, the table it stands in) for a row's key; nothing where the configuration has none."""
+    """Yield (value, its JSON path, the table it is in) for a row's key; nothing if it is not configured."""
     section, dot, name = key.rstrip("[]{}").rpartition(".")
     table, where = resources, path
     if dot:
@@ -483,9 +483,9 @@ def _values(resources: Table, key: str, path: str) -> Iterator[tuple[object, str
 
 
 def plan_writes(resources: Table, version: int, path: str = RESOURCES) -> list[Write]:
-    """All writes for `resources`, in order, for cgroup `version` 1 or 2. `path` is the JSON path of `resources`.
+    """Return all writes for `resources`, in order, for cgroup `version` 1 or 2. `path` is the JSON path of `resources`.
 
-    Raise ConfigError for what this version cannot express (config-linux.md: the runtime "MUST generate an error").
+    Raise ConfigError if this version cannot express a value (config-linux.md: the runtime "MUST generate an error").
     """
     writes: list[Write] = []
     for key, v1, v2 in TABLE:

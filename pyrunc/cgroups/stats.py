@@ -1,7 +1,7 @@
-"""PURE: what `events` shows of a container's use of resources: texts of cgroup files become runc's document.
+"""PURE: the document of `events` about a container's resource usage, made from the texts of cgroup files.
 
-Keys, their order and what is left out when it is 0 are those of runc, whose readers (go-runc) know no others. Times are
-in nanoseconds; "no limit" is 2^64-1, of pids 0.
+Keys, their order, and which are left out if 0 are those of runc, as its readers (go-runc) expect. Times are in
+nanoseconds; "no limit" is 2^64-1, for pids 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CPUSET_FLAGS = (
     *("cpu_exclusive", "mem_hardwall", "mem_exclusive", "memory_migrate", "memory_spread_page"),
     *("memory_spread_slab", "memory_pressure", "sched_load_balance", "sched_relax_domain_level"),
 )
-# Key, name behind blkio.bfq., blkio. or blkio.throttle. on v1.
+# Key, and the name after blkio.bfq., blkio. or blkio.throttle. on v1.
 _BLKIO = (
     ("ioServiceBytesRecursive", "io_service_bytes"),
     ("ioServicedRecursive", "io_serviced"),
@@ -167,7 +167,7 @@ def _memory(files: Files, version: int) -> Json:
             "swap": _memory_entry_v2(files, "memory.swap"),
         }
         swap = entries["swap"]
-        # As on v1: memory and swap together, of which nobody knows the peak. So it is where swap is not counted at all.
+        # As on v1: memory and swap together, for which there is no peak. The same without swap accounting.
         swap["usage"] += entries["usage"]["usage"]
         swap["limit"] = min(swap["limit"] + entries["usage"]["limit"], UNLIMITED)
         swap["max"] = 0
@@ -218,7 +218,7 @@ def _blkio(files: Files, version: int) -> Json:
                     entry: Json = {"major": int(major), "minor": int(minor), "op": op, "value": int(value)}
                     found[key].append(_without_zeros(entry))
     else:
-        # The scheduler that counts most comes first; throttling counts when no scheduler does.
+        # The scheduler with the most statistics comes first; throttling is used if no scheduler has any.
         for prefix, suffix in (
             ("bfq.", "_recursive"),
             ("", "_recursive"),
@@ -254,7 +254,7 @@ def _hugetlb(files: Files, version: int) -> Json:
 
 
 def interfaces(text: str) -> Entries | None:
-    """The network devices of a /proc/PID/net/dev but lo, None for none. proc_pid_net(5)."""
+    """Return the network devices of a /proc/PID/net/dev except lo, None if there are none. proc_pid_net(5)."""
     found: Entries = []
     for line in text.splitlines()[2:]:
         name, _, values = line.partition(":")
@@ -268,7 +268,7 @@ def interfaces(text: str) -> Entries | None:
 
 
 def document(files: Files, version: int, net_dev: str = "") -> Json:
-    """The `data` of a stats event. `files`: name to text of all hierarchies, `version` 1 or 2 of the control groups."""
+    """Return the `data` of a stats event. `files`: name -> text, of all hierarchies; `version` of cgroups: 1 or 2."""
     return {
         "cpu": _cpu(files, version),
         "cpuset": _cpuset(files, version),

@@ -1,4 +1,4 @@
-"""cgroup v1: where a container's directories are in each hierarchy, and what a new one needs before it takes anyone."""
+"""cgroup v1: a container's directory in each hierarchy, and what a new one needs before processes can be attached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SYSTEMD = "name=systemd"
 UNIFIED = ""
-# Hierarchies that limit nothing: they tell others (systemd, tools) what belongs together. Doing without is no error.
+# Hierarchies that limit nothing: they only group processes for others (systemd, tools). They may be missing.
 TRACKING = (SYSTEMD, "misc", UNIFIED)
 CONTROLLERS = (
     "cpuset", "devices", "memory", "cpu", "cpuacct", "pids", "blkio", "hugetlb", "net_cls", "net_prio",
@@ -26,9 +26,9 @@ _CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
 
 
 def below(mount: tuple[str, str], own: str) -> str:
-    """Where the cgroup `own` of /proc/self/cgroup is under a mount (mount point, root of that mount).
+    """Return the directory of the cgroup `own` of /proc/self/cgroup in a mount (mount point, root of that mount).
 
-    In a container without a cgroup namespace both are the host's paths; the mount shows only what is below its root.
+    In a container without a cgroup namespace both are the host's paths; the mount has only what is below its root.
     """
     point, root = mount
     root = root.rstrip("/")
@@ -40,7 +40,7 @@ def below(mount: tuple[str, str], own: str) -> str:
 
 
 def directories(host: HostFacts, inner: str, *, absolute: bool) -> list[tuple[str, str]]:
-    """(controller, directory) for each; controllers that are mounted together have the same directory, in a row.
+    """Return (controller, directory) pairs; controllers that are mounted together are adjacent and share a directory.
 
     An absolute path counts from the mount point, others from the runtime's own cgroup in that hierarchy, as in runc.
     A cgroup2 mount beside the controllers (a "hybrid" host) gets the same path, listed last as "".
@@ -60,17 +60,17 @@ def directories(host: HostFacts, inner: str, *, absolute: bool) -> list[tuple[st
 
 
 def fill_cpuset(directory: str, configured: Mapping[str, str], top: str) -> None:
-    """Give a cpuset its CPUs and memory nodes: v1 makes it with none, and then nobody can be attached.
+    """Give a new cpuset CPUs and memory nodes: v1 makes it with none, and then no process can be attached.
 
     `configured` are the container's own (file -> value); the rest is copied from the parent, which is filled first if
-    someone else has just made it. Raise KernelError, OSError.
+    another process has just made it. Raise KernelError, OSError.
     """
     for file in _CPUSET_FILES:
         value = configured.get(file, "")
         path = f"{directory}/{file}"
         if not value and files.read(path).strip():
             continue
-        # Also for the container's own choice: nothing is a subset of a parent that has none.
+        # Also for configured values: they must be a subset of the parent's, which may have none yet.
         inherited = _inherited(os.path.dirname(directory), file, top)
         value = value or inherited
         try:
@@ -89,7 +89,7 @@ def fill_cpuset(directory: str, configured: Mapping[str, str], top: str) -> None
 
 
 def _inherited(directory: str, file: str, top: str) -> str:
-    """What the directory has; where it has nothing, what it and those above it get from the first that has."""
+    """Return the directory's value; if it is empty, fill it and its parents from the first one that has a value."""
     empty: list[str] = []
     while not (value := files.read(f"{directory}/{file}").strip()) and len(directory) > len(top):
         empty.append(directory)

@@ -1,4 +1,4 @@
-"""cgroup v2: where a container's directory is, what its parents must hand down, and device programs."""
+"""cgroup v2: a container's directory, the controllers that its parents must enable, and device programs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _DOMAIN_CONTROLLERS = ("memory", "io", "hugetlb", "rdma", "misc")  # the others 
 
 
 def directory(host: HostFacts, inner: str, *, absolute: bool) -> str:
-    """The container's directory: from the mount point, or beside the runtime's own cgroup, as in runc.
+    """Return the container's directory: from the mount point, or beside the runtime's own cgroup, as in runc.
 
-    Beside, not below: a cgroup with processes cannot hand controllers to its children ("no internal processes").
+    Beside, not below: a cgroup with processes cannot enable controllers for its children ("no internal processes").
     """
     mount = host.unified_mount or ""
     if absolute:
@@ -35,7 +35,7 @@ def directory(host: HostFacts, inner: str, *, absolute: bool) -> str:
 
 
 def _enable(parent: str, controllers: list[str]) -> None:
-    """Hand controllers to the children of `parent`, as many as it can."""
+    """Enable as many controllers as possible for the children of `parent`."""
     path = f"{parent}/cgroup.subtree_control"
     try:
         files.write(path, " ".join([f"+{name}" for name in controllers]))
@@ -46,13 +46,13 @@ def _enable(parent: str, controllers: list[str]) -> None:
             try:
                 files.write(path, f"+{name}")
             except OSError:
-                pass  # whoever needs this one gets an error that names the property
+                pass  # if a property needs this controller, its error names the property
 
 
 def make(target: str, missing: list[str], mount: str, made: list[str]) -> None:
-    """Create the `missing` directories of `target`'s path, controllers enabled all the way down. Raise OSError.
+    """Create the `missing` directories of `target`'s path with controllers enabled. Raise OSError.
 
-    Those made are appended to `made`. All that the mount offers are enabled: engines read their statistics.
+    Those made are appended to `made`. All available controllers are enabled: engines read their statistics.
     """
     controllers = files.read(f"{mount}/cgroup.controllers").split()
     if controllers:
@@ -70,7 +70,7 @@ def make(target: str, missing: list[str], mount: str, made: list[str]) -> None:
 
 
 def settle_type(target: str, missing: list[str], wanted: Callable[[], list[Write]]) -> None:
-    """Make `target` able to take processes below a threaded parent, or say why not. cgroups(7) "Thread mode"."""
+    """Let `target` take processes below a threaded parent. Raise ConfigError if it cannot. cgroups(7) "Thread mode"."""
     for path in missing or [target]:
         try:
             kind = files.read(f"{path}/cgroup.type").strip()
@@ -107,7 +107,7 @@ def delegate(target: str, uid: int) -> None:
 
 
 def attach_devices(target: str, program: bytes, path: str) -> None:
-    """Let `program` judge every device access of the cgroup, in place of one attached earlier.
+    """Attach `program`, which decides about every device access of the cgroup, and replace an earlier one.
 
     `path` is the JSON path of the rules. Raise KernelError.
     """

@@ -38,8 +38,8 @@ class Config:
         try:
             return os.path.realpath(os.path.join(self.bundle, root))
         except OSError as error:
-            words = f"readlink '{root}': {strerror(error.errno or 0)}"
-            raise ConfigError(words, path="$.root.path") from error
+            message = f"readlink '{root}': {strerror(error.errno or 0)}"
+            raise ConfigError(message, path="$.root.path") from error
 
 
 def _open(path: str) -> int:

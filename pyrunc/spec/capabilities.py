@@ -1,4 +1,4 @@
-"""PURE: capability names -> bit sets that the kernel will take. capabilities(7), config.md "capabilities"."""
+"""PURE: capability names -> bit sets that the kernel accepts. capabilities(7), config.md "capabilities"."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BITS: dict[str, int] = {name: 1 << number for number, name in enumerate(NAMES)}
 
 
 def mask(names: Iterable[str]) -> tuple[int, list[str]]:
-    """The bit set of `names`, and those that are no capability."""
+    """Return the bit set of `names`, and the names that are not capabilities."""
     bits = 0
     unknown = []
     for name in names:
@@ -37,12 +37,12 @@ def mask(names: Iterable[str]) -> tuple[int, list[str]]:
 
 
 def names(bits: int) -> list[str]:
-    """The names in a bit set, in the order of their numbers."""
+    """Return the names in a bit set, in the order of their numbers."""
     return [name for name, bit in _BITS.items() if bits & bit]
 
 
 class Sets:
-    """The five sets as bits, ready for capset(2) and prctl(2); `warnings`: what was left out; `unknown`: no names."""
+    """The five sets as bits for capset(2) and prctl(2); `warnings`: what was left out; `unknown`: unknown names."""
 
     __slots__ = ("ambient", "bounding", "effective", "inheritable", "permitted", "unknown", "warnings")
 
@@ -57,11 +57,11 @@ class Sets:
 
 
 def resolve(wanted: Capabilities, grantable: int) -> Sets:
-    """The sets a process can really get.
+    """Return the sets that a process can really get.
 
     config.md: a value that "cannot be mapped to a relevant kernel interface" or "cannot be granted" MUST be warned of
     and SHOULD NOT fail. What the kernel would refuse as a whole (effective outside permitted, inheritable outside
-    bounding, ambient outside either) is cut to what it takes, with a warning. An absent set is empty: inheritable
+    bounding, ambient outside either) is cut to what it accepts, with a warning. An absent set is empty: inheritable
     stays empty unless configured (CVE-2022-29162).
     """
     result = Sets()

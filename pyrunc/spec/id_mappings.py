@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
     Rows = Sequence[tuple[int, int, int]]
 
-_ID_MAX = 0xFFFFFFFE  # the last one, -1, is none
+_ID_MAX = 0xFFFFFFFE  # 0xFFFFFFFF is -1, which is not an id
 
 
 class IdMap:
-    """Who owns what in an id-mapped mount: rows of (id in the file system, id on the host, size).
+    """The id mapping of a mount: rows of (id in the file system, id on the host, size).
 
-    With `namespace`, the path of a user namespace, the rows are empty and its maps count. `recursive` concerns the
-    mounts below, `path` is where the configuration asks for it.
+    With `namespace`, the path of a user namespace, the rows are empty and its maps count. `recursive` includes the
+    mounts below, `path` is its JSON path.
     """
 
     __slots__ = ("gids", "namespace", "path", "recursive", "uids")
@@ -38,17 +38,17 @@ class IdMap:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal for two that a single user namespace serves."""
+        """Return a key that is equal for mappings that can share a user namespace."""
         return self.uids, self.gids, self.namespace
 
 
 def rows(mappings: Iterable[IDMapping]) -> list[tuple[int, int, int]]:
-    """(containerID, hostID, size) as the kernel wants them; entries of size 0 say nothing and are left out."""
+    """Return (containerID, hostID, size) rows as the kernel takes them; entries of size 0 are left out."""
     return [(item["containerID"], item["hostID"], item["size"]) for item in mappings if item["size"]]
 
 
 def text(maps: Rows, between: str = " ", behind: str = "\n") -> str:
-    """The rows as one text, by default as /proc/PID/uid_map wants them."""
+    """Return the rows as one text, by default as /proc/PID/uid_map takes them."""
     return behind.join([between.join([str(number) for number in row]) for row in maps])
 
 
@@ -56,7 +56,7 @@ def in_place(option: str, uids: Rows, gids: Rows) -> tuple[list[tuple[int, int, 
     """(uids, gids) of crun's option `idmap=uids=0-1000-10#10-2000-5;gids=@0-0-10`, each triple one row.
 
     With "@" the host id of a triple is one of the container's: `uids` and `gids` are the maps of its user namespace.
-    Raise ValueError in words for the user.
+    Raise ValueError with a message for the user.
     """
     found: dict[str, list[tuple[int, int, int]]] = {"uids": [], "gids": []}
     for part in option.split(";"):
@@ -79,7 +79,7 @@ def _triple(text: str, maps: Rows) -> list[tuple[int, int, int]]:
 
 
 def _resolved(text: str, inside: int, first: int, size: int, maps: Rows) -> list[tuple[int, int, int]]:
-    """The rows for ids of the container, one for each row of its own map that they lie in."""
+    """Return rows for ids of the container, one for each row of its own map that they are in."""
     if not maps:
         raise ValueError(f"'{text}' is relative, and the container has no mappings of its own")
     found = []
@@ -94,22 +94,22 @@ def _resolved(text: str, inside: int, first: int, size: int, maps: Rows) -> list
 
 
 def contains(maps: Rows, container_id: int) -> bool:
-    """Whether an id inside the container is mapped."""
+    """Return whether an id inside the container is mapped."""
     return any(first <= container_id < first + size for first, _host, size in maps)
 
 
 def first(maps: Rows) -> int:
-    """The id to become inside: root where root is mapped, else the lowest that is."""
+    """Return the id to become inside: root if root is mapped, else the lowest mapped id."""
     return 0 if contains(maps, 0) or not maps else min(row[0] for row in maps)
 
 
 def needs_helper(maps: Rows, own: int, euid: int) -> bool:
-    """Whether only newuidmap or newgidmap may write this map: an ordinary user may map but its own id, by itself."""
+    """Return whether only newuidmap or newgidmap may write this map: a user may map only the own id without them."""
     return euid != 0 and not (len(maps) == 1 and maps[0][1] == own and maps[0][2] == 1)
 
 
 def parse(text: str) -> list[tuple[int, int, int]]:
-    """The rows of /proc/PID/uid_map or gid_map."""
+    """Return the rows of /proc/PID/uid_map or gid_map."""
     found = []
     for line in text.split("\n"):
         numbers = line.split()
@@ -119,5 +119,5 @@ def parse(text: str) -> list[tuple[int, int, int]]:
 
 
 def matching(maps: Rows, text: str) -> bool:
-    """Whether a configured mapping says the same as the map of an existing namespace, in whatever order."""
+    """Return whether a configured mapping equals the map of an existing namespace, in any order."""
     return sorted(maps) == sorted(parse(text))

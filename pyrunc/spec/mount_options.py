@@ -63,7 +63,7 @@ _ATTRIBUTES: dict[str, tuple[int, int]] = {
     "suid": (0, ATTR_NOSUID),
     "symfollow": (0, ATTR_NOSYMFOLLOW),
 }
-# What has an r-form: mount_setattr(2) with AT_RECURSIVE.
+# Options with a recursive form (r...): mount_setattr(2) with AT_RECURSIVE.
 _RECURSIVE: dict[str, tuple[int, int]] = {"r" + name: value for name, value in _ATTRIBUTES.items()}
 # Superblock flags: (parameter for fsconfig(2), is it the setting one?). A superblock has nothing below it: the r-forms,
 # which crun knows, say the same as the others.
@@ -81,8 +81,8 @@ _SUPERBLOCK: dict[str, tuple[str, bool]] = {
     "rsync": ("sync", True),
     "sync": ("sync", True),
 }
-# Understood, and nothing is left to do. silent and loud concern mount(2)'s own log lines, which fsopen(2) does not
-# write. (no)iversion: since Linux 6.0 every file system that keeps the counter (btrfs, ext4, xfs) always does.
+# Accepted without effect. silent and loud concern mount(2)'s own log lines, which fsopen(2) does not write.
+# (no)iversion: since Linux 6.0 every file system that has the counter (btrfs, ext4, xfs) always maintains it.
 _NOTHING = frozenset({"defaults", "iversion", "loud", "noiversion", "silent"})
 _SPECIAL = frozenset({"bind", "idmap", "rbind", "remount", "ridmap"})
 # option -> attribute of MountOptions. All but the first are crun's, for bind mounts.
@@ -104,13 +104,12 @@ OPTIONS: tuple[str, ...] = tuple(
 
 
 class MountOptions:
-    """What the options of one mount say.
+    """The parsed options of one mount.
 
     `attr_set`/`attr_clear` and `rec_set`/`rec_clear`: MOUNT_ATTR_* for the top mount and for the whole tree.
     `propagation`: MS_* flags, one step per option in its order. `superblock`: flag name -> wanted state.
-    `bind`, `recursive`, `remount`; `idmap` is "", "idmap" or "ridmap", `mapping` what crun's form has behind its "=".
-    `copy_up`, `copy_symlink`, `source_nofollow`, `target_nofollow`. `data`: what is not in OPTIONS, for the file
-    system itself.
+    `bind`, `recursive`, `remount`; `idmap` is "", "idmap" or "ridmap", `mapping` what follows "=" in crun's form.
+    `copy_up`, `copy_symlink`, `source_nofollow`, `target_nofollow`. `data`: other options, for the file system itself.
     """
 
     __slots__ = (
@@ -161,16 +160,16 @@ class MountOptions:
             self.recursive = name == "rbind"
 
     def parameters(self, *, reconfigure: bool = False) -> list[str]:
-        """Superblock flags and file system data as fsconfig(2) parameters.
+        """Return superblock flags and file system data as fsconfig(2) parameters.
 
-        For a new superblock only what is on needs to be said; `reconfigure` says what to turn off as well.
+        A new superblock needs only the flags that are on; `reconfigure` also turns flags off.
         """
         off = {"sync": "async", "lazytime": "nolazytime", "mand": "nomand"}
         words = [name if on else off[name] for name, on in self.superblock.items() if on or reconfigure]
         return words + self.data
 
     def new_attributes(self) -> int:
-        """MOUNT_ATTR_* for a mount that does not exist yet, where recursive and not recursive are the same."""
+        """Return MOUNT_ATTR_* for a new mount, for which recursive and not recursive are the same."""
         return (self.attr_set & ~self.rec_clear) | self.rec_set
 
 
@@ -180,9 +179,9 @@ def inside(path: str) -> str:
 
 
 def is_bind(mount: Mount) -> bool:
-    """config.md: the options decide, and `type` is then a dummy.
+    """Return whether it is a bind mount. config.md: the options decide, and `type` is then a dummy.
 
-    Type bind alone can mean nothing else, except beside remount, which mounts nothing.
+    Type bind alone also means a bind mount, except with remount, which mounts nothing.
     """
     options = mount.get("options") or ()
     return (
@@ -191,7 +190,7 @@ def is_bind(mount: Mount) -> bool:
 
 
 def parse(options: Iterable[str]) -> MountOptions:
-    """Sort the options of a mount; of contradicting ones the last wins, as in mount(8).
+    """Parse the options of a mount; if two contradict each other the last wins, as in mount(8).
 
     Unknown ones go to `data`: config.md, mounts: "SHOULD be passed" to the file system.
     """

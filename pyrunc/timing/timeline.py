@@ -70,7 +70,7 @@ def _cut(texts: Sequence[str]) -> list[Sequence[str]]:
 
 
 def complete(whole: Span, measured: Sequence[Span], inits: Sequence[Stamps]) -> list[Span]:
-    """All spans: the `whole` command first, then by time, what encloses before what is enclosed."""
+    """Return all spans: the `whole` command first, then by time, outer spans before inner ones."""
     spans = [*measured]
     for stamps in inits:
         spans += _ops(stamps, measured, whole.end)

@@ -1,11 +1,11 @@
-"""The systemd cgroup driver: the container's cgroup is a scope that systemd makes, keeps and removes.
+"""The systemd cgroup driver: the container's cgroup is a scope that systemd makes, manages and removes.
 
     UnitManager.settle()       connect, refuse what is in use
     attach(init)               StartTransientUnit with PIDs=init: systemd makes the cgroup and moves init into it
     apply(resources)           SetUnitProperties, so that systemd writes the same, then the cgroup files
     destroy(), remove()        StopUnit, ResetFailedUnit
 
-Everything else (freezing, signals, numbers) goes by the cgroup files as with any Manager: the scope is delegated.
+Everything else (freezing, signals, statistics) uses the cgroup files as in any Manager: the scope is delegated.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _EXISTS = "org.freedesktop.systemd1.UnitExists"
 _GONE = ("org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.UnitNotLoaded")
 # Hierarchies of cgroup v1 whose directories below its slices are systemd's own.
 _SYSTEMD_KEEPS = (v1.SYSTEMD, v1.UNIFIED, "cpu", "cpuacct", "memory", "blkio", "pids", "devices")
-# D-Bus's own limit for a call is 25 s; systemd's for a job is longer, runc's 30 s.
+# D-Bus's own limit for a call is 25 s; runc waits 30 s for a job of systemd, which may take longer.
 _OPEN_SECONDS, _CALL_SECONDS, _JOB_SECONDS = 10.0, 25.0, 30.0
 
 
 def _seconds(default: float) -> float:
-    """A time limit: $SYSTEMD_BUS_TIMEOUT where it is set, as for systemd's own programs."""
+    """Return a time limit: $SYSTEMD_BUS_TIMEOUT if it is set, as for systemd's own programs."""
     given = os.environ.get("SYSTEMD_BUS_TIMEOUT", "").removesuffix("s")
     return (
         float(given)
@@ -52,14 +52,14 @@ def _seconds(default: float) -> float:
 
 
 def _bus_path(path: str) -> str:
-    """The address of a socket. D-Bus Specification, Server Addresses: other characters are escaped."""
+    """Return the address of a socket. D-Bus Specification, Server Addresses: other characters are escaped."""
     plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_/.\\*"
     escaped = [chr(byte) if chr(byte) in plain else f"%{byte:02x}" for byte in os.fsencode(path)]
     return "unix:path=" + "".join(escaped)
 
 
 def _addresses(*, user: bool) -> list[tuple[str, bool]]:
-    """(address, whether a bus is there) to try one after the other. Raise BusError if there is none."""
+    """Return (address, whether it is a bus) pairs to try in order. Raise BusError if there are none."""
     variable = "DBUS_SESSION_BUS_ADDRESS" if user else "DBUS_SYSTEM_BUS_ADDRESS"
     if given := os.environ.get(variable):
         return [(given, True)]
@@ -80,7 +80,7 @@ def _addresses(*, user: bool) -> list[tuple[str, bool]]:
 
 
 class Systemd:
-    """One connection to a service manager, the system's or the user's. All raise BusError, always in time."""
+    """A connection to a service manager, the system's or the user's. All methods raise BusError, also on timeout."""
 
     __slots__ = ("_bus", "_silent", "_version", "accepted")
 
@@ -94,13 +94,13 @@ class Systemd:
             try:
                 self._bus = Bus(address, is_bus=is_bus, seconds=seconds)
             except BusError as error:
-                # The first one is what is wrong; that nothing else is there either says less.
+                # The first error is the informative one.
                 first = first or error
                 continue
             if is_bus:
                 body = variants.body(("s", _MATCH))
                 self._ask("/org/freedesktop/DBus", "org.freedesktop.DBus", "AddMatch", body, bus_itself=True)
-                # Without subscribers systemd tells a bus nothing; a direct connection hears all.
+                # Without subscribers systemd sends no signals to a bus; a direct connection gets all.
                 self._ask(_OBJECT, _MANAGER, "Subscribe")
             return
         assert first is not None
@@ -109,7 +109,7 @@ class Systemd:
     def _ask(
         self, path: str, interface: str, member: str, body: bytes = b"", *, bus_itself: bool = False
     ) -> str:
-        # After a silence nobody waits once more: it would double the time.
+        # After a timeout do not wait again: it would double the time.
         seconds = 0 if self._silent else _seconds(_CALL_SECONDS)
         try:
             return self._bus.call(path, interface, member, body, seconds=seconds, bus_itself=bus_itself)
@@ -118,17 +118,17 @@ class Systemd:
             raise
 
     def call(self, member: str, *arguments: tuple[str, object]) -> str:
-        """A method of the manager."""
+        """Call a method of the manager."""
         return self._ask(_OBJECT, _MANAGER, member, variants.body(*arguments))
 
     def manager_property(self, name: str) -> str:
-        """A property of the manager that is a text."""
+        """Return a property of the manager that is a string."""
         body = variants.body(("s", _MANAGER), ("s", name))
         return self._ask(_OBJECT, "org.freedesktop.DBus.Properties", "Get", body)
 
     @property
     def version(self) -> int:
-        """systemd's version, the number in front: 252."""
+        """Return systemd's version, the leading number: 252."""
         if not self._version:
             text = self.manager_property("Version").lstrip("v")
             digits = len(text) - len(text.lstrip("0123456789"))
@@ -136,7 +136,7 @@ class Systemd:
         return self._version
 
     def run_job(self, member: str, *arguments: tuple[str, object]) -> str:
-        """A method that makes a job; the job's result once it is over, "" if nobody waits any more."""
+        """Call a method that makes a job. Return the job's result once it is done, "" after the time limit."""
         job = self.call(member, *arguments)
         self.accepted = True
         if self._silent:
@@ -148,7 +148,7 @@ class Systemd:
             raise
 
     def reset_failed(self, name: str) -> None:
-        """Let systemd forget a unit that failed; content if there is none."""
+        """Reset a failed unit, if there is one."""
         try:
             self.call("ResetFailedUnit", ("s", name))
         except BusError as error:
@@ -156,7 +156,7 @@ class Systemd:
                 raise
 
     def start(self, name: str, properties: Sequence[Property]) -> None:
-        """Make a transient unit and wait until it runs. What is left of a failed one of that name goes first."""
+        """Make a transient unit and wait until it runs. A failed one of that name is reset first."""
         arguments: tuple[tuple[str, object], ...] = (
             ("s", name),
             ("s", "fail"),
@@ -175,7 +175,7 @@ class Systemd:
             raise BusError(f"systemd could not start unit '{name}': {result}", name=result)
 
     def stop(self, name: str) -> None:
-        """End a unit, wait for it, and leave none that failed; content if there is none."""
+        """Stop a unit, if there is one, wait for the end, and reset it if it failed."""
         try:
             self.run_job("StopUnit", ("s", name), ("s", "replace"))
         except BusError as error:
@@ -195,10 +195,10 @@ def remove(recorded: str) -> None:
 
 
 class UnitManager(Manager):
-    """The cgroups of one container in a systemd unit; see Manager for the face.
+    """The cgroups of one container in a systemd unit; see Manager for the interface.
 
-    A new one is made by attach(); before that there is nothing to kill or destroy. A recorded one is attached to like
-    any cgroup.
+    A new unit is made by attach(); before that there is nothing to kill or destroy. To attach to a recorded one works
+    as with any cgroup.
     """
 
     __slots__ = ("_annotated", "_new", "_place", "_systemd")
@@ -213,11 +213,11 @@ class UnitManager(Manager):
 
     @property
     def name(self) -> str:
-        """The unit's."""
+        """Return the name of the unit."""
         return self.unit.partition(" ")[2]
 
     def _connect(self) -> Systemd:
-        """The manager that has the unit, connected to when first wanted. Raise BusError."""
+        """Return the service manager of the unit, connected at first use. Raise BusError."""
         if self._systemd is None:
             self._systemd = Systemd(user=self.unit.startswith("user "))
         return self._systemd
@@ -226,7 +226,7 @@ class UnitManager(Manager):
 
     @property
     def to_make(self) -> list[str]:
-        """The container's own directories, and in hierarchies that systemd leaves alone those above."""
+        """Return the container's own directories, and in hierarchies that systemd does not use their parents."""
         if self._missing is None:
             self._missing = {}
             for path, controllers in self._hierarchies().items():
@@ -236,7 +236,7 @@ class UnitManager(Manager):
         return [path for missing in self._missing.values() for path in missing]
 
     def settle(self) -> None:
-        """Refuse a place that is in use, and connect before anything starts. Raise StateError, BusError."""
+        """Check that the cgroup is not in use, and connect before anything starts. Raise StateError, BusError."""
         for path in self._hierarchies():
             if os.access(path, os.F_OK):
                 files.refuse_used(path)
@@ -245,15 +245,15 @@ class UnitManager(Manager):
         self._connect()
 
     def create(self) -> None:
-        """Nothing: systemd makes it, around a process."""
+        """Do nothing: systemd makes the cgroup when it gets a process."""
 
     @property
     def joined_at_birth(self) -> bool:
-        """Whether open() gives what clone3 can start a process in: the kernel may refuse users to cross over."""
+        """Return whether clone3 can start a process with what open() gives: the kernel may not allow it to users."""
         return not self._new and super().joined_at_birth and _may_enter(self.paths[0][1])
 
     def open(self) -> int:
-        """As Manager.open(); -1 also for a unit that is not there yet, or that only systemd can move us into."""
+        """Open as Manager.open() does; return -1 also if the unit does not exist yet or only systemd can move us."""
         return super().open() if self.joined_at_birth else -1
 
     def attach(self, pid: int) -> None:
@@ -272,7 +272,7 @@ class UnitManager(Manager):
         try:
             self._connect().start(self.name, properties + self._annotated)
         except BusError as error:
-            # A unit that ran before is not ours, and neither is what is in it.
+            # A unit that existed before is not ours, and neither are its processes.
             if self._connect().accepted:
                 self._become_ours()
             hint = error.hint
@@ -292,7 +292,7 @@ class UnitManager(Manager):
         self.made = self.to_make
 
     def _version_for(self, file: str) -> int:
-        """systemd's version, asked for only when a value may depend on it."""
+        """Return systemd's version, which is asked for only if a value may depend on it."""
         return self._connect().version if any(item.file == file for item in self._wanted()) else 0
 
     def _identity(self, pid: int) -> list[Property]:
@@ -307,13 +307,13 @@ class UnitManager(Manager):
         ]
 
     def _settle(self, pid: int) -> None:
-        """What systemd leaves to us: controllers it does not know, hierarchies it does not use, a new owner."""
+        """Do what systemd does not: controllers it does not support, hierarchies it does not use, a new owner."""
         main = self.directory(v1.SYSTEMD if self.version == 1 else v1.UNIFIED) or self.paths[0][1]
         if pid not in files.read_pids(main):
             raise BusError(
                 f"unit '{self.name}' is not at '{main}'",
                 path=files.CGROUPS_PATH,
-                hint="does another systemd than this host's answer?",
+                hint="is this the systemd of another host?",
             )
         for path, controllers in self._hierarchies().items():
             try:
@@ -348,7 +348,7 @@ class UnitManager(Manager):
         )
 
     def _announce(self, writes: Sequence[Write], policy: device_rules.Policy | None) -> None:
-        """Tell systemd first: what it does not know it takes back at the next daemon-reload."""
+        """Tell systemd first: at the next daemon-reload it reverts what it does not know."""
         properties = unit.from_writes(writes, self._connect().version if writes else 0, self._bandwidth())
         if policy is not None:
             groups = unit.device_groups(files.read("/proc/devices"))
@@ -361,7 +361,7 @@ class UnitManager(Manager):
             )
 
     def _bandwidth(self) -> tuple[int, int]:
-        """The CPU quota (-1: none) and period that apply."""
+        """Return the present CPU quota (-1: none) and period."""
         where = self.directory("cpu")
         try:
             if where is not None and self.version == 2:
@@ -372,16 +372,16 @@ class UnitManager(Manager):
                     files.read(f"{where}/cpu.cfs_period_us")
                 )
         except (OSError, ValueError):
-            pass  # no such controller: whoever sets a limit is told
+            pass  # no such controller: setting a limit reports that
         return -1, unit.DEFAULT_PERIOD
 
     def kill(self) -> None:
-        """As Manager.kill(), but never before the unit is ours."""
+        """Kill as Manager.kill() does, but never before the unit is ours."""
         if not self._new:
             super().kill()
 
     def destroy(self) -> None:
-        """Remove the cgroups and the unit; nothing when it never became ours."""
+        """Remove the cgroups and the unit; do nothing if it never became ours."""
         if self._new:
             return
         problem: PyruncError | None = None
@@ -395,7 +395,7 @@ class UnitManager(Manager):
 
 
 def _may_enter(path: str) -> bool:
-    """Whether the kernel lets us move a process of ours there: that takes the first cgroup above both. cgroups(7)."""
+    """Return whether we may move our process there: that takes access to the closest common ancestor. cgroups(7)."""
     mount = "/sys/fs/cgroup"
     own = next(
         (line[3:] for line in files.read("/proc/self/cgroup").split("\n") if line.startswith("0::")), "/"
@@ -404,7 +404,7 @@ def _may_enter(path: str) -> bool:
 
 
 def manager(spec: Mapping[str, object], given: str, container_id: str, host: HostFacts) -> UnitManager:
-    """Where the container is going to live, see cgroups.manager(); for users, their manager is asked.
+    """Return the manager for a new container; for users, their service manager is asked for its cgroup.
 
     Raise ConfigError, BusError.
     """

@@ -27,11 +27,11 @@ _UNIT_CHARACTERS = frozenset(_LETTERS + "0123456789:-_.\\@")
 _PROPERTY_CHARACTERS = frozenset(_LETTERS + "0123456789")
 _LONGEST = 255
 DEFAULT_PERIOD = 100_000
-# As many as kernels are built for; more would be a string of zero bytes of any length.
+# As many as kernels support; a larger number would make a string of any length.
 _MOST_CPUS = 8192
-# Since which version systemd knows what; below it the value goes to the cgroup file system only.
+# The version of systemd that added a property; before it the value goes to the cgroup file system only.
 _SINCE_QUOTA_PERIOD, _SINCE_CPUSET, _SINCE_IDLE, _SINCE_OOM_POLICY = 242, 244, 252, 253
-# systemd's names for what a cgroup directory may not be called; cgroup-util.c escapes these with "_".
+# Names that a cgroup directory may not have; systemd's cgroup-util.c escapes them with "_".
 _CONTROLLERS = (
     "cpu", "cpuacct", "cpuset", "io", "blkio", "memory", "devices", "pids", "bpf-firewall", "bpf-devices",
     "bpf-foreign", "bpf-socket-bind", "bpf-restrict-network-interfaces",
@@ -49,7 +49,7 @@ class Unit:
 
     @property
     def directory(self) -> str:
-        """Relative, without a slash at either end."""
+        """Return the path relative, without a slash at either end."""
         return f"{expand_slice(self.slice)}/{_escaped(self.name)}".strip("/")
 
 
@@ -59,7 +59,7 @@ def _escaped(name: str) -> str:
 
 
 def expand_slice(name: str) -> str:
-    """Where a slice is: `a-b.slice` is in `a.slice`, so it is at /a.slice/a-b.slice; `-.slice` is the root, "".
+    """Return a slice's directory: `a-b.slice` is in `a.slice`, at /a.slice/a-b.slice; `-.slice` is the root, "".
 
     Raise ConfigError. systemd.slice(5).
     """
@@ -77,10 +77,10 @@ def expand_slice(name: str) -> str:
 
 
 def of(cgroups_path: str, container_id: str, *, rootless: bool) -> Unit:
-    """The unit for a cgroupsPath `slice:prefix:name`, or for none. Raise ConfigError."""
+    """Return the unit for a cgroupsPath `slice:prefix:name`, or for none. Raise ConfigError."""
     slice_name = "user.slice" if rootless else "system.slice"
     if not cgroups_path:
-        # The one character of a container id that no unit name has.
+        # The only character of a container id that a unit name cannot have.
         return Unit(slice_name, f"runc-{container_id}.scope".replace("+", "\\x2b"))
     parts = cgroups_path.split(":")
     if len(parts) != 3:
@@ -88,7 +88,7 @@ def of(cgroups_path: str, container_id: str, *, rootless: bool) -> Unit:
             'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, '
             f'got "{cgroups_path}" instead',
             path=_PATH,
-            hint="leave --systemd-cgroup out to use a path",
+            hint="leave out --systemd-cgroup to use a path",
         )
     if parts[2].endswith(".slice"):
         raise ConfigError(
@@ -110,9 +110,9 @@ def of(cgroups_path: str, container_id: str, *, rootless: bool) -> Unit:
 # --- Annotations ------------------------------------------------------------------------------------------------------
 
 
-# What an engine's user may say of the unit: how much it gets, when and how it ends, and its place in an order of units
-# that start or stop. Nothing that starts another unit (Wants=poweroff.target) or ends one, runs a program or loads one
-# into the kernel, acts on the host (SuccessAction), lets devices in, or takes the unit and its processes from where the
+# What an engine's user may set: resources of the unit, when and how it ends, and its order among units that start or
+# stop. Not allowed is what starts another unit (Wants=poweroff.target) or stops one, runs a program or loads one into
+# the kernel, acts on the host (SuccessAction), allows devices, or moves the unit and its processes away from where the
 # engine has put them (Slice, PIDs, Delegate, User).
 _ALLOWED = frozenset(
     {
@@ -160,7 +160,7 @@ def from_annotations(annotations: Mapping[str, str]) -> list[Property]:
     """The properties of `org.systemd.property.NAME`; NAMESec in seconds becomes NAMEUSec. Raise ConfigError.
 
     systemd's documentation has TimeoutStopSec where its bus interface has TimeoutStopUSec. Only those of _ALLOWED are
-    taken: systemd does as root whatever it is told, and annotations come from users of engines.
+    accepted: systemd obeys as root, and annotations come from users of engines.
     """
     found: list[Property] = []
     for key, text in annotations.items():
@@ -197,7 +197,7 @@ _SUFFIXES = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 
 def _amount(text: str) -> int | None:
-    """A number of the cgroup file system; None if it is none, which the kernel then says better than we."""
+    """Return a number of the cgroup file system; None if it is not a number, which the kernel then reports."""
     if text in ("max", "-1"):
         return _UNLIMITED
     shift = _SUFFIXES.get(text[-1:].upper(), 0)
@@ -206,7 +206,7 @@ def _amount(text: str) -> int | None:
 
 
 def set_bits(text: str) -> list[int] | None:
-    """The bytes of a list such as "0-3,7", lowest first, none for "" (any); None when it is no list. cpuset(7)."""
+    """Return the bytes of a list such as "0-3,7", lowest first, none for "" (any); None if it is no list. cpuset(7)."""
     try:
         mask = number_list.mask(text)
     except ValueError:
@@ -215,7 +215,7 @@ def set_bits(text: str) -> list[int] | None:
 
 
 def _quota(files: Mapping[str, str], systemd: int, current: tuple[int, int]) -> list[Property]:
-    """CPUQuotaPerSecUSec and CPUQuotaPeriodUSec; what is not given is `current` (quota or -1, period)."""
+    """Return CPUQuotaPerSecUSec and CPUQuotaPeriodUSec; defaults are `current` (quota or -1, period)."""
     words = files.get("cpu.max", "").split()
     quota = words[0] if words else files.get("cpu.cfs_quota_us")
     period = words[1] if len(words) > 1 else files.get("cpu.cfs_period_us")
@@ -229,7 +229,7 @@ def _quota(files: Mapping[str, str], systemd: int, current: tuple[int, int]) -> 
     if period is not None and systemd >= _SINCE_QUOTA_PERIOD:
         found.append(("CPUQuotaPeriodUSec", "t", length))
     if amount != _UNLIMITED:
-        # systemd keeps a whole percentage and cuts the rest off: never below what the container gets.
+        # systemd rounds down to a whole percentage; the quota must not become smaller than asked for.
         amount = -(-(amount * 1_000_000 // length) // 10_000) * 10_000
     found.append(("CPUQuotaPerSecUSec", "t", amount))
     return found
@@ -242,7 +242,7 @@ def _weights(files: Mapping[str, str], systemd: int) -> list[Property]:
         if number is not None:
             found.append((name, "t", number))
     if files.get("cpu.idle") == "1" and systemd >= _SINCE_IDLE:
-        # systemd's word for cpu.idle; a weight beside it would end it.
+        # systemd's value for cpu.idle; a weight beside it would override it.
         found = [entry for entry in found if entry[0] != "CPUWeight"] + [("CPUWeight", "t", 0)]
     number = _amount(files.get("io.weight", "").removeprefix("default").strip())
     if number is not None:
@@ -251,14 +251,14 @@ def _weights(files: Mapping[str, str], systemd: int) -> list[Property]:
 
 
 def from_writes(writes: Sequence[Write], systemd: int, current: tuple[int, int]) -> list[Property]:
-    """What the unit has to know of writes to cgroup files, so that systemd, which writes them too, writes the same.
+    """Return the unit's properties for writes to cgroup files: systemd writes these files too, and must write the same.
 
-    `systemd` is its version, `current` the CPU quota (-1: none) and period in microseconds that apply so far. The
-    files of both cgroup versions and keys of `unified` are in one table; what systemd has no property for is not here.
+    `systemd` is its version, `current` the present CPU quota (-1: none) and period in microseconds. One table has the
+    files of both cgroup versions and keys of `unified` for which systemd has a property.
     """
     files: dict[str, str] = {}
     for item in writes:
-        # A value for one device ("8:0 100") stands in the same file, and systemd wants a device node for that.
+        # A value for one device ("8:0 100") is in the same file; systemd would need a device node for it.
         files.update({file: value.strip() for file, value in item.choices if ":" not in value})
     found: list[Property] = []
     for file, name in _AMOUNTS.items():
@@ -267,7 +267,7 @@ def from_writes(writes: Sequence[Write], systemd: int, current: tuple[int, int])
             found.append((name, "t", amount))
     tasks = _amount(files.get("pids.max", ""))
     if tasks is not None:
-        # 0 cannot be said; with its one process the container may not fork either way.
+        # systemd has no 0; with its one process the container may not fork either way.
         found.append(("TasksMax", "t", max(tasks, 1)))
     found += _weights(files, systemd) + _quota(files, systemd, current)
     for file, name in _SETS.items():
@@ -278,7 +278,7 @@ def from_writes(writes: Sequence[Write], systemd: int, current: tuple[int, int])
 
 
 def at_start(writes: Sequence[Write], systemd: int) -> list[Property]:
-    """What can only be said when the unit is made."""
+    """Return the properties that can only be set when the unit is made."""
     for item in writes:
         if item.file == "memory.oom.group" and item.value in ("0", "1") and systemd >= _SINCE_OOM_POLICY:
             return [("OOMPolicy", "s", "kill" if item.value == "1" else "continue")]
@@ -291,14 +291,14 @@ _FREE: list[Property] = [("DevicePolicy", "s", "auto"), ("DeviceAllow", "a(ss)",
 
 
 def _device(rule: device_rules.Rule, groups: Mapping[tuple[int, int], str]) -> str | None:
-    """systemd's name for the devices of a rule; None if it has none."""
+    """Return systemd's name for the devices of a rule, or None if there is none."""
     kind = "block" if rule.kind == device_rules.BLOCK else "char"
     if rule.major == device_rules.ANY:
         return f"{kind}-*" if rule.minor == device_rules.ANY else None
     if rule.minor != device_rules.ANY:
         return f"/dev/{kind}/{rule.major}:{rule.minor}"
     name = groups.get((rule.kind, rule.major), "")
-    # By such a name systemd would let in devices that the rule does not.
+    # With such a name systemd would allow devices that the rule does not.
     shared = sum(1 for (group, _), other in groups.items() if (group, other) == (rule.kind, name)) > 1
     return (
         f"{kind}-{name}"
@@ -310,11 +310,11 @@ def _device(rule: device_rules.Rule, groups: Mapping[tuple[int, int], str]) -> s
 def from_devices(
     wanted: device_rules.Policy, groups: Mapping[tuple[int, int], str], version: int
 ) -> tuple[list[Property], list[str]]:
-    """DevicePolicy and DeviceAllow for the rules, and what could not be said. `groups` is /proc/devices.
+    """Return DevicePolicy and DeviceAllow for the rules, and which rules are missing. `groups` is /proc/devices.
 
-    systemd has a list of its own, which it applies besides (v2) or instead of (v1) ours, on every daemon-reload too.
-    Where it cannot hold the rules it holds none on v2, as our program judges on its own; on v1 the part it can, and
-    the second list says what is missing. Raise ConfigError for what v1 cannot express either.
+    systemd has its own list, which it applies in addition to (v2) or instead of (v1) ours, also on every daemon-reload.
+    If it cannot express the rules, it gets none on v2, as our program is enough; on v1 it gets those it can express,
+    and the second list has the others. Raise ConfigError if v1 cannot express the rules either.
     """
     try:
         rules = device_rules.exceptions(wanted)
@@ -340,7 +340,7 @@ def from_devices(
 
 
 def device_groups(text: str) -> dict[tuple[int, int], str]:
-    """(BLOCK or CHAR, major) -> name, from the text of /proc/devices. proc(5)."""
+    """Return (BLOCK or CHAR, major) -> name, from the text of /proc/devices. proc(5)."""
     found: dict[tuple[int, int], str] = {}
     kind = device_rules.CHAR
     for line in text.split("\n"):

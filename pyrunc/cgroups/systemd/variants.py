@@ -1,4 +1,4 @@
-"""PURE: D-Bus values: parsed from GVariant's text form, described for csrc/shim/sdbus.c.
+"""PURE: D-Bus values: parsed from GVariant's text form, encoded for csrc/shim/sdbus.c.
 
 Source: GLib "GVariant Text Format", D-Bus Specification "Type System".
 """
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# What may stand before a value to say its type.
+# Type keywords that may precede a value.
 _KEYWORDS = {
     "boolean": "b", "byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "u", "int64": "x", "uint64": "t",
     "double": "d", "string": "s", "objectpath": "o", "signature": "g",
@@ -30,7 +30,7 @@ _RANGES = {
 }
 _SIZES = {"y": 1, "b": 4, "n": 2, "q": 2, "i": 4, "u": 4, "x": 8, "t": 8}
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\n": ""}
-# The specification allows as much, and it bounds our own recursion.
+# The specification's limit, which also bounds our own recursion.
 _DEPTH = 32
 _LONGEST = 255  # of a signature
 _WORD_END = " \t\r\n,:()[]{}<>"
@@ -38,7 +38,7 @@ NUMBERS = frozenset("ynqiuxtd")
 
 
 def single(signature: str, at: int = 0) -> int:
-    """Where the one complete type that begins at `at` ends; -1 if there is none."""
+    """Return the end of the complete type that begins at `at`, or -1 if there is none."""
     if at >= len(signature):
         return -1
     kind = signature[at]
@@ -60,7 +60,7 @@ def single(signature: str, at: int = 0) -> int:
 
 
 def _parts(signature: str) -> list[str]:
-    """The complete types of a sequence of them."""
+    """Return the complete types in a sequence."""
     found, at = [], 0
     while at < len(signature):
         end = single(signature, at)
@@ -70,7 +70,7 @@ def _parts(signature: str) -> list[str]:
 
 
 class _Reader:
-    """A cursor over one text; every method raises ConfigError with the position in it."""
+    """A cursor in one text; every method raises ConfigError with the position."""
 
     __slots__ = ("at", "depth", "path", "text")
 
@@ -84,7 +84,7 @@ class _Reader:
         return ConfigError(
             f"value parse error: {what} at character {self.at + 1} of {self.text!r}",
             path=self.path,
-            hint="GVariant text is wanted: true, 'text', uint64 5, ['a', 'b'], @as []",
+            hint="the value must be GVariant text: true, 'text', uint64 5, ['a', 'b'], @as []",
         )
 
     def peek(self) -> str:
@@ -104,7 +104,7 @@ class _Reader:
         return self.text[start : self.at]
 
     def value(self, want: str = "") -> tuple[str, object]:
-        """(signature, value) of what comes next; `want` is a signature it has to have."""
+        """Return (signature, value) of the next value; `want` is the signature it must have."""
         if self.depth > _DEPTH:
             raise self.wrong("too deep")
         self.depth += 1
@@ -188,7 +188,7 @@ class _Reader:
         return _ESCAPES.get(character, character)
 
     def _items(self, close: str) -> Iterable[None]:
-        """Once for each item up to `close`, commas between them read."""
+        """Yield once for each item up to `close`, and read the commas between them."""
         self.at += 1
         first = True
         while self.peek() != close:
@@ -236,7 +236,7 @@ class _Reader:
 
 
 def parse(text: str, path: str) -> tuple[str, object]:
-    """(signature, value) of a GVariant text. `path` is the JSON path of the text. Raise ConfigError.
+    """Return (signature, value) of a GVariant text. `path` is the JSON path of the text. Raise ConfigError.
 
     Structures and arrays are lists, a dictionary a list of [key, value], a variant a (signature, value) pair.
     """
@@ -261,7 +261,7 @@ def _basic(kind: str, value: object) -> bytes:
 
 
 def describe(signature: str, value: object) -> bytes:
-    """One value as csrc/shim/sdbus.c reads it. The value fits the signature, as parse() makes sure and tables know."""
+    """Return one value as csrc/shim/sdbus.c reads it. parse() and the tables ensure that it fits the signature."""
     kind = signature[0]
     if kind in _BASIC:
         return _basic(kind, value)
@@ -279,5 +279,5 @@ def describe(signature: str, value: object) -> bytes:
 
 
 def body(*pairs: tuple[str, object]) -> bytes:
-    """The arguments of a call, each a signature with its value."""
+    """Return the arguments of a call, each a signature with its value."""
     return b"".join([describe(signature, value) for signature, value in pairs])

@@ -290,6 +290,6 @@ def _security_modules(spec: Spec, host: HostFacts | None) -> None:
     if not host:
         return
     rules_process.labels(spec.get("process") or {}, host, "$.process")
-    # Of a mount, unlike of a process, nobody expects to be confined by it alone: plan/rootfs.py warns.
+    # The label of a mount confines nothing by itself, unlike that of a process: plan/rootfs.py only warns.
     if (spec.get("linux") or {}).get("mountLabel") and not host.selinux and host.strict:
         fail(rules_process.NO_SELINUX, "$.linux.mountLabel")

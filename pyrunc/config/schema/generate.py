@@ -1,7 +1,7 @@
 """Compiles config.schema.json into check.py, a validator in plain Python: `python3 -m pyrunc.config.schema.generate`.
 
-A development tool, never imported by the runtime. It knows the keywords the schema uses and refuses any other, so
-that nothing the schema demands is left out of the fast path in silence.
+A development tool, never imported by the runtime. It supports the keywords that the schema uses and refuses any other,
+so no demand of the schema is silently left out of the validator.
 """
 
 from __future__ import annotations
