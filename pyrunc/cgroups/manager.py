@@ -105,8 +105,8 @@ class Manager:
     def create(self) -> None:
         """Make all directories that settle() has not made, and set what processes in them need.
 
-        Hierarchies that limit nothing are removed from `paths` if they refuse a directory. Raise StateError if one is in
-        use or frozen, KernelError, ConfigError; what was made is then removed.
+        Hierarchies that limit nothing are removed from `paths` if they refuse a directory. Raise StateError if one is
+        in use or frozen, KernelError, ConfigError; what was made is then removed.
         """
         self._create([item for item in self._hierarchies().items() if item[0] not in self._settled])
 
@@ -286,8 +286,8 @@ class Manager:
     def update(self, wanted: Mapping[str, object], path: str) -> Undo:
         """Change limits, all or none. Return a function that restores the previous ones. Raise as apply() does.
 
-        That function takes the exception that is the reason, and adds its own failures as notes. Device rules are set by
-        create only: engines send a blanket denial with every update, which would revoke what was granted since.
+        That function takes the exception that is the reason, and adds its own failures as notes. Device rules are set
+        by create only: engines send a blanket denial with every update, which would revoke what was granted since.
         """
         items = self._items(wanted, path)
         saved = files.saved(items)
