@@ -233,10 +233,18 @@ struct sync_message {
 	char text[480]; /* NUL terminated: the argument, the kernel's own words (fscontext log), a hook's output */
 };
 
+/* How far init has come by what stands in the memory of LAST_WORDS. */
+enum words_said {
+	WORDS_NONE = 0,
+	WORDS_MESSAGE = 1, /* it has failed */
+	WORDS_EXECVE = 2,  /* the next call is the program's execve */
+	WORDS_LEFT = 3,    /* a process without that memory goes on */
+};
+
 /* In the memory of LAST_WORDS. A process of the container may write there, too: the runtime believes none of it. */
 struct last_words {
 	uint32_t op;   /* that is being done */
-	uint32_t said; /* 1: there is a message */
+	uint32_t said; /* enum words_said */
 	struct sync_message message;
 };
 

@@ -5,7 +5,8 @@
  * Nothing here prints; every function answers an enum container_result and words a failure in *error. All waits end.
  * tools/cffi_source.py hands the declarations below to cffi: keep them free of macros and attributes.
  *
- * The directory (mode 0700) holds `config.json`, `exec.fifo` while the program waits for start, and `state`, or
+ * The directory (mode 0700) holds `config.json`, `exec.fifo` while the program waits for start, perhaps `exec.words`,
+ * where init keeps what it may be unable to write into the fifo (plan.h, struct last_words), and `state`, or
  * `state.creating` until the container is created. The lock is flock(2) on the directory itself: whoever gets it
  * makes sure that the directory is still the one of that name. create holds it from mkdir to its end, so a
  * `state.creating` whose lock is free was left behind by a create that was killed.

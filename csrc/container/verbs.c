@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,6 +22,8 @@
 #define KILLED_MS 10
 /* From exec's closing of descriptors to the new name, or to the end of who dies. */
 #define NAME_MS 500
+/* plan.h, struct last_words: what init could not write into the fifo. */
+#define WORDS "exec.words"
 
 /* Why a verb needs Python: hooks of the runtime namespace, words for a failure, another driver. */
 enum verb { VERB_START = 1, VERB_KILL = 2, VERB_DELETE = 4 };
@@ -108,12 +111,32 @@ static int start_refusal(struct container *container, struct container_error *er
 	return CONTAINER_BAD_STATE;
 }
 
-static int read_record(int fifo, int pidfd, struct container_error *error)
+#ifndef PIDFD_INFO_EXIT
+/* Newer than most headers, and the same on every architecture. */
+struct pidfd_info {
+	uint64_t mask;
+	uint64_t cgroup;
+	uint32_t ids[11];
+	int32_t exit_code;
+};
+#define PIDFD_GET_INFO _IOWR(0xff, 11, struct pidfd_info)
+#define PIDFD_INFO_EXIT 8u
+#endif
+
+/* What start holds of init from before it lets it go: nothing may be missing to see what has become of it. */
+struct start {
+	int fifo;
+	int pidfd;
+	int stat;  /* its /proc/PID/stat */
+	int words; /* its struct last_words; -1: it has none */
+};
+
+static int read_record(const struct start *start, struct container_error *error)
 {
 	size_t used = 0;
 
 	while (used < sizeof(error->record)) {
-		ssize_t got = read(fifo, error->record + used, sizeof(error->record) - used);
+		ssize_t got = read(start->fifo, error->record + used, sizeof(error->record) - used);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
@@ -121,7 +144,7 @@ static int read_record(int fifo, int pidfd, struct container_error *error)
 		used += (size_t)got;
 	}
 	/* It said its last word: whoever asks next is to see it stopped. */
-	wait_death(pidfd, DEATH_MS);
+	wait_death(start->pidfd, DEATH_MS);
 	if (used != sizeof(error->record))
 		return container_fail(error, CONTAINER_BROKEN, "init's report is cut short: %zu of %zu bytes", used,
 				      sizeof(error->record));
@@ -180,22 +203,54 @@ static int never_ran(int status, struct container_error *error)
 	return CONTAINER_BAD_STATE;
 }
 
+/* The wait status of a process that somebody else has collected; false before Linux 6.15. ioctl_pidfd(2) */
+static bool collected_status(int pidfd, int *status)
+{
+	struct pidfd_info info = {.mask = PIDFD_INFO_EXIT};
+
+	if (ioctl(pidfd, PIDFD_GET_INFO, &info) != 0 || !(info.mask & PIDFD_INFO_EXIT))
+		return false;
+	*status = info.exit_code;
+	return true;
+}
+
+/* Collected before we came to look: only its own words tell whether it was a program that had little to do. */
+static int check_collected(const struct start *start, uint32_t said, struct container_error *error)
+{
+	int status;
+
+	/* What kills it in execve itself is no filter of the container's, with which it would not have been created. */
+	if (start->words < 0 || said != WORDS_NONE)
+		return CONTAINER_OK;
+	if (collected_status(start->pidfd, &status))
+		return never_ran(status, error);
+	return container_fail(error, CONTAINER_BAD_STATE,
+			      "the program could not be started: init ended and could not say why");
+}
+
 /*
- * The end of the fifo is also what an init leaves that dies in silence, as its filter has forbidden execve, or to write
- * why that has failed. A program has another name, but a moment after exec has closed the fifo.
+ * The end of the fifo is also what an init leaves that dies in silence: it was killed, or its filter has forbidden to
+ * write why execve has failed. A program has another name, but a moment after exec has closed the fifo.
  */
-static int check_program(int stat, struct container_error *error)
+static int check_program(const struct start *start, struct container_error *error)
 {
 	int64_t deadline = container_now_ms() + NAME_MS;
+	struct last_words words = {0};
 	char line[1024], state;
 	int status;
 
+	if (start->words >= 0 && pread(start->words, &words, sizeof(words), 0) < 0)
+		return container_fail_call(error, "read", WORDS);
+	if (words.said == WORDS_MESSAGE) {
+		wait_death(start->pidfd, DEATH_MS);
+		memcpy(error->record, &words.message, sizeof(error->record));
+		return container_fail(error, CONTAINER_START_FAILED, "the program could not be started");
+	}
 	for (;;) {
-		ssize_t size = pread(stat, line, sizeof(line) - 1, 0);
+		ssize_t size = pread(start->stat, line, sizeof(line) - 1, 0);
 
-		/* Collected by now, so that nobody can tell any more: a program that had little to do. */
 		if (size < 0 && errno == ESRCH)
-			return CONTAINER_OK;
+			return check_collected(start, words.said, error);
 		if (size < 0)
 			return container_fail_call(error, "read", "/proc/PID/stat");
 		line[size] = '\0';
@@ -209,23 +264,43 @@ static int check_program(int stat, struct container_error *error)
 	}
 }
 
-/* Before init is let go: nothing may be missing afterwards to see what has become of it. */
-static int open_stat(const struct container *container, int *stat, struct container_error *error)
+static int open_stat(const struct container *container, struct start *start, struct container_error *error)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", container->pid);
-	*stat = open(path, O_RDONLY | O_CLOEXEC);
-	return *stat < 0 ? container_fail_call(error, "open", path) : CONTAINER_OK;
+	start->stat = open(path, O_RDONLY | O_CLOEXEC);
+	return start->stat < 0 ? container_fail_call(error, "open", path) : CONTAINER_OK;
+}
+
+static int open_words(const struct container *container, struct start *start, struct container_error *error)
+{
+	start->words = openat(container->fd, WORDS, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+	if (start->words < 0)
+		return errno == ENOENT ? CONTAINER_OK : container_fail_here(container, "open", error);
+	if (container_is_our_file(start->words) == 1)
+		return CONTAINER_OK;
+	return container_fail(error, CONTAINER_BROKEN, "%s is no regular file of ours", WORDS);
+}
+
+/* By the fifo init is let go; whoever else comes to start it finds none. */
+static int take_fifo(const struct container *container, struct start *start, struct container_error *error)
+{
+	start->fifo = openat(container->fd, "exec.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+	if (start->pidfd < 0)
+		return container_fail(error, CONTAINER_BAD_STATE, "cannot start a container that has stopped");
+	if (start->fifo < 0 || unlinkat(container->fd, "exec.fifo", 0) != 0)
+		return container_fail_call(error, "open", "exec.fifo");
+	return CONTAINER_OK;
 }
 
 /* init is opening the other end, or about to. End of file without a byte: exec closed it. */
-static int await_exec(const struct container *container, int fifo, int pidfd, int stat, struct container_error *error)
+static int await_exec(const struct container *container, const struct start *start, struct container_error *error)
 {
 	int64_t began = container_now_ms();
 
 	for (;;) {
-		struct pollfd fds[2] = {{.fd = fifo, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
+		struct pollfd fds[2] = {{.fd = start->fifo, .events = POLLIN}, {.fd = start->pidfd, .events = POLLIN}};
 		int ready = poll(fds, 2, AWAKE_MS);
 		if (ready < 0) {
 			if (errno == EINTR)
@@ -238,18 +313,27 @@ static int await_exec(const struct container *container, int fifo, int pidfd, in
 		if (fds[1].revents && !fds[0].revents)
 			poll(fds, 1, 0);
 		if (fds[0].revents & POLLIN)
-			return read_record(fifo, pidfd, error);
+			return read_record(start, error);
 		if (fds[0].revents)
-			return check_program(stat, error);
+			return check_program(start, error);
 		if (fds[1].revents)
 			return container_fail(error, CONTAINER_BAD_STATE, "cannot start a container that has stopped");
 	}
 }
 
+static void close_start(const struct start *start)
+{
+	const int held[] = {start->fifo, start->pidfd, start->stat, start->words};
+
+	for (size_t i = 0; i < sizeof(held) / sizeof(held[0]); i++)
+		if (held[i] >= 0)
+			close(held[i]);
+}
+
 int container_start(const char *root, const char *id, int flags, struct container_error *error)
 {
 	struct container container;
-	int fifo = -1, pidfd = -1, stat = -1;
+	struct start start = {.fifo = -1, .pidfd = -1, .stat = -1, .words = -1};
 	int result = container_open(&container, root, id, error);
 
 	if (result == CONTAINER_OK)
@@ -261,28 +345,19 @@ int container_start(const char *root, const char *id, int flags, struct containe
 	if (result == CONTAINER_OK)
 		result = check_needs(&container, VERB_START, flags, error);
 	if (result == CONTAINER_OK)
-		result = container_init(&container, &pidfd, error);
-	if (result == CONTAINER_OK && pidfd >= 0)
-		result = open_stat(&container, &stat, error);
-	if (result == CONTAINER_OK) {
-		fifo = openat(container.fd, "exec.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
-		if (pidfd < 0)
-			result =
-				container_fail(error, CONTAINER_BAD_STATE, "cannot start a container that has stopped");
-		else if (fifo < 0 || unlinkat(container.fd, "exec.fifo", 0) != 0)
-			result = container_fail_call(error, "open", "exec.fifo");
-	}
+		result = container_init(&container, &start.pidfd, error);
+	if (result == CONTAINER_OK && start.pidfd >= 0)
+		result = open_stat(&container, &start, error);
+	if (result == CONTAINER_OK)
+		result = open_words(&container, &start, error);
+	if (result == CONTAINER_OK)
+		result = take_fifo(&container, &start, error);
 	/* Gone, and the lock with it: while hooks run, others may look and kill. */
 	container_let_go(&container);
 	if (result == CONTAINER_OK)
-		result = await_exec(&container, fifo, pidfd, stat, error);
+		result = await_exec(&container, &start, error);
 	container_close(&container);
-	if (fifo >= 0)
-		close(fifo);
-	if (pidfd >= 0)
-		close(pidfd);
-	if (stat >= 0)
-		close(stat);
+	close_start(&start);
 	return result;
 }
 

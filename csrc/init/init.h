@@ -136,6 +136,7 @@ void sync_send(struct init *in, enum sync_code code, int64_t value, int fd);
 void sync_wait(struct init *in);
 bool interrupted(unsigned int *times);
 void keep_words(struct init *in);
+void keep_place(struct init *in, enum words_said said);
 _Noreturn void leave(int status);
 const char *number_text(char buffer[24], uint64_t value);
 

@@ -268,6 +268,7 @@ void op_exec(struct init *in, struct cursor *fields)
 	}
 	if (!in->umask_set)
 		umask((mode_t)in->old_umask);
+	keep_place(in, WORDS_EXECVE);
 	execve(path, argv.items, env.items);
 	fail(in, STEP_EXECVE, errno, path);
 }

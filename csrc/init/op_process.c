@@ -142,6 +142,7 @@ void op_fork(struct init *in, struct cursor *fields)
 	if (pid < 0)
 		fail(in, STEP_CLONE, errno, "");
 	if (pid > 0) {
+		keep_place(in, WORDS_LEFT);
 		sync_send(in, SYNC_FORKED, pid, -1);
 		leave(0);
 	}

@@ -117,7 +117,13 @@ void keep_words(struct init *in)
 	if (in->words == NULL)
 		return;
 	in->words->message = in->why;
-	__atomic_store_n(&in->words->said, 1u, __ATOMIC_RELEASE);
+	keep_place(in, WORDS_MESSAGE);
+}
+
+void keep_place(struct init *in, enum words_said said)
+{
+	if (in->words != NULL)
+		__atomic_store_n(&in->words->said, (uint32_t)said, __ATOMIC_RELEASE);
 }
 
 /* A filter may answer all that ends a process with an error: it must end all the same, and not try for ever. */

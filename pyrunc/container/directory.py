@@ -20,6 +20,7 @@ CONFIG = "config.json"
 STATE = "state"
 CREATING = "state.creating"
 FIFO = "exec.fifo"
+WORDS = "exec.words"
 EXIT = "exit"
 LOCK_SECONDS = 10.0
 _MAKE_TRIES = 100
@@ -108,6 +109,23 @@ class StateDir:
             return os.open(FIFO, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
         except OSError as error:
             raise KernelError(call, error.errno or 0, f"{self.path}/{FIFO}") from error
+
+    def make_words(self, size: int) -> int:
+        """Make exec.words, memory that init and start share, and return its descriptor."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        call = "open"
+        try:
+            fd = os.open(WORDS, flags, 0o600, dir_fd=self.fd)
+            try:
+                # Not a hole: without room for it init would be killed when it writes.
+                call = "write"
+                os.write(fd, bytes(size))
+            except BaseException:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise KernelError(call, error.errno or 0, f"{self.path}/{WORDS}") from error
+        return fd
 
     def remove(self) -> None:
         """Remove the directory, the plain files in it and the empty directory of notify (nothing else is there)."""

@@ -424,7 +424,7 @@ def _open_all(ops: Sequence[wire.Op], known: dict[str, int], opened: dict[wire.F
             for field in op.fields:
                 if not isinstance(field, wire.Fd) or field in opened:
                     continue
-                if field.kind == "words":
+                if field.kind == "words" and field.kind not in known:
                     opened[field] = kernel_process.shared_memfd("words", numbers.LAST_WORDS_SIZE)
                 elif field.kind in ("tree", "filesystem"):
                     if not makers:
@@ -500,7 +500,8 @@ def start(
         pid, pidfd = kernel_process.spawn(
             argv, [], exe_fd=memfds[1], keep=keep, clone_flags=clone_flags, cgroup_fd=cgroup_fd
         )
-        words = [os.dup(fd) for key, fd in opened.items() if key.kind == "words"]
+        filtered = any(op.name == "SECCOMP" for op in ops)
+        words = [os.dup(fd) for key, fd in opened.items() if key.kind == "words" and filtered]
         init = Init(ops, pid, pidfd, ours, deadline, (pipes[0], pipes[1]), pid_space, *words)
         socks, pipes = [theirs], []
         return init

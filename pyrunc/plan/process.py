@@ -313,6 +313,11 @@ def become(job: Job, process: Process) -> None:
     if job.options.seccomp is not None:
         why = "the filter may forbid the calls by which init tells what failed"
         add("LAST_WORDS", Fd("words"), path="$.linux.seccomp", why=why)
+    elif not job.options.init_pid and (job.spec.get("hooks") or {}).get("startContainer"):
+        why = (
+            "while hooks run init may be killed; start must know, also where somebody else has collected it"
+        )
+        add("LAST_WORDS", Fd("words"), path="$.hooks.startContainer", why=why)
     _kernel_attributes(job, process)
     _labels(job, process)
     _session(job, process)

@@ -22,7 +22,7 @@ from pyrunc.errors import ConfigError, ContainerError, PyruncError, StateError
 from pyrunc.kernel import container as kernel_container
 from pyrunc.launch import hooks
 from pyrunc.launch import init as launch
-from pyrunc.plan import planner
+from pyrunc.plan import numbers, planner
 from pyrunc.plan.job import PlanOptions
 from pyrunc.seccomp import filters
 from pyrunc.verbs import joined_namespaces, process_io
@@ -230,14 +230,18 @@ class NewContainer:
 
     def start_init(self, plan: Plan) -> launch.Init:
         """Start init with its plan: on v2 inside its cgroup."""
-        fds = [self.directory.make_fifo()]
+        known = {"fifo": self.directory.make_fifo()}
+        fds = list(known.values())
         try:
+            if any(op.name == "LAST_WORDS" for op in plan.ops):
+                known["words"] = self.directory.make_words(numbers.LAST_WORDS_SIZE)
+                fds.append(known["words"])
             cgroup_fd = self.manager.open()
             if cgroup_fd >= 0:
                 fds.append(cgroup_fd)
             init = launch.start(
                 plan.ops,
-                known={"fifo": fds[0]},
+                known=known,
                 clone_flags=plan.clone_flags,
                 cgroup_fd=cgroup_fd,
                 deadline=not hooks.of(self.spec, "createContainer"),
