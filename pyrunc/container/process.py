@@ -10,6 +10,9 @@ from pyrunc.kernel import container as kernel_container
 
 TYPE_CHECKING = False
 
+# include/linux/sched.h
+_PF_EXITING = 4
+
 
 def start_time(pid: int) -> int:
     """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 if it is gone.
@@ -53,6 +56,19 @@ def stat_fields(stat: bytes) -> list[bytes]:
     The name before them, in parentheses, may itself hold spaces and parentheses.
     """
     return stat.rpartition(b")")[2].split()
+
+
+def is_ending(pid: int, started: int) -> bool:
+    """Whether it has ended, or is about to: its namespaces go, and those with it in a pid namespace, before it is dead.
+
+    Raise KernelError, StateError if that cannot be known.
+    """
+    if has_ended(pid, started):
+        return True
+    text = _read_proc(pid, "stat")
+    if text is None:
+        return has_ended(pid, started)
+    return bool(int(stat_fields(text)[6]) & _PF_EXITING)
 
 
 def exit_code(pid: int, started: int) -> int | None:

@@ -182,7 +182,7 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
         return _exec(ctx, container_id, options, found)
     except (ContainerError, KernelError) as error:
         # Namespaces and cgroups that are gone, a pid namespace that takes no more processes: all mean this one thing.
-        if container_process.has_ended(found.pid, found.start_time):
+        if container_process.is_ending(found.pid, found.start_time):
             raise StateError("cannot exec in a stopped container") from error
         raise
 

@@ -52,20 +52,6 @@ def reap(pid: int) -> None:
 
 # --- Death ------------------------------------------------------------------------------------------------------------
 
-# What exec may say of a container whose first process is being killed, besides the program's own end.
-DYING = (
-    "cannot exec in a stopped container",
-    "container does not exist",
-    "init",
-    "setns",
-    "ended",
-    "no such process",
-    "cannot allocate memory",
-    "clone",
-    "cgroup",
-    "the namespace's file or process is gone",
-)
-
 
 @pytest.mark.parametrize("options", [[], ["--detach"], ["--tty"]], ids=["plain", "detach", "tty"])
 def test_the_first_process_dies_during_exec(
@@ -97,7 +83,7 @@ def test_the_first_process_dies_during_exec(
         assert "unexpected" not in err, err
         assert "Traceback" not in err, err
         if begun.returncode == 255:
-            assert any(word in err for word in DYING), err
+            assert "cannot exec in a stopped container" in err, err
         gone(one)
 
 
