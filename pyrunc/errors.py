@@ -89,6 +89,15 @@ class ContainerError(PyruncError):
     """The container's init failed at a step, or a hook failed."""
 
 
+class LeftError(PyruncError):
+    """The program of `run` has ended, with this exit status, and its container could not be deleted."""
+
+    def __init__(self, container_id: str, status: int, error: PyruncError) -> None:
+        hint = error.hint or f"try: pyrunc delete --force {container_id}"
+        super().__init__(f"the container is not deleted: {error}", hint=hint)
+        self.status = status
+
+
 class InternalError(PyruncError):
     """A bug in pyrunc: please report it."""
 

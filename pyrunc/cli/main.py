@@ -10,7 +10,7 @@ import sys
 
 from pyrunc import log
 from pyrunc.cli import context, options, parse
-from pyrunc.errors import SHORTAGES, InternalError, KernelError, PyruncError, UsageError, strerror
+from pyrunc.errors import SHORTAGES, InternalError, KernelError, LeftError, PyruncError, UsageError, strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -188,11 +188,12 @@ def _traceback(error: BaseException) -> str:
 def _report(call: _Call, error: PyruncError) -> int:
     """Report the error once, on stderr and in the log if there is one. Return the exit status."""
     message = str(error)
+    failure = error.status if isinstance(error, LeftError) else call.failure
     logged = log.error(message, error.hint)
     if call.globals.switch("debug"):
         _write(_STDERR, _traceback(error))
     if logged and not call.globals.text("log"):
-        return call.failure
+        return failure
     # Engines that ask for a log also search stderr, for the message without a prefix.
     start = "" if logged else f"pyrunc: {call.verb}: " if call.verb else "pyrunc: "
     lines = [start + message]
@@ -200,7 +201,7 @@ def _report(call: _Call, error: PyruncError) -> int:
         lines.append(f"hint: {error.hint}")
     lines += [f"note: {note}" for note in getattr(error, "__notes__", ())]
     _write(_STDERR, "".join([_escaped(line) + "\n" for line in lines]))
-    return call.failure
+    return failure
 
 
 def _escaped(line: str) -> str:

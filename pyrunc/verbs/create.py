@@ -11,7 +11,7 @@ import os
 from pyrunc import log
 from pyrunc.config import load as config
 from pyrunc.container import directory as state_directory
-from pyrunc.errors import PyruncError
+from pyrunc.errors import LeftError, PyruncError
 from pyrunc.host import console, gather
 from pyrunc.launch import conversation
 from pyrunc.launch import init as launch
@@ -201,14 +201,20 @@ def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> in
                 return 0
             status = _attend(ctx, container_id, init, attendance)
         except BaseException as error:
-            verb_delete.delete_own(ctx, container_id, made)
+            try:
+                verb_delete.delete_own(ctx, container_id, made)
+            except PyruncError as later:
+                error.add_note(f"while cleaning up: {later}")
             if isinstance(error, PyruncError):
                 init.check_words()
             raise
         finally:
             init.close()
         if not options.keep:
-            verb_delete.delete_own(ctx, container_id, made)
+            try:
+                verb_delete.delete_own(ctx, container_id, made)
+            except PyruncError as error:
+                raise LeftError(container_id, status, error) from error
         return status
     finally:
         if attendance is not None:

@@ -128,6 +128,25 @@ def test_another_container_of_the_same_name_stays(
 # --- Streams ----------------------------------------------------------------------------------------------------------
 
 
+def test_what_cannot_be_deleted(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """The program has ended as it has: its exit status counts more than what is left of the container."""
+    one = container(bundle("busybox", "sh", "-c", "echo ready; read line; exit 7"))
+    kept = os.path.join(one.root, one.id, "config.json")
+    with attached(run_words(one), stdin=subprocess.PIPE, stderr=subprocess.PIPE) as (process, output):
+        terminals.read_until(output, "ready\n")
+        os.unlink(kept)
+        os.mkdir(kept)
+        support.run("mount", "-t", "tmpfs", "none", kept).ok()
+        try:
+            _, errors = process.communicate(b"\n", timeout=20)
+        finally:
+            support.run("umount", kept).ok()
+    assert process.returncode == 7, errors
+    assert b"run: the container is not deleted: " in errors
+    assert b"device or resource busy\nhint: try: pyrunc delete --force " in errors
+    one.delete("--force").ok()
+
+
 def test_the_end_of_input(container: ContainerFactory, bundle: BundleFactory) -> None:
     result = container(bundle("probe").probe("stdin", "--", "echo", "the end")).run(stdin="a\nb").ok()
     assert result.out == "a\nbthe end\n"
