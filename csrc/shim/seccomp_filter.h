@@ -70,6 +70,9 @@ int shim_seccomp_has_action(uint32_t action);
  */
 int shim_seccomp_own_calls(const uint8_t *filter, size_t size, uint64_t own, uint8_t *front, size_t capacity);
 
+/* What a filter answers the execve of a program of our own architecture whose arguments are 0: SECCOMP_RET_*. */
+uint32_t shim_seccomp_execve(const uint8_t *filter, size_t size);
+
 /* 1 when the kernel takes these SECCOMP_FILTER_FLAG_* together, 0 if not. */
 int shim_seccomp_has_flags(uint32_t flags);
 

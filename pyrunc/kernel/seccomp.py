@@ -41,6 +41,12 @@ def own_calls(bpf: bytes, own: int) -> bytes:
     return bytes(ffi.buffer(space, size))
 
 
+def answer_to_execve(bpf: bytes) -> int:
+    """What a filter answers execve(2) in a program of this architecture: SECCOMP_RET_*."""
+    answer: int = lib.shim_seccomp_execve(ffi.from_buffer(bpf), len(bpf))
+    return answer
+
+
 def version() -> str:
     """libseccomp's version, "" if it cannot be loaded."""
     version = lib.shim_seccomp_version()

@@ -83,7 +83,7 @@ def _build(profile: Profile, starts: bool) -> bytes:
     program = seccomp_profile.join(parts, profile.soften)
     if starts:
         # Filters from the cache have passed this check before.
-        seccomp_profile.check_execve(program, os.uname().machine)
+        seccomp_profile.check_execve(kernel_seccomp.answer_to_execve(program))
     return program
 
 

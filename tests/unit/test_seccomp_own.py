@@ -24,6 +24,12 @@ def number_of(name: str) -> int:
     return int(LIBRARY.seccomp_syscall_resolve_name(name.encode()))
 
 
+def name_of(number: int) -> str:
+    LIBRARY.seccomp_syscall_resolve_num_arch.restype = ctypes.c_void_p
+    found = LIBRARY.seccomp_syscall_resolve_num_arch(bpf_sim.X86_64, number)
+    return ctypes.string_at(found).decode() if found else ""
+
+
 def answer(bpf: bytes, number: int, *args: int) -> int:
     return bpf_sim.run(bpf, bpf_sim.X86_64, number, args)
 
@@ -92,3 +98,19 @@ def test_one_own_call(refused: str) -> None:
     assert answer(front + bpf, number_of(refused), *six, own) == bpf_sim.ALLOW
     assert answer(front + bpf, number_of(refused), *six, 0) != bpf_sim.ALLOW
     assert answer(front + bpf, number_of("read"), *six, own) != bpf_sim.ALLOW
+
+
+@pytest.mark.parametrize(
+    "default", ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"]
+)
+@pytest.mark.parametrize(
+    "action", ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_TRACE"]
+)
+@pytest.mark.parametrize("others", [0, 300])
+def test_answer_to_execve(default: str, action: str, others: int) -> None:
+    """The shim reads a filter as the kernel does, among few rules and in the tree that many make."""
+    names = [name for number in range(others) if (name := name_of(number)) and name != "execve"]
+    rules: list[SeccompRule] = [call(*names)] if names and default != "SCMP_ACT_ALLOW" else []
+    rules += [call("execve", action=action)] if action != default else []
+    bpf = seccomp.compile({"defaultAction": default, "syscalls": rules}).bpf
+    assert kernel_seccomp.answer_to_execve(bpf) == answer(bpf, number_of("execve"))
