@@ -388,9 +388,3 @@ def file_systems(spec: Spec, facts: HostFacts, options: PlanOptions) -> Plan:
             hint="restored, it would be one without mapping",
         )
     return the_plan
-
-
-def joins(spec: Spec, kind: str) -> bool:
-    """Whether a namespace of this type is one that the configuration names by its path."""
-    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
-    return any(item["type"] == kind and item.get("path") for item in namespaces)

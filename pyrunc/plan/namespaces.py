@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pyrunc.plan.job import Job
 from pyrunc.plan.numbers import SYNC
 from pyrunc.plan.wire import Fd
 from pyrunc.spec import id_mappings
@@ -17,17 +16,8 @@ from pyrunc.spec.namespaces import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from pyrunc.plan.job import Job
     from pyrunc.spec.shapes import Process
-
-    class CompiledFilter(Protocol):
-        """What seccomp.compile returns: struct sock_filter[], flags of seccomp(2), is there a listener."""
-
-        bpf: bytes
-        flags: int
-        notify: bool
 
 
 def maps(job: Job) -> None:

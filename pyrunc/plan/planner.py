@@ -15,23 +15,12 @@ from pyrunc.plan import rootfs as plan_rootfs
 from pyrunc.plan.job import Job, Plan, PlanOptions, namespaces_of
 from pyrunc.plan.numbers import PIVOT_CHROOT, SYNC
 from pyrunc.plan.wire import Fd, Op
-from pyrunc.spec.namespaces import (
-    NAMESPACES,
-)
+from pyrunc.spec.namespaces import NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Process, Spec
-
-    class CompiledFilter(Protocol):
-        """What seccomp.compile returns: struct sock_filter[], flags of seccomp(2), is there a listener."""
-
-        bpf: bytes
-        flags: int
-        notify: bool
 
 
 def create(spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.spec.shapes import Spec
+
 CLONE_NEWTIME = 0x80
 CLONE_NEWNS = 0x20000
 CLONE_NEWCGROUP = 0x2000000
@@ -22,3 +26,9 @@ NAMESPACES: dict[str, tuple[int, str]] = {
     "user": (CLONE_NEWUSER, "user"),
     "uts": (CLONE_NEWUTS, "uts"),
 }
+
+
+def joins(spec: Spec, kind: str) -> bool:
+    """Whether a namespace of this type is one that the configuration names by its path."""
+    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
+    return any(item["type"] == kind and item.get("path") for item in namespaces)

@@ -19,7 +19,7 @@ from pyrunc.criu import server as criu_server
 from pyrunc.errors import CriuError, KernelError, StateError, UsageError, strerror
 from pyrunc.host import gather, proc
 from pyrunc.plan.job import PlanOptions
-from pyrunc.spec.namespaces import NAMESPACES
+from pyrunc.spec.namespaces import NAMESPACES, joins
 from pyrunc.verbs import delete as verb_delete
 from pyrunc.verbs import lookup
 
@@ -154,7 +154,7 @@ def _external(
         lambda path: _inside(found.pid, path),
     )
     for kind, (key, _since) in externals.NAMESPACES.items():
-        if images.joins(spec, kind):
+        if joins(spec, kind):
             name = NAMESPACES[kind][1]
             inode = os.stat(f"/proc/{found.pid}/ns/{name}").st_ino
             names.append(f"{name}[{inode}]:{key}")
@@ -213,7 +213,7 @@ def _add_container(
     opts["pid"] = found.pid
     opts["root"] = str(lookup.state(ctx, container_id)["rootfs"])
     for kind, (_key, since) in externals.NAMESPACES.items():
-        if images.joins(spec, kind):
+        if joins(spec, kind):
             criu_server.require(version, since, f"a {kind} namespace that exists")
     if freezer := _freezer(found, version):
         opts["freeze_cgroup"] = freezer

@@ -22,12 +22,6 @@ _NS_GET_USERNS = 0xB701
 _NS_GET_PARENT = 0xB702
 
 
-def joins(spec: Spec, kind: str) -> bool:
-    """Whether the namespace of this type is one that the configuration names by its path."""
-    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
-    return any(item["type"] == kind and item.get("path") for item in namespaces)
-
-
 def check(spec: Spec) -> None:
     """Raise ConfigError if the namespaces to join are not what the configuration takes them for."""
     _check_mappings(spec)

@@ -25,6 +25,7 @@ from pyrunc.launch import init as launch
 from pyrunc.plan import numbers, planner
 from pyrunc.plan.job import PlanOptions
 from pyrunc.seccomp import filters
+from pyrunc.spec.namespaces import joins
 from pyrunc.verbs import joined_namespaces, process_io
 
 TYPE_CHECKING = False
@@ -141,7 +142,7 @@ class NewContainer:
             hook_state = self.record.hook_state("created", OWN_PID)
             inputs.hook_states = {"createContainer": hook_state, "startContainer": hook_state}
         inputs.seccomp = compiled = filters.of_spec(self.spec, filters_in)
-        if joined_namespaces.joins(self.spec, "pid"):
+        if joins(self.spec, "pid"):
             inputs.own_calls = filters.own_calls(compiled, self.spec.get("process") or {})
         return planner.create(self.spec, self.facts, inputs)
 
