@@ -56,6 +56,7 @@ def refused(machine: Machine, data: bytes) -> wire.Message:
     return error
 
 
+@pytest.mark.slow
 def test_truncation_at_every_length(hardened: Machine) -> None:
     """The file ends early: at every single byte."""
     data = wire.encode([*every_field()[:4], op("DONE")])
@@ -152,6 +153,7 @@ def test_another_version(hardened: Machine) -> None:
     assert "version" in error.text
 
 
+@pytest.mark.slow
 def test_random_mutations(hardened: Machine) -> None:
     """Bytes changed at random: an error or the end of the plan, but no crash and no report of a sanitizer."""
     rng = random.Random(SEED)

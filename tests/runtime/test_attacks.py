@@ -257,6 +257,7 @@ def test_a_root_that_is_a_link(container: ContainerFactory, bundle: BundleFactor
 # --- Working directory and program ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["run", "exec"])
 def test_cwd_in_a_leaked_descriptor(
     container: ContainerFactory, bundle: BundleFactory, outside: str, verb: str
@@ -304,6 +305,7 @@ def test_a_program_that_is_the_runtimes(
     assert [os.stat(program).st_mtime_ns for program in programs] == [facts.st_mtime_ns for facts in before]
 
 
+@pytest.mark.slow
 def test_a_container_that_writes_to_every_program(
     container: ContainerFactory, bundle: BundleFactory
 ) -> None:
@@ -467,6 +469,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["absolute", "relative", "proc-self-root"])
 def test_a_neighbour_that_swaps_a_directory_for_a_link(
     container: ContainerFactory, bundle: BundleFactory, outside: str, scratch: str, kind: str
@@ -498,6 +501,7 @@ def test_a_neighbour_that_swaps_a_directory_for_a_link(
     assert statuses
 
 
+@pytest.mark.slow
 def test_a_neighbour_that_swaps_proc(
     container: ContainerFactory, bundle: BundleFactory, scratch: str
 ) -> None:
@@ -578,6 +582,7 @@ def test_a_proc_that_is_none(
     assert os.listdir(fake) == ["self"]
 
 
+@pytest.mark.slow
 def test_a_container_that_changes_while_exec_starts(
     container: ContainerFactory, bundle: BundleFactory, outside: str
 ) -> None:

@@ -30,6 +30,7 @@ def bench(*words: str) -> support.Result:
     return support.run(sys.executable, BENCH, "--anyway", "--view", "v1", *words, timeout=120)
 
 
+@pytest.mark.slow
 def test_all_forms_say_the_same(tmp_path: pathlib.Path) -> None:
     """Table, JSON, Markdown and picture. pyrunc is compared with itself, which is always there."""
     files = {name: str(tmp_path / name) for name in ("json", "svg", "md")}
@@ -78,6 +79,7 @@ LIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", LIES)
 def test_a_runtime_is_not_believed(tmp_path: pathlib.Path, lie: str) -> None:
     """A runtime that fails, or only says that it worked, is not measured; and it leaves nothing behind."""
@@ -101,6 +103,7 @@ def test_a_runtime_is_not_believed(tmp_path: pathlib.Path, lie: str) -> None:
     assert not [root for root in roots if os.path.exists(root)]
 
 
+@pytest.mark.slow
 def test_a_runtime_that_is_not_there() -> None:
     """Said by name."""
     bench("--runtime", "nosuch").fails("there is no nosuch here", "NOSUCH=PATH")

@@ -87,6 +87,7 @@ def test_system_calls(pause: Container) -> None:
     assert {verb: count for verb, count in found.items() if count > CALLS[verb]} == {}
 
 
+@pytest.mark.slow
 def test_light_verbs_need_half_of_what_crun_does(pause: Container) -> None:
     """The promise of state, start, kill and delete, in calls instead of milliseconds."""
     crun = support.needs_program("crun")

@@ -51,6 +51,7 @@ def test_hooks_bundle_writes_its_log(container: ContainerFactory, bundle: Bundle
     assert lines[-1] == "poststop stopped"
 
 
+@pytest.mark.slow
 def test_every_bundle_is_known(scratch: str) -> None:
     """The command line makes what docs/usage.md lists, and says so when it is asked for something else."""
     make = os.path.join(support.PROJECT, "bundles/make")

@@ -189,6 +189,7 @@ def test_a_failed_poststop_hook_is_a_warning(container: ContainerFactory, bundle
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["prestart", "createContainer", "startContainer"])
 def test_a_hook_that_hangs_is_killed(container: ContainerFactory, bundle: BundleFactory, kind: str) -> None:
     what = bundle("busybox", "true")

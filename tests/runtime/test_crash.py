@@ -122,6 +122,7 @@ def walk(
     pytest.fail(f"{verb} has no end")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "verb", ["create", "run", "start", "exec", "kill", "pause", "delete", "delete --force"]
 )
@@ -162,6 +163,7 @@ def does_without(call: str, path: str) -> bool:
     return call == "mkdir" and path.endswith("/root")
 
 
+@pytest.mark.slow
 def test_failed_at_every_step(
     container: ContainerFactory, bundle: BundleFactory, at_call: faults.AtCall, view: str
 ) -> None:

@@ -452,6 +452,7 @@ def _life_of_all_verbs(story: Story, bundle_path: str, scratch: str) -> None:
     story.ask("delete", one.id)
 
 
+@pytest.mark.slow
 def test_every_verb_through_every_door(
     container: ContainerFactory, bundle: BundleFactory, scratch: str, view: str
 ) -> None:

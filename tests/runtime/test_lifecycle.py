@@ -341,6 +341,7 @@ def test_list_and_ps(container: ContainerFactory, bundle: BundleFactory, view: s
     assert len(table) == 3
 
 
+@pytest.mark.slow
 def test_pause_and_resume(container: ContainerFactory, bundle: BundleFactory, view: str) -> None:
     one = container(bundle("probe").probe("sigwait"), view=view).up()
     one.expect("ready")
@@ -357,6 +358,7 @@ def test_pause_and_resume(container: ContainerFactory, bundle: BundleFactory, vi
     assert one.wait() == -9
 
 
+@pytest.mark.slow
 def test_a_created_container_can_be_paused_and_resumed(
     container: ContainerFactory, bundle: BundleFactory, view: str
 ) -> None:

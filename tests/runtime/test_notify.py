@@ -167,6 +167,7 @@ def test_an_attached_run(container: ContainerFactory, bundle: BundleFactory, man
     assert not os.path.exists(os.path.join(one.root, one.id))
 
 
+@pytest.mark.slow
 def test_a_manager_that_is_slow(
     container: ContainerFactory, bundle: BundleFactory, manager: Manager
 ) -> None:

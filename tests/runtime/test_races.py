@@ -163,6 +163,7 @@ def pausing(bundle: BundleFactory) -> Bundle:
     return bundle("probe").probe("pause").write()
 
 
+@pytest.mark.slow
 def test_many_containers_at_once(
     container: ContainerFactory, pausing: Bundle, crowd: Crowd, view: str
 ) -> None:
@@ -209,6 +210,7 @@ def test_one_of_many_creates_wins(container: ContainerFactory, pausing: Bundle, 
     assert_gone(one)
 
 
+@pytest.mark.slow
 def test_create_against_delete(
     container: ContainerFactory, pausing: Bundle, crowd: Crowd, view: str
 ) -> None:
@@ -291,6 +293,7 @@ def test_start_against_delete(container: ContainerFactory, pausing: Bundle, crow
         assert_gone(one)
 
 
+@pytest.mark.slow
 def test_looking_while_it_changes(container: ContainerFactory, pausing: Bundle, crowd: Crowd) -> None:
     """state and list always give whole documents, in an order that a container's life can have."""
     one = container(pausing)

@@ -83,6 +83,7 @@ def test_a_relative_path_or_none(
     assert not support.find_cgroups(inner)
 
 
+@pytest.mark.slow
 def test_a_cgroup_of_somebody_else(container: ContainerFactory, bundle: BundleFactory, view: str) -> None:
     """A cgroup with processes is not taken, and whoever is in it is not disturbed."""
     first = limited(bundle, {})
@@ -96,6 +97,7 @@ def test_a_cgroup_of_somebody_else(container: ContainerFactory, bundle: BundleFa
     assert one.status() == "running"
 
 
+@pytest.mark.slow
 def test_two_in_one_parent(container: ContainerFactory, bundle: BundleFactory, view: str) -> None:
     """The parent that two containers share stays for the other one, and goes with the one that made it."""
     both = []
@@ -163,6 +165,7 @@ def test_processors(container: ContainerFactory, bundle: BundleFactory, view: st
     assert support.status_field(one.pid, "Cpus_allowed_list") == "0"
 
 
+@pytest.mark.slow
 def test_idle(container: ContainerFactory, bundle: BundleFactory, view: str) -> None:
     """cpu.idle makes the whole container run only when nobody else wants to."""
     version = needs_controller(view, "cpu")
@@ -366,6 +369,7 @@ def test_kernel_memory_is_a_warning(container: ContainerFactory, bundle: BundleF
 # --- Memory that is not enough ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_init_out_of_memory(container: ContainerFactory, bundle: BundleFactory, view: str) -> None:
     """An init that the kernel ends for want of memory, before it can say a word: the limit is named."""
     version = needs_controller(view, "memory")

@@ -302,6 +302,7 @@ def test_one_that_does_not_come_up_is_nobodys(fresh: Installation) -> None:
     assert os.path.getsize(tries) == 2
 
 
+@pytest.mark.slow
 def test_many_first_calls_at_once(fresh: Installation) -> None:
     """One makes it, the others do not wait; nothing is left beside it."""
     with ThreadPoolExecutor(20) as pool:

@@ -40,6 +40,7 @@ def log(what: Bundle) -> str:
         return " ".join(stream.read().split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_delete_of_a_created_container(
     container: ContainerFactory, bundle: BundleFactory, door: str

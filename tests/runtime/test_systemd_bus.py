@@ -89,6 +89,7 @@ def test_a_whole_life(
     assert leftovers(one) == []
 
 
+@pytest.mark.slow
 def test_a_killed_create_with_hooks_leaves_no_unit(
     systemd: fake_systemd.FakeSystemd,
     container: ContainerFactory,
@@ -147,6 +148,7 @@ def test_every_hierarchy_has_the_container(
         assert not os.path.exists(f"/sys/fs/cgroup/{controller}/pyrunctest.slice")
 
 
+@pytest.mark.slow
 def test_the_cgroup_namespace_begins_at_the_scope(
     systemd: fake_systemd.FakeSystemd, container: ContainerFactory, bundle: BundleFactory, view: str
 ) -> None:
@@ -257,6 +259,7 @@ def test_a_failure_after_the_scope_is_made_removes_it(
 REFUSED = "org.freedesktop.DBus.Error.AccessDenied"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "fault", "words"),
     [
@@ -287,6 +290,7 @@ def test_a_create_that_systemd_does_not_answer_leaves_nothing(
     support.wait_until(lambda: not systemd.units, "the scope is stopped")
 
 
+@pytest.mark.slow
 def test_a_bus_that_hangs(
     systemd: fake_systemd.FakeSystemd, container: ContainerFactory, bundle: BundleFactory
 ) -> None:
@@ -308,6 +312,7 @@ def test_no_bus(
     assert leftovers(one) == []
 
 
+@pytest.mark.slow
 def test_delete_without_a_bus_can_be_repeated(
     systemd: fake_systemd.FakeSystemd, container: ContainerFactory, bundle: BundleFactory
 ) -> None:

@@ -214,6 +214,7 @@ def full(run: Attached) -> tuple[subprocess.Popen[bytes], int, bytes]:
     return process, read, seen
 
 
+@pytest.mark.slow
 @VERBS
 def test_output_that_nobody_reads(attached: AttachedFactory, verb: str) -> None:
     """The program is told to end, and does; then nobody waits for the reader any more."""
@@ -376,6 +377,7 @@ def test_our_controlling_terminal_is_closed(attached: AttachedFactory, verb: str
     assert process.wait(timeout=patience(10)) == 7
 
 
+@pytest.mark.slow
 @VERBS
 def test_our_terminal_is_stopped(attached: AttachedFactory, verb: str) -> None:
     """As by ^S: giving it back its settings waits for nothing."""

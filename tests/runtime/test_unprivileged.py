@@ -78,6 +78,7 @@ def test_no_helper(rootless: User, container: ContainerFactory, bundle: BundleFa
     one.create().fails("newuidmap not found", "uidmap", "$.linux.uidMappings")
 
 
+@pytest.mark.slow
 def test_a_helper_that_hangs(
     rootless: User, container: ContainerFactory, bundle: BundleFactory, scratch: str
 ) -> None:

@@ -160,6 +160,7 @@ def test_a_recorder_holds_nothing(container: ContainerFactory, bundle: BundleFac
     assert support.wait_for_exit(recorder) in (0, 1)
 
 
+@pytest.mark.slow
 def test_a_recorder_that_was_killed(container: ContainerFactory, bundle: BundleFactory) -> None:
     """Then the status is not known, and wait says so in the end."""
     one = container(bundle("probe").probe("pause"))

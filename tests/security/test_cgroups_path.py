@@ -71,6 +71,7 @@ def dig(top: str) -> None:
     os.close(here)
 
 
+@pytest.mark.slow
 def test_a_container_digs(view: str, container: ContainerFactory, bundle: BundleFactory) -> None:
     """ps, pause, kill --all and delete reach the end of what no path names."""
     one = container(bundle("probe").probe("pause"), view=view).up()

@@ -42,6 +42,7 @@ def bystander() -> Iterator[int]:
 LOCKED: Act = ("notify", "network-lock")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("acts", "texts"),
     [
@@ -152,6 +153,7 @@ def test_the_network_is_unlocked(running: Scene, tool: str) -> None:
     running.goes_on()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["VERSION", "FEATURE_CHECK"])
 @pytest.mark.parametrize(
     ("acts", "text"),
@@ -173,6 +175,7 @@ def test_questions(running: Scene, kind: str, acts: list[Act], text: str) -> Non
     assert not os.path.exists(running.image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 @pytest.mark.parametrize("what", ["hang", "spin", "freeze"])
 def test_interrupted_dumps(running: Scene, scratch: str, number: signal.Signals, what: str) -> None:
@@ -202,6 +205,7 @@ def select_for(seconds: float) -> None:
     support.comes_true(lambda: False, seconds)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(running: Scene) -> None:
     """CRIU and its child, at random moments of a dump that freezes and thaws."""
     chance = rounds.chance()
@@ -230,6 +234,7 @@ def test_status_fd_hears_once(running: Scene) -> None:
     running.goes_on()
 
 
+@pytest.mark.slow
 def test_status_fd_that_nobody_reads(running: Scene) -> None:
     """A full pipe does not hold the container still for ever."""
     reader, writer = os.pipe2(os.O_NONBLOCK)
@@ -253,6 +258,7 @@ READY: Act = ("notify", "post-restore", "init")
 DONE: Act = ("answer", "RESTORE", 1, "init")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("acts", "text"),
     [
@@ -309,6 +315,7 @@ def test_other_processes_are_left_alone(saved: Scene, bystander: int, script: st
     saved.left_nothing()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acts", [[], [("hang",)], [("fork",), ("die", 9)]], ids=["ends", "hangs", "dies"])
 def test_a_restore_that_succeeds(saved: Scene, acts: list[Act]) -> None:
     """What CRIU does after its answer does not matter any more."""
@@ -321,6 +328,7 @@ def test_a_restore_that_succeeds(saved: Scene, acts: list[Act]) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["criu", "hook"])
 @pytest.mark.parametrize("attached", [False, True], ids=["detached", "attached"])
 def test_interrupted_restores(saved: Scene, scratch: str, where: str, attached: bool) -> None:

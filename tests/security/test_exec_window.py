@@ -160,6 +160,7 @@ def test_exec(neighbour: NeighbourFactory) -> None:
         assert attacker.findings() == []
 
 
+@pytest.mark.slow
 def test_exec_with_a_filter(neighbour: NeighbourFactory) -> None:
     """Without noNewPrivileges a filter needs CAP_SYS_ADMIN: one that forbids clone(2) leaves it to no child."""
 
@@ -174,6 +175,7 @@ def test_exec_with_a_filter(neighbour: NeighbourFactory) -> None:
         assert attacker.findings() == []
 
 
+@pytest.mark.slow
 def test_exec_with_a_terminal(neighbour: NeighbourFactory) -> None:
     """The master goes to the runtime before the child is there."""
     attacker = neighbour()
@@ -193,6 +195,7 @@ def test_exec_with_a_terminal(neighbour: NeighbourFactory) -> None:
         server.close()
 
 
+@pytest.mark.slow
 def test_the_callers_terminal(neighbour: NeighbourFactory) -> None:
     """Who stops init has not the terminal that exec is called from, nor the process group there."""
     attacker = neighbour()
@@ -240,6 +243,7 @@ def dumpable() -> Iterator[None]:
         stream.write(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dumpable")
 def test_exec_of_the_same_user(neighbour: NeighbourFactory) -> None:
     """fs.suid_dumpable=1: who is no root and has no capabilities gets no descriptor of an init that becomes him."""
@@ -315,6 +319,7 @@ def test_neither_a_parameter_nor_a_helper(
     reap()
 
 
+@pytest.mark.slow
 def test_create_in_a_shared_pid_namespace(
     neighbour: NeighbourFactory, container: ContainerFactory, bundle: BundleFactory, kernel: list[str]
 ) -> None:
@@ -338,6 +343,7 @@ def test_create_in_a_shared_pid_namespace(
         assert attacker.findings() == []
 
 
+@pytest.mark.slow
 def test_hooks_of_a_shared_user_namespace(
     neighbour: NeighbourFactory, container: ContainerFactory, bundle: BundleFactory, kernel: list[str]
 ) -> None:

@@ -242,6 +242,7 @@ def test_exec_says_why(
     assert one.status() == "running"
 
 
+@pytest.mark.slow
 def test_a_quick_program_has_started(container: ContainerFactory, bundle: BundleFactory) -> None:
     """One that has ended before start looks is none that never ran."""
     for _ in rounds.loop(20):
@@ -333,6 +334,7 @@ def test_a_hook_whose_status_is_unknown(
     assert not os.path.lexists(os.path.join(one.root, one.id))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [1, DONE], ids=["EPERM", "done"])
 def test_a_hook_that_cannot_be_killed(
     container: ContainerFactory, bundle: BundleFactory, answer: int

@@ -136,6 +136,7 @@ def test_pause_and_resume_leave_its_own_freezer(
     assert _is_frozen(below)
 
 
+@pytest.mark.slow
 @VIEWS
 def test_exec_in_one_that_waits_and_is_paused(
     container: ContainerFactory, bundle: BundleFactory, view: str
@@ -180,6 +181,7 @@ def test_exec_that_waits_for_resume_ends_with_the_container(
     assert output.startswith(b"pyrunc: exec: ")
 
 
+@pytest.mark.slow
 @VIEWS
 def test_started_while_it_is_being_paused(
     container: ContainerFactory, bundle: BundleFactory, view: str
@@ -266,6 +268,7 @@ def test_frozen_deeper_than_any_path(
     assert not os.path.exists(directory)
 
 
+@pytest.mark.slow
 def test_so_many_that_looking_takes_long(container: ContainerFactory, bundle: BundleFactory) -> None:
     """The walk over what the container made is held up for longer than thawing may take: no reason to give up."""
     one = container(bundle("busybox", "/bin/sh", "-c", "sleep 1000"), view="v1").up()

@@ -22,6 +22,7 @@ def built() -> None:
     fuzz.build()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUZZERS)
 def test_corpora(name: str) -> None:
     """Every input that was ever worth keeping; what once crashed is among them."""
@@ -30,6 +31,7 @@ def test_corpora(name: str) -> None:
     assert f"{len(os.listdir(fuzz.corpus_of(name)))} files found" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUZZERS)
 def test_fuzzers(name: str) -> None:
     """New inputs, and no finding: no memory error, no endless loop, nothing that csrc/fuzz/kernel.h forbids."""

@@ -89,6 +89,7 @@ def reach(
 
 
 # Two programs mind hooks, Python and init; the other kinds are those of Python, and once more in init.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "kind"),
     [(way, "createRuntime") for way in ENDLESS]
@@ -109,6 +110,7 @@ def test_timeout(way: str, kind: str, container: ContainerFactory, bundle: Bundl
     support.wait_until(lambda: not family(), "the end of the hook's children")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer", "poststop"])
 @pytest.mark.parametrize("way", ENDED)
 def test_what_a_hook_leaves_behind(
@@ -124,6 +126,7 @@ def test_what_a_hook_leaves_behind(
     support.wait_until(lambda: not family(), "the end of what the hook has started")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer", "poststop"])
 def test_long_timeouts(kind: str, container: ContainerFactory, bundle: BundleFactory) -> None:
     """No width of a number on the way cuts them short: of a C int in ms, of 64 bits in ms."""

@@ -250,6 +250,7 @@ def files_below(directory: str) -> set[str]:
     return {os.path.join(path, name) for path, names, files in os.walk(directory) for name in names + files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_moment(
     container: ContainerFactory, bundle: BundleFactory, tmp_path: pathlib.Path, view: str, kind: str

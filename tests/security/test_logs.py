@@ -110,6 +110,7 @@ def test_a_full_disk(
         assert "write the log: no space left on device" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("reader", ["asleep", "gone"])
 def test_a_reader_that_does_not_read(

@@ -74,6 +74,7 @@ def accepted(bundle: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_configurations(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through `explain`: reading, form, rules, plan, bytes of the plan."""
     monkeypatch.setattr(wire, "_u32", exact_u32)
@@ -258,6 +259,7 @@ def enriched(box: Bundle) -> support.Spec:
     return box.spec
 
 
+@pytest.mark.slow
 def test_create(container: ContainerFactory, bundle: BundleFactory, scratch: str, glass: list[str]) -> None:
     """A container of every configuration that is taken; of every other one, nothing."""
     box = bundle("busybox", "sleep", "600")
@@ -303,6 +305,7 @@ def written(scratch: str, data: bytes) -> str:
     return path
 
 
+@pytest.mark.slow
 def test_exec_process(running: Caller, scratch: str) -> None:
     """--process FILE."""
     documents: list[Json] = [
@@ -323,6 +326,7 @@ def test_exec_process(running: Caller, scratch: str) -> None:
     attacked(source, 2, case)
 
 
+@pytest.mark.slow
 def test_update_resources(running: Caller, scratch: str) -> None:
     """--resources FILE, and the limits as options."""
     source = Source(rounds.chance(), corpus(".resources"))
@@ -339,6 +343,7 @@ def test_update_resources(running: Caller, scratch: str) -> None:
     attacked(source, 2, case)
 
 
+@pytest.mark.slow
 def test_mounts_add(running: Caller, scratch: str) -> None:
     """A document of mounts, added and removed again as far as that goes."""
     os.mkdir(f"{scratch}/source")
@@ -455,6 +460,7 @@ def option(row: options.Option, source: Source) -> list[str]:
     return [dashes + name] + ([argument(source)] if chance.random() < 0.95 else [])
 
 
+@pytest.mark.slow
 def test_command_lines(running: Caller, scratch: str) -> None:
     """Any options of any verb in any environment: both doors see it first."""
     source = Source(rounds.chance(), corpus(""))

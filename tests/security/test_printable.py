@@ -43,6 +43,7 @@ def assert_report(result: Result, *, status: int = 1) -> None:
     assert "owned" in result.err, result
 
 
+@pytest.mark.slow
 def test_every_character() -> None:
     """The two rules, over all of Unicode: what comes out is printable, and what was printable is unchanged."""
     everything = "".join(map(chr, range(0x110000)))

@@ -136,6 +136,7 @@ def test_programs_named_by_descriptors(
     rounds.record(count, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["host", "user"])
 def test_what_init_looks_up_by_names_of_the_image(
     container: ContainerFactory, bundle: BundleFactory, outside: Outside, space: str

@@ -121,6 +121,7 @@ def _explode(one: Container) -> None:
     support.wait_until(full, "a full cgroup", 20)
 
 
+@pytest.mark.slow
 def test_a_fork_bomb_is_paused_killed_and_deleted(bomb: Container) -> None:
     """pause stops all of it, resume lets go, kill ends it, and nothing is left."""
     for _ in rounds.loop(2):
@@ -218,6 +219,7 @@ CALLS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["deaf", "rude", "silent", "careless", "holding"])
 def test_agents_that_do_not_answer(
     container: ContainerFactory, bundle: BundleFactory, scratch: str, how: str

@@ -38,6 +38,7 @@ def made(one: Installation) -> bool:
     return os.path.exists(one.snapshot)
 
 
+@pytest.mark.slow
 def test_makers_that_are_killed(fresh: Installation) -> None:
     """With all that they have started, at any moment: the next command is right, and makes one that is whole."""
     chance = rounds.chance()

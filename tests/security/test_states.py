@@ -66,6 +66,7 @@ def neighbour(container: ContainerFactory, bundle: BundleFactory) -> Iterator[Co
     assert one.status() == "running"
 
 
+@pytest.mark.slow
 def test_damaged_states(neighbour: Container, container: ContainerFactory, bundle: BundleFactory) -> None:
     """Nothing of another container is touched, and 0 means that all is gone."""
     assert neighbour.status() == "running"
@@ -117,6 +118,7 @@ def _annotated(bundle: Bundle, count: int) -> Bundle:
     return bundle
 
 
+@pytest.mark.slow
 def test_a_configuration_that_makes_too_large_a_state(
     container: ContainerFactory, bundle: BundleFactory
 ) -> None:

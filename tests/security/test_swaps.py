@@ -200,6 +200,7 @@ def test_dev(
         assert not os.path.lexists(os.path.join(one.root, one.id))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("node", ["console", "ptmx", "null", "pts", "fd"])
 def test_names_below_dev(
     container: ContainerFactory, bundle: BundleFactory, outside: Outside, tmp_path: pathlib.Path, node: str
@@ -229,6 +230,7 @@ def test_names_below_dev(
         assert not os.path.lexists(os.path.join(one.root, one.id))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["a", "a/directory", "a/new"])
 def test_cwd(
     container: ContainerFactory,
@@ -312,6 +314,7 @@ def _remove(one: Container, mounts: list[Json]) -> None:
     assert "unexpected" not in result.err, result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["proc", "sys", "etc"])
 def test_the_root_itself(
     container: ContainerFactory, bundle: BundleFactory, outside: Outside, tmp_path: pathlib.Path, name: str
@@ -332,6 +335,7 @@ def test_the_root_itself(
         assert stream.read() != "4321\n"
 
 
+@pytest.mark.slow
 def test_targets_that_are_linked_anew(
     container: ContainerFactory, bundle: BundleFactory, volume: str, outside: Outside, tmp_path: pathlib.Path
 ) -> None:
@@ -357,6 +361,7 @@ def test_targets_that_are_linked_anew(
         os.close(folder)
 
 
+@pytest.mark.slow
 def test_what_is_undone_by_mount(
     container: ContainerFactory, bundle: BundleFactory, tmp_path: pathlib.Path
 ) -> None:

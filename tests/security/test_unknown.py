@@ -92,6 +92,7 @@ def _check(one: Container, verb: str, result: Result) -> None:
     assert not any(word in text for word in WRONG), result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_descriptors_run_out(one: Container, door: str) -> None:
     """RLIMIT_NOFILE from what is not enough to begin to what is enough for all."""

@@ -286,6 +286,7 @@ def _mutations(count: int) -> Iterator[bytes]:
         yield bytes(data)
 
 
+@pytest.mark.slow
 def test_hostile_content_under_sanitizers(root: Root, tmp_path: Path) -> None:
     """ASan and UBSan have nothing to say about 600 damaged files, whatever the verb."""
     driver = str(tmp_path / "driver")

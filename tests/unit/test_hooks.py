@@ -50,6 +50,7 @@ def test_poststop_hooks_all_run(tmp_path: Path) -> None:
     assert [problem.path for problem in failed] == ["$.hooks.poststop[0]"]
 
 
+@pytest.mark.slow
 def test_a_hook_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
     """The timeout is in seconds; a child that outlived the hook would keep the pipe and its pid."""
     with pytest.raises(ContainerError, match=r"hook ran past specified timeout of 1\.0s"):
