@@ -270,18 +270,29 @@ def status_field(pid: int, name: str) -> str:
 def kill_children(known: Sequence[int]) -> list[str]:
     """End and reap every child of ours that is not in `known`; describe those that were still running."""
     found: list[str] = []
-    mine = [pid for pid in children() if pid not in known]
-    for pid in mine:
+    left = {pid for pid in children() if pid not in known}
+    for pid in sorted(left):
         # Whoever has given up its memory is on its way out: that may take long where processors are few.
         if not _command_line(pid):
-            wait_until(functools.partial(process_gone, pid), f"the end of process {pid}")
-        if not process_gone(pid):
+            wait_until(functools.partial(_ends, pid, left), f"the end of process {pid}")
+        if pid in left and not process_gone(pid):
             found.append(f"process {pid} {_command_line(pid)}")
             os.kill(pid, signal.SIGKILL)
-    # The youngest first: the init of a pid namespace only ends when all the others in it are reaped.
-    for pid in reversed(mine):
-        wait_for_exit(pid)
+    wait_until(lambda: not _reap(left), f"the end of the processes {left}")
     return found
+
+
+def _ends(pid: int, pids: set[int]) -> bool:
+    return pid not in _reap(pids)
+
+
+def _reap(pids: set[int]) -> set[int]:
+    """`pids` without those that have ended: all of them, as init ends only after the others in its namespace."""
+    for pid in sorted(pids):
+        if process_gone(pid):
+            wait_for_exit(pid)
+            pids.discard(pid)
+    return pids
 
 
 def _command_line(pid: int) -> str:
