@@ -54,7 +54,7 @@ START = [
 UPDATE = [
     *LIGHT,
     *("cgroups.*", "config.load", "config.resource_update", "config.rules.*", "config.schema.check"),
-    *("container.directory", "verbs.update"),
+    *("container.directory", "spec.number_list", "verbs.update"),
 ]
 _PROCESS = [
     *START,
