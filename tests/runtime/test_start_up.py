@@ -45,10 +45,6 @@ DELETE = [*LIGHT, "verbs.delete"]
 START = [
     *DELETE,
     "kernel.wait_status",
-    "launch.failures",
-    "plan.numbers",
-    "plan.wire",
-    "spec.namespaces",
     "verbs.start",
 ]
 UPDATE = [
@@ -64,6 +60,7 @@ _PROCESS = [
         "launch.conversation",
         "launch.dialogue",
         "launch.ending",
+        "launch.failures",
         "launch.id_maps",
         "launch.init",
         "verbs.process_io",
