@@ -7,12 +7,14 @@ import os
 from pyrunc.cgroups import files, v1, v2
 from pyrunc.cgroups.manager import Manager
 from pyrunc.errors import ConfigError
+from pyrunc.spec import id_mappings, mount_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pyrunc.spec.host_facts import HostFacts
+    from pyrunc.spec.shapes import Spec
 
     # Takes the reason, and adds notes to it.
     Undo = Callable[[BaseException], None]
@@ -55,36 +57,25 @@ def _check_lengths(paths: Sequence[tuple[str, str]]) -> None:
         raise ConfigError(wrong, path=files.CGROUPS_PATH, hint=f"it begins with '{path[:60]}'")
 
 
-def _host_uid(linux: Mapping[str, object], uid: int) -> int | None:
-    """Return the host's id for `uid` of the container; None if it is not mapped."""
-    mappings = linux.get("uidMappings")
-    if not isinstance(mappings, list) or not mappings:
-        return uid
-    for item in mappings:
-        if item["containerID"] <= uid < item["containerID"] + item["size"]:
-            return int(item["hostID"] + uid - item["containerID"])
-    return None
-
-
-def delegated_to(spec: Mapping[str, object]) -> int | None:
+def delegated_to(spec: Spec) -> int | None:
     """Return the host uid that will own the v2 cgroup, None for no change. config-linux.md "Cgroup ownership"."""
-    linux = spec.get("linux")
-    linux = linux if isinstance(linux, dict) else {}
-    namespaces, mounts = linux.get("namespaces"), spec.get("mounts")
-    if not isinstance(namespaces, list) or not isinstance(mounts, list):
+    linux = spec.get("linux") or {}
+    if not any(
+        entry["type"] == "cgroup" and not entry.get("path") for entry in linux.get("namespaces") or ()
+    ):
         return None
-    if not any(entry.get("type") == "cgroup" and not entry.get("path") for entry in namespaces):
-        return None
-    for mount in reversed(mounts):  # the last one is on top
-        if mount.get("destination", "").rstrip("/") == "/sys/fs/cgroup" and mount.get("type") == "cgroup":
+    for mount in reversed(spec.get("mounts") or ()):  # the last one is on top
+        options = mount_options.parse(mount.get("options") or ())
+        if mount_options.inside(mount["destination"]) == "/sys/fs/cgroup" and not options.remount:
             break
     else:
         return None
-    if "ro" in (mount.get("options") or ()):
+    read_only = options.new_attributes() & mount_options.ATTR_RDONLY
+    if mount.get("type") != "cgroup" or mount_options.is_bind(mount) or read_only:
         return None
-    process = spec.get("process")
-    user = process.get("user") if isinstance(process, dict) else None
-    return _host_uid(linux, int((user or {}).get("uid", 0)))
+    uid = ((spec.get("process") or {}).get("user") or {}).get("uid") or 0
+    maps = linux.get("uidMappings")
+    return id_mappings.host_id(id_mappings.rows(maps), uid) if maps else uid
 
 
 def manager(
@@ -114,7 +105,7 @@ def manager(
     made._in_userns = host.in_userns
     made._spec = linux.get("resources") or {}
     if made.version == 2:
-        made._owner = delegated_to(spec)
+        made._owner = delegated_to(spec)  # type: ignore[arg-type]  # checked by config
     made._tops = _mount_points(host, made.paths)
     return made
 

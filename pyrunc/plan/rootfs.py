@@ -16,7 +16,7 @@ from pyrunc.plan.numbers import (
     PIVOT_ROOT,
     PLAN_NO_PATH,
 )
-from pyrunc.spec import devices, mount_options
+from pyrunc.spec import devices, mount_options, sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,22 +159,11 @@ def enter(job: Job, process: Process | None, deferred: list[Deferred]) -> None:
         )
 
 
-def sysctl_path(name: str) -> str:
-    """The file below /proc/sys. Whichever of "." and "/" comes first separates, the other is part of names.
-
-    As in sysctl(8): net.ipv4.conf.eth0/1.forwarding and net/ipv4/conf/eth0.1/forwarding are the same.
-    """
-    dot, slash = name.find("."), name.find("/")
-    if dot >= 0 and (slash < 0 or dot < slash):
-        return name.replace("/", "\0").replace(".", "/").replace("\0", ".")
-    return name
-
-
 def _restrict(job: Job) -> None:
     add, linux = job.plan.add, job.linux
     for name, value in (linux.get("sysctl") or {}).items():
         why = "before readonlyPaths, which usually has /proc/sys"
-        add("SYSCTL", sysctl_path(name), value, path=f"$.linux.sysctl['{name}']", why=why)
+        add("SYSCTL", sysctl.path(name), value, path=f"$.linux.sysctl['{name}']", why=why)
     for index, path in enumerate(linux.get("readonlyPaths") or ()):
         why = "config-linux.md, Readonly Paths; after all mounts, or one could cover it"
         add("READONLY_PATH", path, path=f"$.linux.readonlyPaths[{index}]", why=why)

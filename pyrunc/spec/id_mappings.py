@@ -84,7 +84,7 @@ def _resolved(text: str, inside: int, first: int, size: int, maps: Rows) -> list
         raise ValueError(f"'{text}' is relative, and the container has no mappings of its own")
     found = []
     while size:
-        row = next((row for row in maps if row[0] <= first < row[0] + row[2]), None)
+        row = _row(maps, first)
         if row is None:
             raise ValueError(f"'{text}' is relative, and {first} is not mapped in the container")
         count = min(size, row[0] + row[2] - first)
@@ -93,9 +93,19 @@ def _resolved(text: str, inside: int, first: int, size: int, maps: Rows) -> list
     return found
 
 
+def _row(maps: Rows, container_id: int) -> tuple[int, int, int] | None:
+    return next((row for row in maps if row[0] <= container_id < row[0] + row[2]), None)
+
+
 def contains(maps: Rows, container_id: int) -> bool:
     """Return whether an id inside the container is mapped."""
-    return any(first <= container_id < first + size for first, _host, size in maps)
+    return _row(maps, container_id) is not None
+
+
+def host_id(maps: Rows, container_id: int) -> int | None:
+    """Return the host's id for an id inside the container; None if it is not mapped."""
+    row = _row(maps, container_id)
+    return None if row is None else row[1] + container_id - row[0]
 
 
 def first(maps: Rows) -> int:

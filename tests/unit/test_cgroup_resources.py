@@ -485,6 +485,19 @@ def test_without_a_cgroup_limits_are_errors() -> None:
         ({}, 101000),
         ({"mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}]}, None),
         ({"mounts": []}, None),
+        ({"mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro", "rw"]}]}, 101000),
+        ({"mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["rro"]}]}, None),
+        ({"mounts": [{"destination": "sys/fs/../fs/cgroup", "type": "cgroup"}]}, 101000),
+        ({"mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["bind"]}]}, None),
+        (
+            {
+                "mounts": [
+                    {"destination": "/sys/fs/cgroup", "type": "cgroup"},
+                    {"destination": "/sys/fs/cgroup", "type": "tmpfs"},
+                ]
+            },
+            None,
+        ),
         ({"namespaces": [{"type": "cgroup", "path": "/proc/1/ns/cgroup"}]}, None),
         ({"uidMappings": []}, 1000),
         ({"uidMappings": [{"containerID": 0, "hostID": 5, "size": 10}]}, None),
@@ -503,4 +516,4 @@ def test_cgroup_ownership(change: Resources, owner: int | None) -> None:
     }
     for key, value in change.items():
         (spec if key in spec else linux)[key] = value
-    assert choose.delegated_to(spec) == owner
+    assert choose.delegated_to(spec) == owner  # type: ignore[arg-type]  # put together above

@@ -405,4 +405,5 @@ def test_a_good_configuration_loads_nothing_that_explains() -> None:
         "pyrunc.spec.mount_options",
         "pyrunc.spec.number_list",
         "pyrunc.spec.resctrl",
+        "pyrunc.spec.sysctl",
     ]

@@ -17,9 +17,8 @@ import support
 from pyrunc.errors import ConfigError
 from pyrunc.plan import numbers, wire
 from pyrunc.plan import process as plan_process
-from pyrunc.plan import rootfs as plan_rootfs
 from pyrunc.reports import explain
-from pyrunc.spec import capabilities, devices, id_mappings
+from pyrunc.spec import capabilities, devices, id_mappings, sysctl
 from pyrunc.spec.host_facts import HostFacts
 from pyrunc.spec.process import RLIMITS
 
@@ -276,7 +275,7 @@ def test_lookup_uses_the_containers_path() -> None:
 )
 def test_sysctl_names(name: str, path: str) -> None:
     """sysctl(8): the first separator decides."""
-    assert plan_rootfs.sysctl_path(name) == path
+    assert sysctl.path(name) == path
 
 
 def test_resource_numbers() -> None:

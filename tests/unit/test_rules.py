@@ -10,12 +10,11 @@ from pyrunc.cgroups.systemd import unit
 from pyrunc.config import load, resource_update
 from pyrunc.config.rules import document as rules
 from pyrunc.config.rules import fail
-from pyrunc.config.rules import linux as rules_linux
 from pyrunc.config.rules import resources as rules_resources
 from pyrunc.errors import ConfigError
 from pyrunc.plan import process as plan_process
 from pyrunc.plan import wire
-from pyrunc.spec import mount_options
+from pyrunc.spec import mount_options, sysctl
 from pyrunc.spec.host_facts import HostFacts
 
 TYPE_CHECKING = False
@@ -404,7 +403,8 @@ def test_filters_that_cannot_be_described(
     ],
 )
 def test_both_spellings_of_a_sysctl(key: str, name: str) -> None:
-    assert rules_linux.dotted(key) == name
+    assert sysctl.dotted(key) == name
+    assert sysctl.dotted(sysctl.path(key)) == name
 
 
 def test_empty_values_ask_for_nothing() -> None:

@@ -10,6 +10,7 @@ from pyrunc.config.rules import resources as rules_resources
 from pyrunc.config.rules import seccomp as rules_seccomp
 from pyrunc.config.rules.fail import absolute, fail, no_nul, numbers
 from pyrunc.json_text.path import member, quote
+from pyrunc.spec import id_mappings, sysctl
 from pyrunc.spec.mount_options import CONTEXT_ANNOTATION, CONTEXTS
 from pyrunc.spec.resctrl import CAT, RESCTRL_OWN
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import (
         Device,
-        IDMapping,
         IntelRdt,
         Linux,
         MemoryPolicy,
@@ -108,15 +108,11 @@ def _rootless_mounts(spec: Spec, linux: Linux) -> None:
             key, _, value = option.partition("=")
             if key in ("uid", "gid") and value.isascii() and value.isdigit():
                 maps = linux.get("uidMappings") if key == "uid" else linux.get("gidMappings")
-                if not _maps(maps or [], int(value)):
+                if not id_mappings.contains(id_mappings.rows(maps or ()), int(value)):
                     fail(
                         f"cannot specify {option} mount option for rootless container: {key} {value} is not mapped",
                         f"$.mounts[{index}].options[{number}]",
                     )
-
-
-def _maps(mappings: list[IDMapping], number: int) -> bool:
-    return any(0 <= number - row["containerID"] < row["size"] for row in mappings)
 
 
 def _time(linux: Linux, spaces: Spaces) -> None:
@@ -195,7 +191,7 @@ def _sysctl(key: str, value: str, spaces: Spaces) -> None:
     path = member("$.linux.sysctl", key)
     shown = quote(key)
     no_nul(key + value, path)
-    name = dotted(key)
+    name = sysctl.dotted(key)
     if any(not part.strip("/") for part in name.split(".")):
         # Such a part would be "", "." or ".." below /proc/sys.
         fail(f"sysctl {shown} is not a name", path)
@@ -216,17 +212,6 @@ def _sysctl(key: str, value: str, spaces: Spaces) -> None:
         )
     elif name != "kernel.domainname" or "uts" not in spaces:
         fail(f"sysctl {shown} is not in a separate kernel namespace", path)
-
-
-def dotted(key: str) -> str:
-    """Return a sysctl's name with dots between its parts, and / for a dot within a part.
-
-    sysctl.d(5): a name whose first separator is / is a path.
-    """
-    slash, dot = key.find("/"), key.find(".")
-    if slash < 0 or 0 <= dot < slash:
-        return key
-    return key.translate({ord("/"): ".", ord("."): "/"})
 
 
 def _memory_policy(policy: MemoryPolicy) -> None:
