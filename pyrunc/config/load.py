@@ -150,7 +150,7 @@ def _read(path: str, name: str, opener: Callable[[str], int] = _open) -> bytes:
     except FileNotFoundError:
         directory = os.path.dirname(path)
         if os.path.isdir(directory):
-            hint = f"there is no such file in '{directory}'"
+            hint = f"'{directory}' holds no such file"
         else:
             hint = f"'{directory}' is not a directory"
         raise ConfigError(f"JSON specification file {name} not found", hint=hint) from None

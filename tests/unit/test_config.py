@@ -351,7 +351,7 @@ def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
     assert caught.value.hint == f"'{tmp_path}' holds no such file"
     with pytest.raises(ConfigError, match=r"JSON specification file x\.json not found") as caught:
         config.load(str(tmp_path / "none"), "x.json")
-    assert caught.value.hint == f"'{tmp_path}/none' is no directory"
+    assert caught.value.hint == f"'{tmp_path}/none' is not a directory"
 
 
 def test_a_configuration_that_cannot_be_read_says_why(tmp_path: Path) -> None:
