@@ -29,14 +29,14 @@ _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 
 
 def is_id(name: str) -> bool:
-    """Whether a name can be a container's: what else lies in the root directory (caches) can not."""
+    """Return whether a name can be a container's: other entries of the root directory (caches) have invalid names."""
     return bool(name) and _ID_CHARACTERS.issuperset(name) and name not in (".", "..")
 
 
 def check_id(container_id: str) -> str:
-    """The id itself when it is one: `[A-Za-z0-9_+.-]+` without `.` and `..`, as a directory of that name is made.
+    """Return the id if it is valid: `[A-Za-z0-9_+.-]+` without `.` and `..`, as it names a directory.
 
-    Raise StateError.
+    Raise StateError if it is invalid.
     """
     if not is_id(container_id):
         raise StateError(
@@ -61,11 +61,11 @@ class StateDir:
 
     @property
     def path(self) -> str:
-        """Where it is; the descriptor is what we work with."""
+        """Return its path, for messages; all work uses the descriptor."""
         return f"{self.root}/{self.name}"
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file of the directory atomically: whole or not at all. Raise KernelError."""
+        """Write a file of the directory atomically. Raise KernelError if that fails."""
         temporary = f".{name}.new"
         call = "open"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -84,7 +84,7 @@ class StateDir:
             raise KernelError(call, error.errno or 0, f"{self.path}/{name}") from error
 
     def rename(self, name: str, new: str) -> None:
-        """Give a file of the directory another name. Raise KernelError."""
+        """Rename a file of the directory. Raise KernelError if that fails."""
         try:
             os.rename(name, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
@@ -102,7 +102,7 @@ class StateDir:
         call = "mkfifo"
         try:
             os.mkfifo(FIFO, 0o600, dir_fd=self.fd)
-            # init opens it as the container's user; nobody else gets past the directory's own mode.
+            # init opens it as the container's user; the mode of the directory keeps all others out.
             call = "chmod"
             os.chmod(FIFO, 0o622, dir_fd=self.fd)  # noqa: S103
             call = "open"
@@ -128,7 +128,7 @@ class StateDir:
         return fd
 
     def remove(self) -> None:
-        """Remove the directory, the plain files in it and the empty directory of notify (nothing else is there)."""
+        """Remove the directory with its plain files and the empty directory of notify; there is nothing else."""
         for attempt in range(_REMOVE_TRIES):
             for name in os.listdir(self.fd):
                 try:
@@ -140,7 +140,7 @@ class StateDir:
             try:
                 os.rmdir(self.path)
             except OSError as error:
-                # A recorder may have put its note in just now.
+                # A recorder may just have written its file.
                 if error.errno != errno.ENOTEMPTY or attempt == _REMOVE_TRIES - 1:
                     raise
             else:
@@ -157,7 +157,7 @@ class StateDir:
             raise KernelError("flock", error.errno or 0, self.path) from error
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         os.close(self.fd)
 
 
@@ -180,19 +180,19 @@ def _lock(fd: int, path: str) -> bool:
 
 
 def check_root(root: str) -> bool:
-    """Whether the directory of states is there. Raise StateError if others could change it, KernelError."""
+    """Return whether the root directory exists. Raise StateError if others could change it, KernelError."""
     return kernel_container.check_root(root)
 
 
 def make_root(root: str, mode: int = 0o711) -> None:
-    """Make the directory of states unless it is there. Raise StateError if others could change it, KernelError."""
+    """Make the root directory unless it exists. Raise StateError if others could change it, KernelError."""
     if check_root(root):
         return
     try:
         os.makedirs(root, mode, exist_ok=True)
     except OSError as error:
         raise KernelError("mkdir", error.errno or errno.EIO, error.filename or root) from error
-    # Somebody else may have been first, where everybody may make directories.
+    # Another user may have made it first in a directory where all may.
     check_root(root)
 
 
@@ -230,9 +230,9 @@ def _exists(path: str) -> StateError:
 
 
 def _open_locked(path: str) -> int:
-    """The directory that was just made, locked; -1 if a delete --force came first.
+    """Open and lock the directory that was just made; return -1 if a delete --force came first.
 
-    It need not be the one we made: that may have been deleted, and made again by somebody who uses it by now.
+    It may not be the one we made: that may have been deleted, and made again by another process that uses it now.
     """
     call = "open"
     fd = -1
@@ -251,7 +251,7 @@ def _open_locked(path: str) -> int:
             os.close(fd)
         if not isinstance(error, OSError):
             raise
-        # Nobody can have put anything in unless it is theirs, and then this does nothing.
+        # It is empty unless another process has made it anew; then this does nothing.
         try:
             os.rmdir(path)
         except OSError as later:
@@ -263,7 +263,7 @@ def _open_locked(path: str) -> int:
 
 
 def look(root: str, container_id: str) -> StateDir:
-    """The directory of a container that exists, not locked. Raise StateError if it is gone, KernelError."""
+    """Open the directory of an existing container without a lock. Raise StateError if it is gone, KernelError."""
     path = f"{root}/{container_id}"
     if not check_root(root):
         raise StateError("container does not exist")
@@ -277,7 +277,7 @@ def look(root: str, container_id: str) -> StateDir:
 
 
 def open_(root: str, container_id: str) -> StateDir:
-    """The directory of a container that exists, locked. Raise StateError if it is gone, or locked for long."""
+    """Open and lock the directory of an existing container. Raise StateError if it is gone, or locked for too long."""
     directory = look(root, container_id)
     try:
         if not directory.lock():
@@ -289,9 +289,9 @@ def open_(root: str, container_id: str) -> StateDir:
 
 
 def create(root: str, container_id: str) -> StateDir:
-    """Make and lock `<root>/<container_id>`; mkdir decides who of several is first.
+    """Make and lock `<root>/<container_id>`; of several processes the one whose mkdir succeeds gets it.
 
-    Raise StateError if there is one already, KernelError when the root cannot be used.
+    Raise StateError if there is one already, KernelError if the root cannot be used.
     """
     path = f"{root}/{container_id}"
     for _ in range(_MAKE_TRIES):

@@ -1,7 +1,7 @@
-"""The exit status of a container whose process is gone: written down by csrc/recorder/main.c, read by wait.
+"""The exit status of a container whose process is gone: recorded by csrc/recorder/main.c, read by wait.
 
-The file `exit` of the state directory is empty as long as the container lives; then it holds the wait status
-(waitpid(2)) in decimal.
+The file `exit` of the state directory is empty while the container runs; then it has the wait status (waitpid(2)) in
+decimal.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from pyrunc.container.directory import StateDir
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "recorder")
-# How long the recorder may take from the end of the container to its note.
+# How long the recorder may take to write the file after the end of the container.
 _WRITE_SECONDS = 5.0
 
 
 def start(directory: StateDir, pidfd: int) -> None:
-    """Leave a recorder behind for the process of `pidfd`. Raise KernelError, ContainerError."""
+    """Start a recorder for the process of `pidfd`, which outlives us. Raise KernelError, ContainerError."""
     directory.write(EXIT, b"")
     fds = []
     try:
-        # A description of its own: with ours it would inherit the lock. And out of the way of 3 and 4.
+        # An open file description of its own: ours would share the lock. And not one of the numbers 3 and 4.
         fresh = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         fds.append(fresh)
         fds += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (pidfd, fresh)]
@@ -44,13 +44,13 @@ def start(directory: StateDir, pidfd: int) -> None:
     finally:
         for fd in fds:
             os.close(fd)
-    # The first of its two processes, which only makes the other.
+    # The first of its two processes, which only starts the other.
     if os.waitpid(pid, 0)[1] != 0:
         raise ContainerError("the recorder of the exit status could not be started")
 
 
 def recorded(directory: str) -> int | None:
-    """The wait status of the container that has ended, None if nobody wrote it down."""
+    """Return the wait status of the stopped container, or None if it was not recorded."""
     deadline = time.monotonic() + _WRITE_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""A process by its pid and start time, as /proc tells."""
+"""A process by its pid and start time, from /proc."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def start_time(pid: int) -> int:
 
 
 def has_ended(pid: int, started: int) -> bool:
-    """Whether the process of that pid and start time is gone, or dead and not collected yet.
+    """Return whether the process of that pid and start time is gone or a zombie.
 
-    Raise KernelError, StateError if that cannot be known.
+    Raise KernelError, StateError if that cannot be found out.
     """
     pidfd = kernel_container.process_open(pid, started)
     if pidfd >= 0:
@@ -34,7 +34,7 @@ def has_ended(pid: int, started: int) -> bool:
 
 
 def _read_proc(pid: int, name: str) -> bytes | None:
-    """A file of /proc/PID, None if the process is gone or we may not read it. Raise KernelError."""
+    """Return a file of /proc/PID, or None if the process is gone or we may not read it. Raise KernelError."""
     path = f"/proc/{pid}/{name}"
     call = "open"
     try:
@@ -51,9 +51,9 @@ def _read_proc(pid: int, name: str) -> bytes | None:
 
 
 def stat_fields(stat: bytes) -> list[bytes]:
-    """The fields of /proc/PID/stat from the third, the state, on; none if the file was empty. proc(5)
+    """Return the fields of /proc/PID/stat from the third (the state) on; none if the file was empty. proc(5)
 
-    The name before them, in parentheses, may itself hold spaces and parentheses.
+    The name before them, in parentheses, may itself contain spaces and parentheses.
     """
     return stat.rpartition(b")")[2].split()
 
@@ -72,11 +72,11 @@ def is_ending(pid: int, started: int) -> bool:
 
 
 def exit_code(pid: int, started: int) -> int | None:
-    """The wait status of a process that is dead and not collected: field 52 of /proc/PID/stat. proc(5).
+    """Return the wait status of a zombie: field 52 of /proc/PID/stat. proc(5).
 
-    None when it is not that, or when we may not know: the kernel then says 0 as well.
+    None if it is not a zombie, or if we may not know: the kernel then shows 0 as well.
     """
-    # Asks for more than the status does, so who may read this is told the truth. ptrace(2), access mode checking
+    # This needs more permission than the status: if we can read it, the status is real. ptrace(2), access mode checking
     if _read_proc(pid, "personality") is None:
         return None
     fields = stat_fields(_read_proc(pid, "stat") or b"")

@@ -15,13 +15,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Stands for the pid of whoever feeds a hook: init replaces this byte, which no JSON text holds, by its own pid.
+# A placeholder for the pid of the process that feeds a hook: init replaces this byte, which no JSON text has, by its
+# own pid.
 OWN_PID = -1
 _OWN_PID_MARK = b"\x01"
 
 
 def timestamp() -> str:
-    """The time as RFC 3339 with nanoseconds, UTC: the `created` of a container."""
+    """Return the time as RFC 3339 with nanoseconds, UTC: the `created` of a container."""
     nanoseconds = time.time_ns()
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     return (
@@ -81,7 +82,7 @@ class Record:
         self.document["owner"] = ""
 
     def take_process(self, pid: int) -> None:
-        """The container's process is this one. Raise KernelError."""
+        """Record the container's process. Raise KernelError."""
         self.pid, self.start_time = pid, container_process.start_time(pid)
         namespace = "/proc/self/ns/pid"
         try:
@@ -90,7 +91,7 @@ class Record:
             raise KernelError("stat", error.errno or 0, namespace) from error
 
     def render(self) -> bytes:
-        """The bytes of the `state` file."""
+        """Return the bytes of the `state` file."""
         lines = [
             f"pid {self.pid}",
             f"starttime {self.start_time}",
@@ -114,12 +115,12 @@ class Record:
         )
 
     def hook_state(self, status: str, pid: int | None = None) -> bytes:
-        """The state JSON a hook reads on its stdin (config.md, Hooks), with this status and pid."""
+        """Return the state JSON that a hook reads on its stdin (config.md, Hooks), with this status and pid."""
         return hook_state(self.document, status, self.pid if pid is None else pid)
 
 
 def hook_state(document: dict[str, object], status: str, pid: int) -> bytes:
-    """A state document as a hook reads it on its stdin, with this status and pid (OWN_PID: that of who feeds it)."""
+    """Return a state document for a hook's stdin, with this status and pid (OWN_PID: that of its feeding process)."""
     changed = {**document, "status": status, "pid": pid}
     del changed["owner"]
     text = json_text.dumps(changed).encode("utf-8", "surrogateescape")

@@ -1,10 +1,9 @@
-"""PURE: what of a container is not its own, in CRIU's words: bind mounts and namespaces that come from outside.
+"""PURE: the external resources of a container, in CRIU's terms: bind mounts and namespaces from outside.
 
     dump       external "mnt[MOUNT POINT]:NAME"      the image refers to NAME and does not look behind it
     restore    external "mnt[NAME]:SOURCE"           SOURCE of the restoring host is bound there
 
-Which mounts these are says the plan of create, so that both sides and create itself agree; NAME is the destination, as
-in runc.
+The mounts are taken from create's plan, so that dump, restore and create agree; NAME is the destination, as in runc.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ if TYPE_CHECKING:
     from pyrunc.plan.wire import Op
 
 NULL = "/dev/null"
-# Namespaces that CRIU does not look into when told so: type -> (its name for them, the key of runc's images, the first
-# version of CRIU that can).
+# Namespaces that CRIU can treat as external: type -> (its name for them, the key in runc's images, the first version of
+# CRIU that can).
 NAMESPACES = {"network": ("extRootNetNS", 31100), "pid": ("extRootPidNS", 31500)}
-# What the key of a file begins with that is open in the container, but of none of its mounts.
+# The prefix of the key of an open file that is on none of the container's mounts.
 FILE = "file["
 _FLAGS = -1  # the last field of MOUNT_NEW, MOUNT_BIND and DEVICE
 
 
 class Bind:
-    """One bind mount of a plan: its target in the container, its source on the host, whether all below it shows."""
+    """A bind mount of a plan: its target in the container, its source on the host, whether it is recursive."""
 
     __slots__ = ("recursive", "source", "target")
 
@@ -49,7 +48,7 @@ def _text(op: Op, index: int) -> str:
 
 
 def binds(ops: Iterable[Op]) -> list[Bind]:
-    """The bind mounts of a plan, those left out that only stand in for a file system that could not be mounted."""
+    """Return the bind mounts of a plan, without those that only replace a file system that could not be mounted."""
     found: list[Bind] = []
     stands_in = False
     for op in ops:
@@ -63,7 +62,7 @@ def binds(ops: Iterable[Op]) -> list[Bind]:
 
 
 def id_mapped(ops: Iterable[Op]) -> str | None:
-    """The JSON path of the first id-mapped mount of a plan, None if there is none."""
+    """Return the JSON path of the first id-mapped mount of a plan, or None if there is none."""
     for op in ops:
         if any(isinstance(field, Fd) and field.idmap is not None for field in op.fields):
             return op.path
@@ -71,7 +70,7 @@ def id_mapped(ops: Iterable[Op]) -> str | None:
 
 
 def _mounted(ops: Iterable[Op]) -> set[str]:
-    """Every mount point of a plan."""
+    """Return every mount point of a plan."""
     return {_text(op, 0) for op in ops if op.name in ("MOUNT_NEW", "MOUNT_BIND", "DEVICE")}
 
 
@@ -83,10 +82,10 @@ def _below(points: Iterable[str], top: str) -> list[str]:
 def dumped(
     ops: Sequence[Op], points: Sequence[str], masked: Iterable[str], real: Callable[[str], str]
 ) -> list[str]:
-    """The external mounts of a dump.
+    """Return the external mounts of a dump.
 
-    `points` are the container's mount points as the kernel tells them, `masked` the masked paths that are no
-    directories, `real` resolves links of the container. What is not mounted any more is left out.
+    `points` are the container's mount points as the kernel lists them, `masked` the masked paths that are not
+    directories, `real` resolves links of the container. What is no longer mounted is left out.
     """
     there = set(points)
     own = {real(target) for target in _mounted(ops)}
@@ -99,7 +98,7 @@ def dumped(
         if not bind.recursive:
             continue
         for below in _below(points, point):
-            # What the plan mounts there, or below there, is no part of this bind mount.
+            # Other mounts of the plan there, or below there, are not part of this bind mount.
             if not any(below == other or below.startswith(other + "/") for other in own - {point}):
                 names[below] = bind.target + below[len(point) :]
     for path in masked:
@@ -110,7 +109,7 @@ def dumped(
 
 
 def restored(ops: Iterable[Op], points: Sequence[str], real: Callable[[str], str]) -> list[str]:
-    """The external mounts of a restore; `points` are the host's mount points, `real` resolves links of the host."""
+    """Return the external mounts of a restore; `points` are the host's mount points, `real` resolves its links."""
     sources = {NULL: NULL}
     for bind in binds(ops):
         sources[bind.target] = bind.source

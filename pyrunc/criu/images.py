@@ -1,8 +1,8 @@
-"""The directories that checkpoint and restore are given: opened once, looked over, and what is ours in them.
+"""The image and work directories of checkpoint and restore: opened once, checked, and our own files in them.
 
-CRIU makes and opens files by name in them, follows links, and waits for whoever opens the other end of a fifo. And
-images say what a process is, its user and capabilities included: whoever may write there is as good as root. So a
-directory belongs to us and to nobody else, and has nothing in it that leads elsewhere.
+CRIU makes and opens files by name there, follows links, and waits for the other end of a fifo. Images define a
+process with its user and capabilities, so write access to them is as good as root. Therefore a directory must be ours
+and not writable by others, and must contain nothing that leads elsewhere.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from pyrunc.spec.host_facts import HostFacts
     from pyrunc.spec.shapes import Spec
 
-# What standard input, output and error were, beside the images: runc's file, so that its images and ours are one.
+# What standard input, output and error were. runc has the same file, so its images and ours are compatible.
 DESCRIPTORS = "descriptors.json"
 # The last image that a dump writes.
 INVENTORY = "inventory.img"
-# The images that these build on: a link of CRIU's.
+# The images that these build on: a link that CRIU makes.
 _PARENT = "parent"
-# A daemon's, in the work directory of restore. criu(8), lazy-pages
+# The socket of a daemon, in the work directory of restore. criu(8), lazy-pages
 _LAZY_SOCKET = "lazy-pages.socket"
-# What CRIU opens there besides images, "parent" apart, which it takes as it is.
+# What CRIU opens there besides images, without "parent", which it does not check.
 _IMAGE_FILES = frozenset((DESCRIPTORS, f".{DESCRIPTORS}.new"))
 _WORK_FILES = frozenset(
     ("dump.log", "restore.log", "stats-dump", "stats-restore", "irmap-cache", _LAZY_SOCKET)
@@ -58,7 +58,7 @@ _NOT_OPENED = "opening it could wait, or reach another file: remove it, or give 
 
 
 class Directories:
-    """The images' and CRIU's work directory, held open: CRIU takes them by our descriptors."""
+    """The images' directory and CRIU's work directory, kept open: CRIU gets our descriptors."""
 
     __slots__ = ("image", "image_path", "work", "work_path")
 
@@ -70,7 +70,7 @@ class Directories:
         try:
             self.work = _open(self.work_path, make=True)
             _look_over(self.image, self.image_path, written=dump)
-            # Of an engine's directory, which has fifos of its own, only what CRIU opens counts.
+            # An engine's directory may have fifos of its own: only what CRIU opens is checked.
             _look_over(self.work, self.work_path, written=True, only=_WORK_FILES)
             if not dump:
                 _look_over_parents(self.image, self.image_path)
@@ -84,7 +84,7 @@ class Directories:
         opts["work_dir_fd"] = self.work
 
     def move_to(self, root: str) -> None:
-        """Hold them as they are below /proc/PID/root: CRIU mounts in its work directory, so that is to be its own."""
+        """Open them below /proc/PID/root: CRIU mounts in its work directory, so that must be in its mount namespace."""
         for path, fd in ((self.image_path, self.image), (self.work_path, self.work)):
             there = _open_directory(root + os.path.realpath(path))
             try:
@@ -95,7 +95,7 @@ class Directories:
                 os.close(there)
 
     def log(self, name: str) -> list[str]:
-        """The end of a log file of CRIU's by lines, none when it is not there."""
+        """Return the last lines of a log file of CRIU's, none if it does not exist."""
         try:
             fd = _open_file(self.work, name, f"{self.work_path}/{name}")
         except (KernelError, StateError):
@@ -110,7 +110,7 @@ class Directories:
         return data.decode("utf-8", "replace").splitlines()
 
     def size(self) -> int:
-        """How much is in the images: a number that grows as long as CRIU saves."""
+        """Return the size of the images, which grows while CRIU saves."""
         found = 0
         for name in os.listdir(self.image):
             try:
@@ -121,7 +121,7 @@ class Directories:
         return found
 
     def inventory(self) -> tuple[int, int]:
-        """What tells one inventory from an older one, zeros if there is none: every dump writes it."""
+        """Return what identifies the inventory, which every dump writes; zeros if there is none."""
         try:
             found = os.stat(INVENTORY, dir_fd=self.image, follow_symlinks=False)
         except OSError:
@@ -129,7 +129,7 @@ class Directories:
         return found.st_ino, found.st_mtime_ns
 
     def close(self) -> None:
-        """Let go of them."""
+        """Close them."""
         for fd in (self.image, self.work):
             if fd >= 0:
                 os.close(fd)
@@ -164,7 +164,7 @@ def _is_ours(user: int) -> bool:
 
 
 def _is_writable_by_others(found: os.stat_result) -> bool:
-    """As csrc/container/trust.c has it. The bits of the group are those of an ACL as well, whoever the group is."""
+    """Check as csrc/container/trust.c does. The group bits are also the mask of an ACL, whatever the group is."""
     user = os.geteuid()
     private = user != 0 and found.st_gid == os.getegid() == user
     return bool(found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not private))
@@ -186,17 +186,17 @@ def _check_owner(fd: int, path: str) -> None:
     if not _is_ours(found.st_uid):
         raise StateError(
             f"the directory '{path}' belongs to user {found.st_uid}",
-            hint="who may write images decides what runs as root: chown it, or give another directory",
+            hint="write access to images decides what runs as root: chown it, or give another directory",
         )
     if _is_writable_by_others(found):
         raise StateError(
             f"others may write to the directory '{path}'",
-            hint="who may write images decides what runs as root: chmod go-w it, or give another directory",
+            hint="write access to images decides what runs as root: chmod go-w it, or give another directory",
         )
 
 
 def _look_over(directory: int, path: str, *, written: bool, only: frozenset[str] | None = None) -> None:
-    """Raise StateError for a file that CRIU should not open; `written`: it may write to any of them."""
+    """Raise StateError if there is a file that CRIU must not open; `written`: CRIU may write to any of them."""
     try:
         names = os.listdir(directory)
     except OSError as error:
@@ -231,7 +231,7 @@ def _check_file(found: os.stat_result, name: str, path: str, *, written: bool) -
 
 
 def _look_over_parents(directory: int, path: str) -> None:
-    """The same for the images that these build on, as CRIU goes from one to the next."""
+    """Check the images that these build on, one after the other as CRIU does."""
     seen = [os.fstat(directory)]
     current = os.dup(directory)
     try:
@@ -256,7 +256,7 @@ def _look_over_parents(directory: int, path: str) -> None:
 
 
 def check_parent(image_path: str, parent_path: str) -> None:
-    """Whether the images of --parent-path are there, and ours. Raise StateError."""
+    """Raise StateError unless the images of --parent-path exist and are ours."""
     path = os.path.normpath(os.path.join(image_path, parent_path))
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -271,7 +271,7 @@ def check_parent(image_path: str, parent_path: str) -> None:
 
 
 def _open_file(directory: int, name: str, where: str, *, hint: str | None = None) -> int:
-    """A regular file for reading. Raise KernelError, StateError."""
+    """Open a regular file for reading. Raise KernelError, StateError."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         fd = os.open(name, flags, dir_fd=directory)
@@ -284,7 +284,7 @@ def _open_file(directory: int, name: str, where: str, *, hint: str | None = None
 
 
 def write_descriptors(image: int, descriptors: Sequence[str]) -> None:
-    """Keep what standard input, output and error are. Raise KernelError."""
+    """Save what standard input, output and error are. Raise KernelError."""
     temporary = f".{DESCRIPTORS}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     call = "open"
@@ -308,7 +308,7 @@ def write_descriptors(image: int, descriptors: Sequence[str]) -> None:
 
 
 def read_descriptors(image: int, path: str) -> list[str]:
-    """What standard input, output and error were. Raise StateError for a directory without an image of ours."""
+    """Return what standard input, output and error were. Raise StateError if the directory has no image of ours."""
     where = f"{path}/{DESCRIPTORS}"
     hint = "--image-path is the directory that checkpoint was given; a pre-dump alone cannot be restored"
     fd = _open_file(image, DESCRIPTORS, where, hint=hint)
@@ -335,12 +335,12 @@ def read_descriptors(image: int, path: str) -> list[str]:
 
 
 def is_outside(descriptor: str) -> bool:
-    """Whether it is a pipe or a file that came in from outside, by CRIU's key for it."""
+    """Return whether CRIU's key is that of a pipe or a file from outside the container."""
     return _OUTSIDE.fullmatch(descriptor) is not None
 
 
 def warn_of_rootless() -> None:
-    """CRIU wants to be root of the host; it is not for us to say that it never can do without."""
+    """Warn that CRIU needs root of the host; it is not an error, as newer versions may do without."""
     if os.geteuid() != 0 or gather.in_user_namespace():
         log.warning("checkpoint and restore of rootless containers need a CRIU and a kernel that can do it")
 

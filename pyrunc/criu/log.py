@@ -1,4 +1,4 @@
-"""PURE: what CRIU's log says about a failure, in one line, and what to do about the known causes."""
+"""PURE: the cause of a failure from CRIU's log, in one line, with a hint for the known causes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # "(00.040969)     12: Error (criu/vdso.c:381): vdso: Unexpected rt vDSO area bounds"
-_ERROR = re.compile(r"Error \((?P<where>[^)]+)\): (?P<words>.+)")
+_ERROR = re.compile(r"Error \((?P<where>[^)]+)\): (?P<message>.+)")
 _LONGEST = 300
-# Said, and done without: a root that lacks CAP_SYS_RESOURCE hears it every time.
+# Not a failure: logged every time by a root without CAP_SYS_RESOURCE.
 _HARMLESS = re.compile(r"rlimit: Can't setup RLIMIT_NOFILE for self")
-# What a cause is known by, in CRIU's own words, and what to do. Versions of CRIU word some of them differently.
+# Patterns of CRIU's messages, and a hint for each. Some messages differ between versions of CRIU.
 _CAUSES: tuple[tuple[str, str], ...] = (
     (
         r"vdso|vDSO",
@@ -50,12 +50,15 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"[Ee]xternal (stream |dgram |unix )?socket|--ext-unix-sk|[Ee]xternal stream",
-        "--ext-unix-sk lets unix sockets be whose other end is outside",
+        "--ext-unix-sk allows unix sockets whose other end is outside the container",
     ),
-    (r"file locks are hold|--file-locks", "--file-locks saves them, when nobody outside holds one, too"),
+    (
+        r"file locks are hold|--file-locks",
+        "--file-locks saves them, unless a process outside holds one, too",
+    ),
     (
         r"--shell-job|session leader|dangling (tty|connection)|[Ff]ound (dangling|inherited) tty|slave peer",
-        "--shell-job allows a terminal that belongs to somebody outside",
+        "--shell-job allows a terminal that belongs to a process outside the container",
     ),
     (
         r"Can't dump ghost file .* increase limit|--ghost-limit",
@@ -86,38 +89,38 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     (r"CAP_|capabilit|[Oo]peration not permitted", "CRIU needs to be root of the host"),
     (
         r"dirty track|mem_track|pagemap",
-        "this kernel does not tell which pages have changed (CONFIG_MEM_SOFT_DIRTY): pre-dumps are not possible",
+        "this kernel does not track changed pages (CONFIG_MEM_SOFT_DIRTY): pre-dumps are not possible",
     ),
-    (r"[Uu]serfault|uffd|lazy", "this kernel has no userfaultfd that is good enough for lazy pages"),
+    (r"[Uu]serfault|uffd|lazy", "the userfaultfd of this kernel is too old for lazy pages"),
     (
         r"[Cc]pu .*(feature|mismatch|not compatible|incompatible)",
         "the image was made on another kind of CPU",
     ),
-    (r"seccomp", "a process has a seccomp filter that the kernel does not hand out"),
-    (r"No space left", "the images need more room"),
+    (r"seccomp", "a process has a seccomp filter that the kernel does not let CRIU read"),
+    (r"No space left", "the images need more space"),
 )
 _KNOWN = tuple((re.compile(pattern), hint) for pattern, hint in _CAUSES)
 
 
-def _clean(words: str) -> str:
-    """Names of the container's files may hold anything."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in words.strip())
+def _clean(message: str) -> str:
+    """Escape the text: names of the container's files may contain anything."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in message.strip())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def errors(lines: Sequence[str]) -> list[str]:
-    """The error messages of a log, without time, process and place in CRIU's source."""
-    return [_clean(found["words"]) for found in map(_ERROR.search, lines) if found]
+    """Return the error messages of a log, without time, process and place in CRIU's source."""
+    return [_clean(found["message"]) for found in map(_ERROR.search, lines) if found]
 
 
 def explain(lines: Sequence[str]) -> tuple[str, str | None]:
-    """(the cause in CRIU's words, a hint); "" when the log has no error, None if the cause is not known here.
+    """Return (CRIU's message about the cause, a hint); "" if the log has no error, None if the cause is not known.
 
-    The first error is where it began: the others say what became of it. A later one that is known has a hint, too.
+    The first error is the cause, the others are consequences. A hint may also come from a later, known one.
     """
-    found = [words for words in errors(lines) if not _HARMLESS.search(words)]
-    for words in found:
+    found = [message for message in errors(lines) if not _HARMLESS.search(message)]
+    for message in found:
         for pattern, hint in _KNOWN:
-            if pattern.search(words):
-                return words, hint
+            if pattern.search(message):
+                return message, hint
     return (found[0] if found else ""), None

@@ -1,8 +1,8 @@
-"""CRIU's process: started, waited for, and ended with all that it has forked.
+"""CRIU's process: started, waited for, and ended with everything it has forked.
 
-CRIU is a large program that holds a container still while it works. It may be killed, stop, or hang on a file of an
-image, and what it forked may outlive it and hold our socket. So a wait ends with the process and not with the socket,
-one that does nothing any more is not waited for, and who wants us to end can say so at any time.
+CRIU is a large program that stops a container while it works. It may be killed, be stopped, or hang on a file of an
+image, and processes that it forked may outlive it and keep our socket open. So a wait ends with the process and not
+with the socket, a process that makes no progress is ended, and a signal interrupts us at any time.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Self
 
-# Without any use of a processor for so long nothing will come any more: not of a slow disk or a full host either.
+# CRIU is considered stuck after so long without processor time, even on a slow disk or a busy host.
 STALL_SECONDS = 120.0
-# With it, but nothing read or written: an image that ends too soon is read for ever.
+# The same with processor time, but nothing read or written: CRIU reads a truncated image forever.
 SPIN_SECONDS = 600.0
-# What undoing may take once we have hung up, and the stall that ends it sooner.
+# The time for undoing after we have closed the socket, and the stall that ends it sooner.
 UNDO_SECONDS = 60.0
 UNDO_STALL_SECONDS = 10.0
-# What a killed process may take to be gone.
+# How long a killed process may take to end.
 _KILLED_SECONDS = 10
 _SLICE_SECONDS = 0.5
 _SIGKILL = 9
@@ -40,23 +40,23 @@ _SIGKILL = 9
 _MOST_PIDS = 1 << 22
 _LONGEST_ENVIRONMENT = 1 << 21
 _OUTPUT = 1 << 16
-# What CRIU gets of the caller's environment: it finds iptables by PATH and ~/.criu/default.conf by HOME. Others name
-# libraries to load, to the dynamic linker (LD_PRELOAD) as to CRIU itself (CRIU_LIBS_DIR).
+# CRIU's part of the caller's environment: it finds iptables by PATH and ~/.criu/default.conf by HOME. Others name
+# libraries to load, for the dynamic linker (LD_PRELOAD) or CRIU itself (CRIU_LIBS_DIR).
 _VARIABLES = frozenset((b"PATH", b"HOME"))
 _ENDING = (int(_signal.SIGTERM), int(_signal.SIGINT), int(_signal.SIGHUP), int(_signal.SIGQUIT))
-# In the environment of CRIU and of all it forks. A session or a group would not do: what becomes a daemon leaves both,
-# and a restored shell job has to be in our session.
+# In the environment of CRIU and of everything it forks. A session or a group would not do: a daemon leaves both, and a
+# restored shell job must be in our session.
 _MARK = b"PYRUNC_CRIU"
 
 
 class InterruptedError(CriuError):  # noqa: A001 - the builtin one is an errno
-    """A signal asked us to end."""
+    """We got a signal to end."""
 
 
 class Interrupts:
-    """TERM, INT, HUP and QUIT, noted while CRIU works, so that nothing is left half done.
+    """TERM, INT, HUP and QUIT, held back while CRIU works, so that nothing is left unfinished.
 
-    Only the main thread has signals: in another one nothing is noted. Signals that the caller ignores stay ignored.
+    Python has signal handlers only in the main thread; in another one this does nothing. Ignored signals stay ignored.
     """
 
     __slots__ = ("_blocked", "_caught", "_main", "_outer", "_passed_on", "_saved", "_write", "fd")
@@ -80,7 +80,7 @@ class Interrupts:
             before = _signal.getsignal(number)
             if before is not None and before != _signal.SIG_IGN:
                 self._saved[number] = _signal.signal(number, _noted)
-        # An attached restore blocks all, to forward them once there is somebody to forward them to.
+        # An attached restore blocks all, to forward them once the container's process exists.
         self._blocked = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._saved)
         return self
 
@@ -95,11 +95,11 @@ class Interrupts:
             try:
                 os.write(self._outer, self._passed_on)
             except BlockingIOError:
-                pass  # full: whoever reads it has signals enough
+                pass  # full: the reader will wake up anyway
         os.close(self.fd)
         os.close(self._write)
         if self._caught and kind is None:
-            # It came too late to undo anything, and is for those who had it before.
+            # It came too late to undo anything: the earlier handler gets it.
             _signal.raise_signal(self._caught)
 
     def _read(self) -> None:
@@ -114,12 +114,12 @@ class Interrupts:
                 self._passed_on += bytes([number])
 
     def pending(self) -> bool:
-        """Whether a signal has come; `fd` can be read when it is worth asking."""
+        """Return whether a signal has come; `fd` is readable if one may have."""
         self._read()
         return self._caught != 0
 
     def taken(self) -> int:
-        """The signal that has come since this was asked last, 0 for none."""
+        """Return the signal that has come since the last call, 0 for none."""
         self._read()
         caught, self._caught = self._caught, 0
         return caught
@@ -131,7 +131,7 @@ class Interrupts:
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
-    """The handler that lets the wake-up descriptor tell of a signal."""
+    """An empty handler: with one, Python writes the signal to the wake-up descriptor."""
 
 
 def _signal_name(number: int) -> str:
@@ -142,7 +142,7 @@ def _signal_name(number: int) -> str:
 
 
 def _read_proc(name: str, most: int = 1 << 16) -> bytes:
-    """A file of /proc, empty when its process is gone."""
+    """Return a file of /proc, empty if its process is gone."""
     try:
         fd = os.open(f"/proc/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -181,7 +181,7 @@ def _none() -> int:
 
 
 def _nothing() -> None:
-    """What there is to do for a CRIU whose cgroup nobody freezes."""
+    """Do nothing: for a CRIU whose cgroup is not frozen."""
 
 
 def _environment() -> list[bytes]:
@@ -192,7 +192,7 @@ def _environment() -> list[bytes]:
 
 
 def _is_ours(home: bytes) -> bool:
-    """Whether nobody else could write a configuration of CRIU there, which names programs. sudo may keep HOME."""
+    """Return whether only we could write a configuration of CRIU there, which names programs. sudo may keep HOME."""
     try:
         return home.startswith(b"/") and kernel_container.check_root(os.fsdecode(home))
     except PyruncError:
@@ -229,9 +229,9 @@ class Process:
     ) -> None:
         self._interrupts = interrupts
         self._mark = b"%s=%s" % (_MARK, os.urandom(16).hex().encode())
-        # What lets it go on when its own cgroup is frozen: on v1 SIGKILL waits for that.
+        # Thaws its cgroup if that is frozen: on v1 a frozen process does not handle SIGKILL.
         self.thaw: Callable[[], None] = _nothing
-        # How much is in its files: what it splices there no counter of its own has.
+        # The size of its files: its own counters do not include what it splices there.
         self.written: Callable[[], int] = _none
         self._spent = self._shown = -1
         self._moved = self._showed = time.monotonic()
@@ -262,7 +262,7 @@ class Process:
             if fd in events:
                 return True
             if self.pidfd in events:
-                # Its last words may have come after we looked.
+                # Its last message may have come after the poll.
                 return _ready(fd, 0)
             if seconds is not None and time.monotonic() - began >= seconds:
                 raise CriuError(f"criu failed: no answer within {seconds:g} s", hint=self._hint())
@@ -271,8 +271,8 @@ class Process:
             if not self._works(stall):
                 raise CriuError(f"criu failed: it has done nothing for {stall:g} s", hint=self._hint())
             if not self._shows_work():
-                words = f"criu failed: for {SPIN_SECONDS:g} s it has read nothing, and written no image"
-                raise CriuError(words, hint="an image may be cut, its log file may say which")
+                message = f"criu failed: for {SPIN_SECONDS:g} s it has read nothing, and written no image"
+                raise CriuError(message, hint="an image may be truncated; the log file may show which")
 
     def _hint(self) -> str:
         fields = _stat(self.pid)
@@ -295,7 +295,7 @@ class Process:
         return now - self._showed < SPIN_SECONDS
 
     def _tree(self) -> list[int]:
-        """It, what it has made a child of ours, and the descendants of these that have not lost their parents."""
+        """Return it, the children it has made for us, and their descendants that still have their parents."""
         began = kernel_container.process_start_time(self.pid)
         ours = [child for thread in os.listdir("/proc/self/task") for child in _children("self", thread)]
         found = [pid for pid in ours if kernel_container.process_start_time(pid) >= began]
@@ -304,11 +304,11 @@ class Process:
         return found
 
     def end(self, *, answered: bool, succeeded: bool, seconds: float) -> str | None:
-        """Wait until it is gone, when nobody holds the other end of its socket any more; what was in the way.
+        """Wait until it is gone after the socket was closed. Return a message if it does not end.
 
-        It has `seconds` to undo what it did, as long as it works at that. Then, or when it has ended without an
-        answer, whatever it has forked is ended, too, unless it `succeeded` in making something that is to stay. A
-        signal to us makes that happen at once.
+        It has `seconds` to undo what it did, as long as it makes progress. Then, or if it has ended without an
+        answer, everything it has forked is ended, too, unless it `succeeded` and its processes are to stay. A signal
+        to us ends them at once.
         """
         self.thaw()
         orderly = self._ends_itself(seconds)
@@ -350,7 +350,7 @@ class Process:
             pass
 
     def _end_orphans(self) -> str | None:
-        """End what it has forked. A process that forks meanwhile is found the next time."""
+        """End the processes that it has forked. One that forks meanwhile is found in the next round."""
         until = time.monotonic() + _KILLED_SECONDS
         while True:
             found = [
@@ -374,7 +374,7 @@ class Process:
         except OSError as error:
             raise KernelError("pidfd_open", error.errno or 0, str(pid)) from error
         try:
-            # Only now it cannot be another one.
+            # Only now the pid cannot be that of another process.
             if self._is_marked(pid):
                 self._signal(pidfd)
                 _ready(pidfd, 1)
@@ -382,7 +382,7 @@ class Process:
             os.close(pidfd)
 
     def how_it_ended(self) -> str:
-        """In words, once it is gone."""
+        """Return a description of its end."""
         if not _ready(self.pidfd, 1):
             return "it closed its socket"
         try:
@@ -396,9 +396,9 @@ class Process:
         return f"it was killed by {_signal_name(found.si_status)}"
 
     def own_sibling(self, pid: int) -> int:
-        """A pidfd of `pid`, a child that CRIU has made for us in its own cgroups. Raise CriuError for any other."""
+        """Return a pidfd of `pid`, a child that CRIU has made for us in its cgroups. Raise CriuError if it is not."""
         try:
-            # os.pidfd_open() has no words for what is larger than a C int.
+            # os.pidfd_open() raises OverflowError for what is larger than a C int.
             pidfd = os.pidfd_open(max(-1, min(pid, _MOST_PIDS)))
         except OSError as error:
             if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
@@ -427,21 +427,21 @@ class Process:
 
 
 def _ticks(pid: int) -> int:
-    """The processor time of a process and of the children that it has waited for, in nanoseconds and a sum of ticks."""
+    """Return the processor time of a process in nanoseconds, and that with the children it has waited for in ticks."""
     fields = _stat(pid)
     own = _read_proc(f"{pid}/schedstat").split()
     return sum(int(field) for field in fields[11:15]) + (int(own[0]) if own else 0)
 
 
 def _bytes(pid: int) -> int:
-    """What a process has read, and its memory. proc(5). What it writes may be the same line of its log for ever."""
+    """Return what a process has read, and its memory. proc(5). What it writes may be the same log line forever."""
     lines = [line.split() for line in _read_proc(f"{pid}/io").splitlines()[:1]]
     resident = _read_proc(f"{pid}/statm").split()[1:2]
     return sum(int(line[1]) for line in lines) + sum(int(pages) for pages in resident)
 
 
 def _cgroups(pid: int) -> dict[bytes, bytes]:
-    """Hierarchy -> path."""
+    """Return hierarchy -> path."""
     lines = [line.split(b":", 2) for line in _read_proc(f"{pid}/cgroup").splitlines()]
     return {line[1]: line[2] for line in lines}
 
@@ -455,7 +455,7 @@ def _all_below(theirs: dict[bytes, bytes], tops: dict[bytes, bytes]) -> bool:
 def run(
     argv: Sequence[str], path: str, *, stdin: bytes = b"", keep: Sequence[int] = (), seconds: float
 ) -> tuple[int, str]:
-    """Run a helper for at most `seconds`: its wait status (that of SIGKILL when it took longer) and its output."""
+    """Run a helper for at most `seconds`. Return its wait status (that of SIGKILL if it took longer) and its output."""
     said, asked = os.memfd_create("output", os.MFD_CLOEXEC), os.memfd_create("input", os.MFD_CLOEXEC)
     try:
         os.pwrite(asked, stdin, 0)
@@ -469,7 +469,7 @@ def run(
                 try:
                     os.killpg(pid, _SIGKILL)
                 except ProcessLookupError:
-                    pass  # it ended at the very last moment
+                    pass  # it has just ended
                 status = ending.end(pid, pidfd)
         finally:
             os.close(pidfd)

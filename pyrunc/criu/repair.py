@@ -1,7 +1,7 @@
-"""A container as it was before CRIU held it still: thawed or frozen, and with its network.
+"""Restores a container's state from before a dump that failed: thawed or frozen, and with its network.
 
-CRIU puts everything back by itself, unless it is killed: tasks that it traced go on when it is gone, but the freezer
-stays as it was set, and so do the rules that hold the network back.
+CRIU restores everything by itself, unless it is killed: tasks that it traced then continue, but the freezer stays as it
+was set, and so do the rules that block the network.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BY_HAND = "look there for the chain CRIU of iptables and ip6tables, and for nft
 
 
 class Before:
-    """What a running or paused container is like; made before CRIU is asked."""
+    """The state of a running or paused container; made before CRIU starts."""
 
     __slots__ = ("_found", "_frozen", "_netns", "_pidfd")
 
@@ -53,13 +53,13 @@ class Before:
             raise KernelError("open", error.errno or 0, f"/proc/{found.pid}/ns/net") from error
 
     def has_ended(self, seconds: float) -> bool:
-        """Whether its init ends within `seconds`."""
+        """Return whether its init ends within `seconds`."""
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)
         return bool(poller.poll(seconds * 1000))
 
     def restore(self, *, network_locked: bool) -> list[str]:
-        """Make it so again; what there is to say about it."""
+        """Restore the state and return notes about it."""
         if self.has_ended(0):
             return [_ENDED]
         notes = []
@@ -69,7 +69,7 @@ class Before:
                     notes += step()
             except (PyruncError, OSError) as error:
                 notes.append(f"the container is not as it was: {error}")
-        # One that CRIU had run code in when it was killed ends as soon as it goes on.
+        # If CRIU was killed while its code ran in a process, that process ends as soon as it continues.
         if self.has_ended(_DYING_SECONDS):
             notes.append(_ENDED)
         return notes
@@ -85,7 +85,7 @@ class Before:
         return ["criu left the container frozen, it goes on now"]
 
     def _network(self) -> list[str]:
-        """Take away the rules in the container's own network namespace; CRIU locks no other one as a whole."""
+        """Remove the rules in the container's own network namespace; CRIU locks no other one as a whole."""
         if os.path.samestat(os.fstat(self._netns), os.stat("/proc/self/ns/net")):
             return []
         locked = f"criu may have left the network of the container locked (namespace of process {self._found.pid})"
@@ -105,7 +105,7 @@ class Before:
         return criu_process.run(argv, nsenter, stdin=stdin, keep=[self._netns], seconds=_HELPER_SECONDS)
 
     def _flush(self, program: str) -> bool | None:
-        """Whether there were rules of CRIU's, which are gone now; None if that cannot be known."""
+        """Remove CRIU's rules. Return whether there were any, or None if that cannot be found out."""
         if shutil.which(program) is None:
             return False  # nor could CRIU make any
         status, said = self._inside(program.replace("restore", "save"), "-t", "filter")
@@ -123,7 +123,7 @@ class Before:
         return True
 
     def _delete_tables(self) -> bool | None:
-        """The same for nftables, which CRIU reaches by a library."""
+        """Do the same for nftables, which CRIU uses by a library."""
         status, said = self._inside("nft", "list", "tables")
         if status:
             return None
@@ -132,6 +132,6 @@ class Before:
         return all(deleted) or None if found else False
 
     def close(self) -> None:
-        """Let go."""
+        """Close the descriptors."""
         os.close(self._pidfd)
         os.close(self._netns)

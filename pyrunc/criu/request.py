@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 CONFIG_ANNOTATION = "org.criu.config"
 CONFIG_TOP = "/etc/"
-# The first one that is there. What is in it goes before our options.
+# The first that exists is used. Its options take precedence over ours.
 CONFIG_FILES = ("/etc/criu/pyrunc.conf", "/etc/criu/runc.conf")
-# criu(8) --verbosity: 4 is debug; without that much a log does not tell why.
+# criu(8) --verbosity: 4 is debug; below that a log does not show the cause.
 _LOG_LEVEL = 4
 
 
@@ -35,12 +35,12 @@ def _empty_namespaces(options: CriuOptions) -> int:
     for kind in options.empty_ns:
         if kind != "network":
             raise UsageError(f'namespace "{kind}" is not supported', hint="--empty-ns takes network only")
-    # Devices and addresses are the engine's: it makes them anew, as runc has it.
+    # Devices and addresses belong to the engine, which makes them anew, as for runc.
     return CLONE_NEWNET
 
 
 def page_server(text: str) -> Message:
-    """criu_page_server_info of ADDRESS:PORT, of which an IPv6 address is in brackets. Raise UsageError."""
+    """Return criu_page_server_info for ADDRESS:PORT ([ADDRESS] for IPv6). Raise UsageError if it is invalid."""
     address, colon, port = text.rpartition(":")
     bracketed = address.startswith("[") and address.endswith("]")
     if bracketed:
@@ -73,7 +73,7 @@ def _common(options: CriuOptions, log_file: str) -> Message:
 
 
 def dump(options: CheckpointOptions, log_file: str) -> Message:
-    """What the options of checkpoint say. Raise UsageError for values that are none."""
+    """Return criu_opts for the options of checkpoint. Raise UsageError if a value is invalid."""
     found = _common(options, log_file)
     found["leave_running"] = options.leave_running
     found["tcp_skip_in_flight"] = options.tcp_skip_in_flight
@@ -87,7 +87,7 @@ def dump(options: CheckpointOptions, log_file: str) -> Message:
 
 
 def restore(options: RestoreOptions, log_file: str) -> Message:
-    """What the options of restore say. Raise UsageError for values that are none."""
+    """Return criu_opts for the options of restore. Raise UsageError if a value is invalid."""
     found = _common(options, log_file)
     found["evasive_devices"] = 1
     found["rst_sibling"] = 1
@@ -100,10 +100,10 @@ def restore(options: RestoreOptions, log_file: str) -> Message:
 
 
 def config_files(annotations: Mapping[str, str] | None) -> tuple[str, ...]:
-    """CRIU's configuration file, the first of these that is there. Annotated as "" there is none.
+    """Return CRIU's configuration file, the first that exists; none if the annotation is "".
 
-    It can name programs, which run as we do, and whoever may give a container annotations may have a file of his own
-    in an image or a volume: only what the host's administrator configures is taken. Raise ConfigError.
+    It can name programs, which run as we do, and users who set annotations may have files in an image or a volume:
+    only what the host's administrator configures is accepted. Raise ConfigError.
     """
     if annotations is None or CONFIG_ANNOTATION not in annotations:
         return CONFIG_FILES
@@ -114,7 +114,7 @@ def config_files(annotations: Mapping[str, str] | None) -> tuple[str, ...]:
 
 
 def refused_config(why: str) -> ConfigError:
-    """The error for a file of CRIU's options that is not taken."""
+    """Return the error for a configuration file of CRIU that is refused."""
     return ConfigError(
         f"cannot be CRIU's configuration file: {why}",
         path=member("$.annotations", CONFIG_ANNOTATION),

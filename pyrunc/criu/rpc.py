@@ -1,7 +1,7 @@
 """PURE: the messages of CRIU's RPC protocol, and their bytes. https://criu.org/RPC, CRIU's images/rpc.proto.
 
 The bytes are those of protocol buffers, of which these messages need little: varints and texts, one field number each.
-CRIU's own Python package is on no index, and a protobuf compiler's output would be longer than what is here.
+CRIU's own Python package is on no package index, and a protobuf compiler's output would be longer than this module.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TYPES = {
     FEATURE_CHECK: "FEATURE_CHECK",
     VERSION: "VERSION",
 }
-# enum criu_cg_mode: what the options and runc call them; "" leaves it to CRIU
+# enum criu_cg_mode, by the names of the options and of runc; "" is CRIU's default
 CGROUP_MODES = {"ignore": 0, "soft": 3, "full": 4, "strict": 5, "": 6}
 # enum criu_network_lock_method
 NETWORK_LOCKS = {"iptables": 1, "nftables": 2, "skip": 3}
@@ -120,7 +120,7 @@ def _field(number: int, kind: str, value: Value) -> bytes:
 
 
 def encode(name: str, message: Message) -> bytes:
-    """The bytes of a message by its name in MESSAGES."""
+    """Return the bytes of a message by its name in MESSAGES."""
     parts = []
     for field, value in message.items():
         number, kind = MESSAGES[name][field]
@@ -145,7 +145,7 @@ def _signed(number: int) -> int:
 
 
 def decode(name: str, data: bytes) -> Message:
-    """The fields of a message that MESSAGES knows, the last value of each. Raise StateError if it is none."""
+    """Return the fields of a message that MESSAGES has, the last value of each. Raise StateError if it is invalid."""
     fields = {number: (field, kind) for field, (number, kind) in MESSAGES[name].items()}
     found: Message = {}
     at = 0
@@ -173,18 +173,18 @@ def decode(name: str, data: bytes) -> Message:
 
 
 def text(message: Message, field: str) -> str:
-    """A text of a decoded message, "" if it is not there."""
+    """Return a text of a decoded message, "" if it is absent."""
     value = message.get(field)
     return value if isinstance(value, str) else ""
 
 
 def number(message: Message, field: str) -> int:
-    """A number of a decoded message, 0 if it is not there."""
+    """Return a number of a decoded message, 0 if it is absent."""
     value = message.get(field)
     return value if isinstance(value, int) else 0
 
 
 def part(message: Message, field: str) -> Message:
-    """A message inside a decoded message, empty when it is not there."""
+    """Return a message inside a decoded message, empty if it is absent."""
     value = message.get(field)
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""The conversation with CRIU, over its RPC protocol: one `criu swrk` for every question.
+"""CRIU's RPC protocol: one `criu swrk` for every request.
 
     pyrunc                                     criu swrk FD
       request: dump, restore, a question      ──▶ reads descriptors of ours through /proc
@@ -6,8 +6,8 @@
       yes, or no: then CRIU undoes what it did ──▶
       ◀── the answer: done, or why not
 
-The protocol and not the command line, as the master of a restored terminal comes only over it, and with it every step
-of a restore can still be refused.
+The protocol is used instead of the command line because only it delivers the master of a restored terminal, and because
+every step of a restore can be refused.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from pyrunc.criu.process import Interrupts
     from pyrunc.criu.rpc import Message
 
-    # Hears of a step by the script's name, with its pid (0: none) and descriptor (-1: none); raising refuses it.
+    # Called at a step with the script's name, a pid (0: none) and a descriptor (-1: none); raising refuses the step.
     Listener = Callable[[str, int, int], None]
 
-# What a question may take; how long a dump or restore takes only the container's memory decides.
+# The time for a question; that of a dump or restore depends on the container's memory.
 _ANSWER_SECONDS = 30.0
 _END_SECONDS = 2.0
 _LONGEST_MESSAGE = 1 << 16
-# There is one for every step and one for every terminal.
+# There is one notification for every step and one for every terminal.
 _MOST_NOTIFICATIONS = 10_000
-# More than one is a mistake, and is seen.
+# More than one is an error, which must be noticed.
 _MOST_DESCRIPTORS = 8
 _OUTPUT_TAIL = 1 << 20
 _LONGEST_CAUSE = 300
 _OLDEST = 30000
-_MISSING = "install CRIU (Debian: criu), or put its directory into the PATH of whoever calls pyrunc"
+_MISSING = "install CRIU (Debian: criu), or add its directory to the PATH of pyrunc's caller"
 
 
 def program() -> str:
-    """The path of criu. Raise CriuError if it is not there."""
+    """Return the path of criu. Raise CriuError if it is not found."""
     path = shutil.which("criu")
     if path is None:
         raise CriuError('criu failed: "criu": executable file not found in $PATH', hint=_MISSING)
@@ -57,8 +57,8 @@ def program() -> str:
 class Server:
     """One `criu swrk`, which answers one request and ends. `process` is its process, a child of ours.
 
-    `stdio` and `keep` are the descriptors it has, under our numbers; the others are criu_process.Process's. What it
-    says may be wrong, as it reads images of others: it is taken for no more than the question asked for.
+    `stdio` and `keep` are its descriptors, under our numbers; the others are arguments of Process. Its answers are not
+    trusted, as it reads images of others: only what was asked for is used.
     """
 
     __slots__ = ("_answered", "_output", "_sock", "process")
@@ -109,8 +109,8 @@ class Server:
     ) -> Message:
         """Send a criu_req and return the criu_resp that ends it, be it a success or not.
 
-        What `listener` raises is told to CRIU, which then undoes what it did, and raised afterwards. Raise CriuError
-        when an answer takes more than `seconds`, or CRIU does nothing for `stall` seconds.
+        If `listener` raises, CRIU is told to undo what it did, and the exception is raised afterwards. Raise CriuError
+        if an answer takes more than `seconds`, or CRIU does nothing for `stall` seconds.
         """
         self._send(request)
         refusal: BaseException | None = None
@@ -180,14 +180,14 @@ class Server:
         return message, fds[0] if fds else -1
 
     def output(self) -> list[str]:
-        """What it wrote on its own standard output and error, by lines."""
+        """Return the lines that it wrote on its standard output and error."""
         return os.pread(self._output, _OUTPUT_TAIL, 0).decode("utf-8", "replace").splitlines()
 
     def close(self, *, succeeded: bool = False, seconds: float | None = None) -> str | None:
-        """Hang up and wait until it is gone, with what it has forked when it did not end well; what was in the way.
+        """Close the socket and wait until it is gone; after a failure, with what it has forked. Return problems.
 
-        In the middle of a dump it lets the container go on, for which it has `seconds` (None: UNDO_SECONDS).
-        `succeeded`: what it has made is to stay.
+        In the middle of a dump it resumes the container, for which it has `seconds` (None: UNDO_SECONDS).
+        `succeeded`: what it has made stays.
         """
         self._sock.close()
         limit = criu_process.UNDO_SECONDS if seconds is None else seconds
@@ -211,7 +211,7 @@ def _question(request: Message, interrupts: Interrupts) -> Message:
 
 
 def version(interrupts: Interrupts) -> int:
-    """CRIU's version, 31701 for 3.17.1. Raise CriuError if it is missing, or older than its RPC of today."""
+    """Return CRIU's version, 31701 for 3.17.1. Raise CriuError if CRIU is missing or too old."""
     answer = rpc.part(_question({"type": rpc.VERSION}, interrupts), "version")
     numbers = [rpc.number(answer, field) for field in ("major_number", "minor_number", "sublevel")]
     found = numbers[0] * 10000 + numbers[1] * 100 + numbers[2]
@@ -222,8 +222,8 @@ def version(interrupts: Interrupts) -> int:
 def require(found: int, least: int, what: str) -> None:
     """Raise CriuError if the version `found` is older than `least`."""
     if found < least:
-        words = f"criu failed: {what} needs CRIU {_spelled(least)}, this is {_spelled(found)}"
-        raise CriuError(words, hint="install a newer CRIU")
+        message = f"criu failed: {what} needs CRIU {_spelled(least)}, this is {_spelled(found)}"
+        raise CriuError(message, hint="install a newer CRIU")
 
 
 def _spelled(version_number: int) -> str:
@@ -231,25 +231,25 @@ def _spelled(version_number: int) -> str:
 
 
 def require_feature(field: str, what: str, interrupts: Interrupts) -> None:
-    """Raise CriuError if CRIU or the kernel lack a field of criu_features; `what` needs it."""
+    """Raise CriuError if CRIU or the kernel lacks a field of criu_features, which `what` needs."""
     answer = _question({"type": rpc.FEATURE_CHECK, "features": {field: 1}}, interrupts)
     if not rpc.number(rpc.part(answer, "features"), field):
-        # As when an error of that name stood in a log.
+        # The hint for an error of that name in a log.
         _, hint = criu_log.explain([f"Error (): {field}"])
         raise CriuError(f"criu failed: {what} is not possible here: no {field}", hint=hint)
 
 
 def failure(answer: Message, lines: Sequence[str], log_file: str, output: Sequence[str]) -> CriuError:
-    """Why a request failed, from its answer and CRIU's log by lines (or, before there was one, its output)."""
+    """Return the error of a request, from its answer and CRIU's log by lines (its output if there is no log)."""
     cause, hint = criu_log.explain(lines)
     if not cause:
         cause, hint = criu_log.explain(output)
-    words = f"criu failed: type {_kind(answer)} errno {rpc.number(answer, 'cr_errno')}"
+    message = f"criu failed: type {_kind(answer)} errno {rpc.number(answer, 'cr_errno')}"
     cause = cause or rpc.text(answer, "cr_errmsg").strip()[:_LONGEST_CAUSE]
     if cause:
-        words += f": {cause}"
+        message += f": {cause}"
     if lines:
-        words += f" (log file: {log_file})"
+        message += f" (log file: {log_file})"
     if hint is None and lines:
-        hint = "the log file says more; `criu check` tells whether CRIU works on this host at all"
-    return CriuError(words, hint=hint)
+        hint = "see the log file; `criu check` shows whether CRIU works on this host at all"
+    return CriuError(message, hint=hint)

@@ -1,6 +1,6 @@
-"""Terminals: hand the master to a console socket, or serve it ourselves while run or exec is attached.
+"""Terminals: send the master to a console socket, or serve it ourselves while run or exec is attached.
 
-Also the waiting of attached run and exec: signals are forwarded, the window size follows, the exit status comes back.
+An attached run or exec also forwards signals and the window size, and returns the exit status.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from pyrunc.host.terminal import Terminal
 
     class Readiness(Protocol):
-        """Something that an attached run serves at the side: notify.Proxy."""
+        """Something that an attached run serves meanwhile: notify.Proxy."""
 
         def waits_for(self) -> tuple[int, int] | None:
-            """The descriptor and the poll(2) events it waits for; None if it is done."""
+            """Return the descriptor and the poll(2) events it waits for, or None if it is done."""
 
         def step(self) -> None:
-            """Go on, as they have come."""
+            """Continue, as the events have come."""
 
         def owes(self) -> bool:
-            """Whether it has begun something that it wants to see through."""
+            """Return whether it has begun something that it must finish."""
 
 
 _SIGCHLD, _SIGURG, _SIGWINCH, _SIGPIPE, _SIGCONT = (
@@ -44,7 +44,7 @@ _SIGCHLD, _SIGURG, _SIGWINCH, _SIGPIPE, _SIGCONT = (
     int(_signal.SIGPIPE),
     int(_signal.SIGCONT),
 )
-# All but those that cannot be caught, the C library's own, and those that mean a fault of ours, not of the program.
+# All but those that cannot be caught, the C library's own, and those that report a fault of our own process.
 _TAKEN = frozenset(range(1, 65)) - {
     *(int(_signal.SIGKILL), int(_signal.SIGSTOP), 32, 33),
     *(int(_signal.SIGSEGV), int(_signal.SIGBUS), int(_signal.SIGFPE), int(_signal.SIGILL)),
@@ -53,9 +53,9 @@ _TOLD_TO_END = frozenset(
     {int(_signal.SIGHUP), int(_signal.SIGINT), int(_signal.SIGQUIT), int(_signal.SIGTERM)}
 )
 _SIGINFO_SIZE = 128  # struct signalfd_siginfo: ssi_signo at 0, ssi_pid at 12
-# How long nobody may read the last output once we were told to end.
+# How long the last output may stay unread after a signal to end.
 _PATIENCE_SECONDS = 2.0
-# How long what is served at the side may take after the program's end.
+# How long the side task may take after the program's end.
 _SIDE_SECONDS = 30.0
 _TIOCGPTN = 0x80045430
 _PTMX = os.makedev(5, 2)
@@ -99,7 +99,7 @@ def send_fd(path: str, fd: int, message: bytes, asker: str, *, json_path: str | 
 
 
 def check(*, terminal: bool, detached: bool, console_socket: str) -> None:
-    """Whether terminal, detaching and console socket fit together. Raise StateError with runc's words."""
+    """Raise StateError, with runc's message, if terminal, detaching and console socket do not fit together."""
     if terminal and detached and not console_socket:
         raise StateError(
             "cannot allocate tty if runc will detach without setting console socket",
@@ -111,7 +111,7 @@ def check(*, terminal: bool, detached: bool, console_socket: str) -> None:
 
 
 def is_master(fd: int) -> bool:
-    """Whether a descriptor is the master of a pty. pty(7), ioctl_tty(2)"""
+    """Return whether a descriptor is the master of a pty. pty(7), ioctl_tty(2)"""
     try:
         if os.fstat(fd).st_rdev != _PTMX:
             return False
@@ -121,16 +121,16 @@ def is_master(fd: int) -> bool:
     return True
 
 
-# Set by a command that hands on the program's exit status: no signal may be the process's end before it has done so,
-# and all children that this process has are its own. Otherwise it is somebody else's, with children of his.
+# Set by a command that returns the program's exit status: no signal may end the process before that, and all of its
+# children are its own. Otherwise we are a library in another program, which may have other children.
 process_ends = False
 
 
 class Attendance:
-    """Being there for a process until it ends: made before init starts, so that no signal is lost.
+    """The attachment to a process until it ends: made before init starts, so that no signal is lost.
 
-    The signals are blocked and read from a descriptor, so that none interrupts anything, the kernel keeps count of
-    real-time signals, and those that our caller had blocked or ignored come as well: all are the program's business.
+    The signals are blocked and read from a descriptor: none interrupts anything, the kernel queues real-time signals,
+    and those that our caller had blocked or ignored arrive as well, as all are forwarded to the program.
     """
 
     __slots__ = ("blocked_before", "on_child_before", "signals", "terminal", "told_to_end")
@@ -142,21 +142,21 @@ class Attendance:
         self.signals = kernel_process.signal_fd(_TAKEN)
         self.on_child_before = _signal.getsignal(_SIGCHLD)
         try:
-            # Ignored, the kernel would collect the program, and its status with it.
+            # If it were ignored, the kernel would reap the program and drop its status.
             _signal.signal(_SIGCHLD, _signal.SIG_DFL)
         except ValueError:
             self.on_child_before = None  # not the main thread: whoever made it knows about its children
 
     def take_terminal(self, master: int) -> None:
-        """Serve the pty `master`, which becomes ours, with our own stdio; our terminal goes raw until `close`."""
+        """Take the pty `master` and serve it with our own stdio; our terminal is raw until `close`."""
         from pyrunc.host.terminal import Terminal
 
         self.terminal = Terminal(master)
 
     def wait(self, pid: int, pidfd: int, also: Readiness | None = None) -> int:
-        """Forward and relay until `pid`, a child of ours, ends. Its exit status, or 128 + the signal.
+        """Forward and relay until our child `pid` ends. Return its exit status, or 128 + the signal.
 
-        `also` is served at the side.
+        `also` is served meanwhile.
         """
         while not self._turn(pidfd, also, -1):
             pass
@@ -165,7 +165,7 @@ class Attendance:
         return wait_status.shell(status)
 
     def _turn(self, pidfd: int, also: Readiness | None, wait_ms: int) -> bool:
-        """Wait until there is something to do, and do it; whether the program has ended. `pidfd` is -1 when it has."""
+        """Wait for events and handle them. Return whether the program has ended; `pidfd` is -1 if it had before."""
         poller = select.poll()
         poller.register(self.signals, select.POLLIN)
         if pidfd >= 0:
@@ -181,13 +181,13 @@ class Attendance:
         if also and side and side[0] in ready:
             also.step()
         if self.terminal and self.terminal.move(ready):
-            # What a program meets that writes to such a pipe itself; its terminal is hung up as well.
+            # A program that writes to such a pipe itself gets this signal; its terminal is hung up as well.
             _send(pidfd, _SIGPIPE)
             self.terminal.hang_up()
         return pidfd in ready
 
     def _hand_on_the_rest(self, also: Readiness | None) -> None:
-        """After the program's end. Who reads its output may take his time, unless we were told to end."""
+        """Finish after the program's end. The reader of its output may take long, unless we got a signal to end."""
         began = moved = time.monotonic()
         written = -1
         while True:
@@ -220,7 +220,7 @@ class Attendance:
             elif number == _SIGWINCH:
                 if self.terminal:
                     self.terminal.resize()
-            # SIGPIPE and SIGXFSZ come from ourselves when we write what nobody takes.
+            # SIGPIPE and SIGXFSZ come from our own writes.
             elif number != _SIGURG and sender != os.getpid():
                 if number in _TOLD_TO_END:
                     self.told_to_end = time.monotonic()
@@ -229,12 +229,12 @@ class Attendance:
                 _send(pidfd, number)
 
     def close(self) -> None:
-        """Give the terminal and the signals back their settings."""
+        """Restore the settings of the terminal and the signals."""
         if self.terminal is not None:
             self.terminal.close()
             self.terminal = None
         if self.signals >= 0:
-            # One that came after the program's end shall not be the end of us now, in place of its exit status.
+            # A signal after the program's end must not kill us before its exit status is returned.
             while select.select([self.signals], [], [], 0)[0]:
                 os.read(self.signals, _SIGINFO_SIZE * 64)
             os.close(self.signals)
@@ -244,7 +244,7 @@ class Attendance:
                     _signal.signal(_SIGCHLD, self.on_child_before)
                 _signal.pthread_sigmask(_signal.SIG_SETMASK, self.blocked_before)
                 if callable(self.on_child_before):
-                    # Others of his children may have ended, and we have read the signal.
+                    # Other children of the caller may have ended, and we have read their SIGCHLD.
                     _signal.raise_signal(_SIGCHLD)
 
 
@@ -258,7 +258,7 @@ def _send(pidfd: int, number: int) -> None:
 
 
 def _reap_others(pidfd: int) -> None:
-    """Reap orphans that became ours, but leave the one we wait for (its status is wanted)."""
+    """Reap orphans that became our children, but not the process we wait for (its status is needed)."""
     while True:
         try:
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -276,9 +276,9 @@ def _reap_others(pidfd: int) -> None:
 
 
 def adopt_orphans(on: bool) -> None:
-    """Become the subreaper while attached, so that daemons of the container end up with us and are reaped.
+    """Become the subreaper while attached, so that daemons of the container become our children and are reaped.
 
-    Not in somebody else's process, which may have children whose status it wants itself.
+    Not as a library in another program, which may have children whose status it needs itself.
     """
     if process_ends:
         kernel_process.set_subreaper(on)

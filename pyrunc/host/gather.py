@@ -22,7 +22,7 @@ LAST_CAP_FILE = "/proc/sys/kernel/cap_last_cap"
 _CGROUP_ROOT = "/sys/fs/cgroup"
 _RESCTRL = "/sys/fs/resctrl"
 _S_IFMT, _S_IFLNK = 0o170000, 0o120000
-# Of the root of every hierarchy: kernfs gives out the others from there on.
+# The inode number of every hierarchy's root: kernfs counts from there.
 _ROOT_INODE = 1
 
 
@@ -43,9 +43,9 @@ def _cgroups(hierarchies: Sequence[str]) -> tuple[str, dict[str, tuple[str, str]
 def _cgroup_directories(
     hierarchies: Sequence[str],
 ) -> tuple[dict[str, tuple[str, str]], str | None] | None:
-    """What is mounted below /sys/fs/cgroup, if all of it has the usual name; None otherwise.
+    """Return what is mounted below /sys/fs/cgroup if all of it has the usual name, otherwise None.
 
-    /proc/self/mountinfo grows with every container of the host, this does not.
+    /proc/self/mountinfo grows with every container of the host; this lookup does not.
     """
     mounts: dict[str, tuple[str, str]] = {}
     unified = None
@@ -60,7 +60,7 @@ def _cgroup_directories(
                 unified = path
                 continue
             hierarchy = name if name in hierarchies else f"name={name}"
-            # Of a cgroup below the root, mounted here, only mountinfo knows the name.
+            # If a cgroup below the root is mounted here, only mountinfo has its name.
             if (
                 kind != kernel_mounts.CGROUP_SUPER_MAGIC
                 or status.st_ino != _ROOT_INODE
@@ -95,7 +95,7 @@ def _cgroup_mounts() -> tuple[dict[str, tuple[str, str]], str | None]:
 
 
 def _own_cgroups() -> dict[str, str]:
-    """The lines of /proc/self/cgroup: the controllers of a hierarchy, comma-separated, and the path in it."""
+    """Return the lines of /proc/self/cgroup: the controllers of a hierarchy, comma-separated, and the path in it."""
     own: dict[str, str] = {}
     for line in proc.read_file("/proc/self/cgroup").split("\n"):
         parts = line.split(":", 2)
@@ -110,7 +110,7 @@ def _status_field(status: str, name: str) -> str:
 
 
 def _rlimits() -> dict[int, tuple[int, int]]:
-    import resource  # a shared object of its own: only configurations with rlimits pay for it
+    import resource  # a separate shared object: loaded only for configurations with rlimits
 
     unlimited = (1 << 64) - 1
     found: dict[int, tuple[int, int]] = {}
@@ -121,19 +121,19 @@ def _rlimits() -> dict[int, tuple[int, int]]:
 
 
 def in_user_namespace() -> bool:
-    """Whether our user namespace is not the initial one, judged as everyone does: by its map. user_namespaces(7)."""
+    """Return whether our user namespace is not the initial one, by its map as usual. user_namespaces(7)."""
     return proc.read_file("/proc/self/uid_map", "0 0 4294967295").split() != ["0", "0", "4294967295"]
 
 
 def _selinux() -> bool:
-    """Whether SELinux has a policy: without one every label is "kernel" and none can be set."""
+    """Return whether SELinux has a policy: without one every label is "kernel" and none can be set."""
     if not os.access("/sys/fs/selinux/enforce", os.F_OK):
         return False
     return proc.read_file("/proc/self/attr/current", "kernel").rstrip("\0\n") != "kernel"
 
 
 def _resctrl() -> str:
-    """Where resctrl is mounted: at the place the kernel makes for it, or the first other one; "" for nowhere."""
+    """Return the mount point of resctrl: the usual one if mounted there, else the first other one, else ""."""
     if kernel_mounts.fs_type(_RESCTRL) == kernel_mounts.RDTGROUP_SUPER_MAGIC:
         return _RESCTRL
     for fields, (kind, *_) in proc.mountinfo():
@@ -151,7 +151,7 @@ def _listed(directory: str) -> frozenset[str]:
 
 
 def _of_this_boot() -> tuple[int, frozenset[str]]:
-    """What no running kernel changes: the last capability and the kinds of namespaces. Both only show in /proc."""
+    """Return what a running kernel never changes: the last capability and the types of namespaces, from /proc."""
     if not _kept:
         last_cap = int(proc.read_file(LAST_CAP_FILE, "40"))
         kinds = [
@@ -162,9 +162,9 @@ def _of_this_boot() -> tuple[int, frozenset[str]]:
 
 
 def gather(*, rlimits: bool = False, rootless: bool | None = None, resctrl: str | None = None) -> HostFacts:
-    """Read the facts. `rlimits` adds the limits (slower); `rootless` overrides what euid and user namespace say.
+    """Read the facts. `rlimits` adds the limits (slower); `rootless` overrides the result from euid and user namespace.
 
-    `resctrl` asks for what is said of that: "" looks for its mount point, anything else is the mount point.
+    `resctrl` adds the facts about it: "" looks for its mount point, anything else is the mount point.
     """
     mount_point = resctrl or _resctrl() if resctrl is not None else ""
     own = _own_cgroups()
@@ -198,7 +198,7 @@ def gather(*, rlimits: bool = False, rootless: bool | None = None, resctrl: str 
 
 
 def facts(ctx: Context, spec: Spec) -> HostFacts:
-    """What the host offers, as far as this configuration asks for it."""
+    """Return the facts that this configuration needs."""
     wants_rdt = (spec.get("linux") or {}).get("intelRdt") is not None
     return gather(
         rlimits=bool((spec.get("process") or {}).get("rlimits")),

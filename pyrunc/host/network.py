@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Attribute = tuple[str, object]
 
     class Message(Protocol):
-        """What we use of pyroute2's messages."""
+        """The part of pyroute2's messages that is used here."""
 
         data: bytearray
 
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
             """The value of the first attribute of that name."""
 
         def encode(self) -> None:
-            """Fields to data."""
+            """Encode the fields."""
 
         def decode(self) -> None:
-            """Data to fields."""
+            """Decode the fields."""
 
 
 # rtnetlink(7), netlink(7)
@@ -77,7 +77,7 @@ _UNIVERSE = 0
 _BY_KERNEL = 2  # RTPROT_KERNEL: the kernel makes these again by itself
 _CLONED = 0x200
 _LOCAL_TABLE = 255
-# Of an address that is made anew; the others are the kernel's notes about it.
+# Flags of an address that are restored; the others are set by the kernel.
 _ADDRESS_PARTS = (
     "IFA_ADDRESS",
     "IFA_LOCAL",
@@ -91,7 +91,7 @@ _INDEX_TRIES = 64
 
 
 class _RefusedError(Exception):
-    """What the kernel answered, with its own words when it has some."""
+    """The kernel's error, with its extended message if there is one."""
 
     def __init__(self, number: int, words: str) -> None:
         super().__init__(words)
@@ -115,7 +115,7 @@ class _Netlink:
         return self.ask_raw(bytes(message.data)[_HEADER.size :], kind, flags)
 
     def ask_raw(self, body: bytes, kind: int, flags: int = 0) -> list[bytes]:
-        """The same with the bytes behind the header."""
+        """Do the same with the bytes after the header."""
         answers: list[bytes] = []
         for _ in range(_DUMP_TRIES):
             self._sequence += 1
@@ -148,7 +148,7 @@ class _Netlink:
     # --- links ----
 
     def link(self, *, name: str = "", index: int = 0) -> Message | None:
-        """One device, None if there is none."""
+        """Return a device, or None if there is none."""
         question = ifinfmsg()
         question["index"] = index
         if name:
@@ -162,11 +162,11 @@ class _Netlink:
         return _decoded(ifinfmsg, answers[0]) if answers else None
 
     def indexes(self) -> set[int]:
-        """The numbers that devices have here."""
+        """Return the index numbers of the devices in this namespace."""
         return {_decoded(ifinfmsg, body)["index"] for body in self.ask(ifinfmsg(), _GETLINK, _DUMP)}
 
     def change(self, index: int, attributes: list[Attribute], *, up: bool = False) -> None:
-        """Set attributes of a device, and let it work."""
+        """Set attributes of a device and bring it up."""
         message = ifinfmsg()
         message["index"] = index
         message["attrs"] = attributes
@@ -180,7 +180,7 @@ class _Netlink:
         question = ifaddrmsg()
         question["index"] = index
         found = [_decoded(ifaddrmsg, body) for body in self.ask(question, _GETADDR, _DUMP)]
-        # The kernel puts a new IPv6 address in front of the others: added in this order, they stay in theirs.
+        # The kernel puts a new IPv6 address before the others, so adding them in reverse keeps the order.
         return [
             *(one for one in found if one["family"] != _INET6),
             *(one for one in reversed(found) if one["family"] == _INET6),
@@ -198,7 +198,7 @@ class _Netlink:
         self.ask(message, _NEWADDR, _CREATE)
 
     def routes(self, index: int) -> list[bytes]:
-        """The routes over a device that somebody made, as the kernel writes them."""
+        """Return the routes over a device that the kernel did not make itself, as the kernel writes them."""
         found = []
         for family in (socket.AF_INET, socket.AF_INET6):
             question = rtmsg()
@@ -222,7 +222,7 @@ def _words(tlvs: bytes) -> str:
 
 
 def _decoded(kind: type[Message], body: bytes) -> Message:
-    # pyroute2 wants the header, of which only the length has a meaning for it.
+    # pyroute2 needs the header, but reads only its length.
     message: Message = kind(_HEADER.pack(_HEADER.size + len(body), 0, 0, 0, 0) + body)  # type: ignore[call-arg]
     message.decode()
     return message
@@ -237,7 +237,7 @@ def _relabelled(label: object, old: str, new: str) -> str | None:
 
 
 class _Moved:
-    """A device as it was before we touched it, and where it is now: `inside` is its number in the container."""
+    """A device as it was before the move, and where it is now: `inside` is its number in the container."""
 
     __slots__ = ("addresses", "index", "inside", "master", "name", "now", "routes", "up")
 
@@ -281,11 +281,11 @@ class Devices:
         return _Netlink(self._open.enter_context(sock))
 
     def close(self) -> None:
-        """Let go of the namespace; without a process in it, it ends here, and virtual devices with it."""
+        """Close the namespace; without processes it ends now, and virtual devices with it."""
         self._open.close()
 
     def loopback_up(self) -> None:
-        """Let lo work, as it does in a container that is created. Raise KernelError."""
+        """Bring up lo, as in a container that is created. Raise KernelError."""
         self._inside.change(_LOOPBACK, [], up=True)
 
     def move(self, wanted: Mapping[str, NetDevice], path: str = "$.linux.netDevices") -> None:
@@ -334,7 +334,7 @@ class Devices:
             raise KernelError(step, error.errno or errno.ETIMEDOUT, name, path=path) from error
 
     def _enter(self, device: _Moved, wanted: str) -> None:
-        """Move and rename in one request. We say which number it gets, because with a template we know no name."""
+        """Move and rename in one request. We choose the device's number, as a template does not tell its new name."""
         taken = self._inside.indexes()
         number = device.index if device.index not in taken else max(taken) + 1
         for left in range(_INDEX_TRIES, -1, -1):
@@ -366,7 +366,7 @@ class Devices:
                 self._inside.add_address(device.inside, address, label)
 
     def move_back(self) -> None:
-        """Undo: every device where it was, with its addresses, routes and bridge. Raise KernelError.
+        """Move every device back, with its addresses, routes and bridge. Raise KernelError.
 
         Only for a create that fails. A container's devices stay with its namespace. config-linux.md, Network Devices.
         """
@@ -399,7 +399,7 @@ class Devices:
             raise refused
 
     def _redo(self, device: _Moved) -> Iterator[Callable[[], object]]:
-        """What the kernel drops when a device moves, in an order in which it takes it again."""
+        """Return what the kernel drops when a device moves, in the order in which it must be restored."""
         outside, index = self._outside, device.index
         if device.master is not None:
             yield partial(outside.change, index, [("IFLA_MASTER", device.master)])

@@ -1,9 +1,9 @@
-"""Readiness as systemd knows it (sd_notify(3)), from inside a container to the NOTIFY_SOCKET of our caller.
+"""Readiness notification (sd_notify(3)) from inside a container to the NOTIFY_SOCKET of our caller.
 
     create    makes <root>/<id>/notify, which the container sees at /run/notify, and tells it where the socket will be
     start     makes the socket in it, lets the program run, and waits until it says READY=1, or ends
 
-What the container says is not passed on as it is: of the host's service manager it may only ask this one thing.
+Only READY=1 is passed on: the container must not send anything else to the host's service manager.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ DIRECTORY = "notify"
 NAME = "notify.sock"
 INSIDE = "/run/notify"
 ENVIRONMENT = f"NOTIFY_SOCKET={INSIDE}/{NAME}"
-# As long as systemd's own clients wait for it to have seen a message, sd_notify_barrier(3).
+# The time that systemd's own clients wait for it to process a message, sd_notify_barrier(3).
 _BARRIER_SECONDS = 30.0
 _LONGEST = 4096
 _LISTENING, _SENDING, _BARRING, _BARRED, _DONE = range(5)
 
 
 def wanted() -> str:
-    """Our caller's socket: a path, or "@" and an abstract name; "" if it is no service manager."""
+    """Return our caller's socket: a path, or "@" and an abstract name; "" if it is not a service manager."""
     return os.environ.get("NOTIFY_SOCKET", "")
 
 
@@ -51,7 +51,7 @@ def make(directory: str) -> None:
     path = f"{directory}/{DIRECTORY}"
     try:
         os.mkdir(path)
-        # Behind the state directory's 0700 nobody else gets here; inside, any user of the container must.
+        # The state directory has mode 0700, so no other user gets here; inside, any user of the container must.
         os.chmod(path, 0o755)  # noqa: S103 - as said
     except OSError as error:
         raise KernelError("mkdir", error.errno or 0, path) from error
@@ -90,16 +90,16 @@ def _connect(sock: _socket.socket, address: str) -> None:
 
 
 class Proxy:
-    """The container's socket and the host's: made before the program runs, so that no word of it is lost.
+    """The container's socket and the host's: made before the program runs, so that no message is lost.
 
-    What it waits for comes in turn: READY=1 from the container, room in the manager's queue, the manager's having seen
-    the message (the barrier). Of these only the first has no deadline.
+    It waits in turn for READY=1 from the container, for room in the manager's queue, and until the manager has
+    processed the message (the barrier). Only the first wait has no deadline.
     """
 
     __slots__ = ("_barrier", "_host", "_inside", "_main_pid", "_state", "failure")
 
     def __init__(self, directory: str, address: str, main_pid: int) -> None:
-        """`main_pid` is what the manager is told: the service's main process."""
+        """`main_pid` is reported to the manager as the service's main process."""
         kind = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC
         self._main_pid = main_pid
         self._state = _LISTENING
@@ -115,7 +115,7 @@ class Proxy:
             raise
 
     def waits_for(self) -> tuple[int, int] | None:
-        """The descriptor and the poll(2) events that let `step` go on; None if all is done."""
+        """Return the descriptor and the poll(2) events that `step` waits for, or None if all is done."""
         return {
             _LISTENING: (self._inside.fileno(), select.POLLIN),
             _SENDING: (self._host.fileno(), select.POLLOUT),
@@ -124,11 +124,11 @@ class Proxy:
         }.get(self._state)
 
     def owes(self) -> bool:
-        """Whether the container is ready and the manager does not know yet."""
+        """Return whether the container is ready and the manager does not know yet."""
         return self._state in (_SENDING, _BARRING, _BARRED)
 
     def step(self) -> None:
-        """Go on, now that there is what was waited for. After a `failure` there is nothing more to do."""
+        """Continue after the events that were waited for. After a `failure` do nothing more."""
         state, self._state = self._state, _DONE
         try:
             self._state = self._next(state)
@@ -150,7 +150,7 @@ class Proxy:
         return _DONE
 
     def _send_barrier(self) -> None:
-        """The manager closes the pipe when it has seen all that came before. sd_notify_barrier(3)."""
+        """Send a pipe, which the manager closes when it has processed all messages before. sd_notify_barrier(3)."""
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
             self._host.sendmsg([b"BARRIER=1"], descriptors.beside(write), _socket.MSG_DONTWAIT)
@@ -162,7 +162,7 @@ class Proxy:
         self._barrier = read
 
     def wait(self, pidfd: int) -> None:
-        """Come back when the manager knows that the container is ready, or init has ended. Raise KernelError."""
+        """Wait until the manager knows that the container is ready, or init has ended. Raise KernelError."""
         deadline = 0.0
         while (wanted_now := self.waits_for()) is not None:
             poller = select.poll()
@@ -174,7 +174,7 @@ class Proxy:
             left = max(deadline - time.monotonic(), 0) if deadline else -1
             ready = dict(poller.poll(left * 1000 if deadline else None))
             if wanted_now[0] in ready:
-                # What it said before it ended still counts.
+                # A message that it sent before it ended still counts.
                 self.step()
             elif not ready or pidfd in ready:
                 return

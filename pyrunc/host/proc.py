@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def read_file(path: str, default: str = "") -> str:
-    """A small file of /proc or /sys whole, `default` when it cannot be read."""
+    """Return a small file of /proc or /sys, or `default` if it cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -31,11 +31,11 @@ def read_file(path: str, default: str = "") -> str:
 
 
 def mountinfo(process: str = "self") -> Iterator[tuple[list[str], tuple[str, str, str]]]:
-    """Of each mount that a process sees: the fields before the hyphen, and type, source and options of what is behind.
+    """Yield for each mount of a process the fields before the hyphen, and type, source and options after it.
 
-    Paths are to be unescaped. proc(5)
+    Paths are still escaped. proc(5)
     """
-    # Not splitlines(): a path may hold what that takes for the end of a line.
+    # Not splitlines(): a path may contain what that takes for the end of a line.
     for line in read_file(f"/proc/{process}/mountinfo").split("\n"):
         left, hyphen, right = line.partition(" - ")
         if hyphen:
@@ -45,7 +45,7 @@ def mountinfo(process: str = "self") -> Iterator[tuple[list[str], tuple[str, str
 
 
 def unescape(text: str) -> str:
-    """A path of /proc/PID/mountinfo as it is. proc(5)."""
+    """Return an unescaped path of /proc/PID/mountinfo. proc(5)."""
     if "\\" not in text:
         return text
     for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):

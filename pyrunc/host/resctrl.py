@@ -1,8 +1,8 @@
 """resctrl: the group of a container that has linux.intelRdt, made, joined, changed, measured and removed.
 
-Sources: config-linux.md, IntelRdt, and the kernel's Documentation/filesystems/resctrl.rst. What is kept in the state
-are (role, directory) pairs, the `places`: `root` where resctrl is mounted, `group` the class of service, `mon` the
-monitoring group in it, and `made` for each of these that delete removes, parents first.
+Sources: config-linux.md, IntelRdt, and the kernel's Documentation/filesystems/resctrl.rst. The state has (role,
+directory) pairs, the `places`: `root` is the mount point of resctrl, `group` the class of service, `mon` the
+monitoring group in it, and `made` each of these that delete removes, parents first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Json = dict[str, object]
 
 _PATH = "$.linux.intelRdt"
-# Their values are decimal, those of the caches hexadecimal.
+# Values of these are decimal, those of caches hexadecimal.
 _BANDWIDTH = ("MB", "SMBA")
 
 
@@ -42,17 +42,17 @@ def _read_or_nothing(path: str) -> str:
 
 
 def _explained(root: str, call: str, error: OSError, arg: str, path: str) -> KernelError:
-    """The kernel says more about a refusal in a file of its own, unless it was content."""
+    """Return an error with the kernel's explanation, which is in a file unless it is "ok"."""
     said = _read_or_nothing(f"{root}/info/last_cmd_status").strip()
     hint = f"resctrl says: {said}" if said and said != "ok" else None
     return KernelError(call, error.errno or errno.EIO, arg, path=path, hint=hint)
 
 
 def _write(root: str, file: str, text: str, path: str) -> None:
-    """One write(2): resctrl takes all lines of it or none. Raise KernelError."""
+    """Write with one write(2): resctrl accepts all lines or none. Raise KernelError."""
     call = "open"
     try:
-        # Without O_CREAT: a directory without this file is no group.
+        # Without O_CREAT: a directory without this file is not a group.
         fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
         call = "write"
         try:
@@ -64,7 +64,7 @@ def _write(root: str, file: str, text: str, path: str) -> None:
 
 
 def _schemas(text: str) -> Schemas:
-    """Lines as "L3:0=7ff;1=1f" by resource and domain; of two for one domain the later counts."""
+    """Return lines such as "L3:0=7ff;1=1f" by resource and domain; of two for one domain the last counts."""
     found: Schemas = {}
     for line in text.splitlines():
         name, _, rest = line.strip().partition(":")
@@ -82,12 +82,12 @@ def _same(root: str, name: str, wanted: int | str, there: int | str | None) -> b
     if wanted == there:
         return True
     step = _number(f"{root}/info/{name}/bandwidth_gran") if name in _BANDWIDTH else 0
-    # What was written is there rounded up to what the processor can do.
+    # The file has the written value rounded up to what the processor supports.
     return bool(step) and isinstance(wanted, int) and (wanted + step - 1) // step * step == there
 
 
 def _differing(root: str, lines: Sequence[str], text: str) -> str | None:
-    """The first resource whose value in `text` is not what `lines` want; what they do not name is free."""
+    """Return the first resource whose value in `text` differs from `lines`; those that `lines` lacks are ignored."""
     there = _schemas(text)
     for name, table in _schemas("\n".join(lines)).items():
         for domain, value in table.items():
@@ -97,7 +97,7 @@ def _differing(root: str, lines: Sequence[str], text: str) -> str | None:
 
 
 class Group:
-    """The group that a new container is going to have. Raise ConfigError if it cannot be named after it."""
+    """Return the group of a new container. Raise ConfigError if it cannot have the container's name."""
 
     __slots__ = ("_fresh", "_own", "_wanted", "group", "made", "mon", "root")
 
@@ -111,18 +111,18 @@ class Group:
             )
         self._wanted = wanted
         self._own = not wanted.get("closID")
-        # Made by us, in this very moment.
+        # We have just made it.
         self._fresh: list[str] = []
         self.root = root
         self.group = root if name == "/" else f"{root}/{name}"
         self.mon = f"{self.group}/mon_groups/{container_id}" if wanted.get("enableMonitoring") else ""
-        # MUST NOT be removed when it is named by closID, or was there before.
+        # MUST NOT be removed if it is named by closID or existed before.
         self.made = [self.group] if self._own and not os.path.isdir(self.group) else []
         self.made += [self.mon] if self.mon else []
 
     @property
     def places(self) -> list[tuple[str, str]]:
-        """For the record, also before create()."""
+        """Return the pairs for the state, also before create()."""
         found = [("root", self.root), ("group", self.group)]
         found += [("mon", self.mon)] if self.mon else []
         return found + [("made", path) for path in self.made]
@@ -134,8 +134,8 @@ class Group:
     def create(self) -> None:
         """Make what is missing and write the schemas.
 
-        Raise ConfigError for a class of service that is not there, or has other schemas; KernelError. What was made
-        by then is left to undo().
+        Raise ConfigError if the class of service does not exist or has other schemas; KernelError. What was made
+        before the error is left to undo().
         """
         first, last = self._lines()
         is_new = self._make_group(bool(first or last))
@@ -160,7 +160,7 @@ class Group:
             raise ConfigError(
                 f"the class of service '{self.group}' does not exist",
                 path=f"{_PATH}.closID",
-                hint="without l3CacheSchema, memBwSchema or schemata it must be there already",
+                hint="without l3CacheSchema, memBwSchema or schemata it must exist already",
             )
         self._mkdir(self.group, _PATH if self._own else f"{_PATH}.closID")
         return True
@@ -188,11 +188,11 @@ class Group:
             )
 
     def attach(self, pid: int) -> None:
-        """Put a process, which has one thread, into it. Raise KernelError."""
+        """Move a process with one thread into it. Raise KernelError."""
         attach(self.places, pid)
 
     def undo(self) -> None:
-        """Remove what create() made, a class of service only when nobody else has come into it. Raise KernelError."""
+        """Remove what create() made, a class of service only if it has no other processes. Raise KernelError."""
         for directory in reversed(self._fresh):
             if self._own or directory == self.mon or not _read_or_nothing(f"{directory}/tasks").strip():
                 _rmdir(self.root, directory)
@@ -204,9 +204,9 @@ def _all(places: Places, role: str) -> list[str]:
 
 
 def attach(places: Places, pid: int) -> None:
-    """Put a process, which has one thread, into the container's group. Raise KernelError.
+    """Move a process with one thread into the container's group. Raise KernelError.
 
-    A group that is gone holds nobody any more: resctrl was unmounted, or somebody removed it. Then it is no error.
+    It is not an error if the group is gone, because resctrl was unmounted or the group was removed.
     """
     root = _all(places, "root")[0]
     for directory in _all(places, "group") + _all(places, "mon"):
@@ -224,15 +224,15 @@ def _rmdir(root: str, directory: str) -> None:
 
 
 def remove(places: Places) -> None:
-    """Remove what create made and delete is to remove. Raise KernelError."""
+    """Remove what create made. Raise KernelError."""
     for directory in reversed(_all(places, "made")):
         _rmdir(_all(places, "root")[0], directory)
 
 
 def update(places: Places, l3_cache_schema: str, mem_bw_schema: str) -> Callable[[BaseException], None]:
-    """Set the schemas that are not ""; returns what takes them back, with notes on its argument when it cannot.
+    """Set the schemas that are not "". Return a function that restores them and adds notes to its argument if it fails.
 
-    Raise ConfigError where the kernel has no such resource, KernelError.
+    Raise ConfigError if the kernel has no such resource, KernelError.
     """
     root = _all(places, "root")[0]
     file = f"{_all(places, 'group')[0]}/schemata"
@@ -257,7 +257,7 @@ def update(places: Places, l3_cache_schema: str, mem_bw_schema: str) -> Callable
 
 
 def check_can(root: str, l3_cache_schema: str, mem_bw_schema: str) -> None:
-    """Raise ConfigError for an option of update whose resource is not there, or that is no single line."""
+    """Raise ConfigError if an option of update has no such resource or is not a single line."""
     info = _listed(f"{root}/info")
     for option, text in (("--l3-cache-schema", l3_cache_schema), ("--mem-bw-schema", mem_bw_schema)):
         if "\n" in text:
@@ -285,12 +285,12 @@ def _number(file: str) -> int:
 
 
 def _schema(text: str, resource: str) -> str:
-    """The last line about a resource, as runc shows it."""
+    """Return the last line about a resource, as runc does."""
     return next((line.strip() for line in reversed(text.splitlines()) if resource in line), "")
 
 
 def stats(places: Places) -> Json:
-    """`intel_rdt` of runc's stats event; {} when the group is gone. What is not there or 0 is left out."""
+    """Return `intel_rdt` of runc's stats event, {} if the group is gone. What is absent or 0 is left out."""
     root, group = _all(places, "root")[0], _all(places, "group")[0]
     top, text = (_read_or_nothing(f"{directory}/schemata") for directory in (root, group))
     if not text:
@@ -316,7 +316,7 @@ def stats(places: Places) -> Json:
 
 
 def _counters(features: str, group: str) -> Json:
-    """What a group used, one entry for each domain; counters that the processor does not have are left out."""
+    """Return what a group used, one entry per domain; counters that the processor lacks are left out."""
     known = _read_or_nothing(features).split()
     kinds = {"mbm_stats": ("mbm_total_bytes", "mbm_local_bytes"), "cmt_stats": ("llc_occupancy",)}
     domains = [name for name in _listed(f"{group}/mon_data") if name.startswith("mon_L3_")]

@@ -1,8 +1,8 @@
 """Serving a pty with our own standard streams: bytes both ways, the settings and the size of our terminal.
 
-Nothing here waits in a read or a write, whoever does not read or write at the other end: what one side has sent and the
-other has not taken is one piece at most, and until it is taken no more is read. Our standard streams are shared with
-whoever gave them to us, so they stay as they are: O_NONBLOCK is a flag of the shared open file description.
+No read or write here blocks, whatever the other end does: at most one piece of data is pending in each direction, and
+until it is written no more is read. Our standard streams are shared with our caller, so O_NONBLOCK, a flag of the
+shared open file description, is not set on them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 _PIECE = 65536
 _S_IFMT, _S_IFIFO, _S_IFSOCK = 0o170000, 0o010000, 0o140000
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
-# When to look again at what tells nobody that it has changed.
+# The interval for polling what causes no event.
 _AGAIN_MS = 200
-# More than a pty holds, which is all that can be left in it at the program's end.
+# More than a pty can hold at the program's end.
 _LEFT_AT_THE_END = 1 << 20
 _NOTHING = memoryview(b"")
 
 
 def _own(fd: int, flags: int) -> int:
-    """The same terminal or pipe by an open file description of our own that does not wait; -1: cannot be had.
+    """Open the same terminal or pipe with a non-blocking open file description of our own; -1 if that fails.
 
-    EACCES after su(1): the terminal belongs to somebody else.
+    EACCES after su(1): the terminal belongs to another user.
     """
     try:
         return os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -42,7 +42,7 @@ def _kind(fd: int) -> int:
     try:
         return os.fstat(fd).st_mode & _S_IFMT
     except OSError:
-        return 0  # a closed one: reading and writing say so
+        return 0  # closed: read and write report it
 
 
 def _socket_of(fd: int) -> _socket.socket | None:
@@ -55,23 +55,23 @@ def _socket_of(fd: int) -> _socket.socket | None:
 
 
 def _can_wait(fd: int) -> bool:
-    """Whether a read or write may have to wait for somebody: not those of a file, /dev/null or the like."""
+    """Return whether a read or write may block: not for a file, /dev/null or the like."""
     return _kind(fd) == _S_IFIFO or os.isatty(fd)
 
 
 class _Input:
-    """Standard input, read without waiting."""
+    """Standard input, read without blocking."""
 
     __slots__ = ("fd", "socket")
 
     def __init__(self, fd: int) -> None:
         self.socket = _socket_of(fd)
         own = _own(fd, os.O_RDONLY) if _can_wait(fd) else -1
-        # Not of our own it is read once poll(2) said so, which another reader of the same can spoil.
+        # If it is not our own description, it is read only after poll(2); another reader may still be faster.
         self.fd = own if own >= 0 else fd
 
     def read(self) -> bytes | None:
-        """One piece; None if there is none now. Raise OSError."""
+        """Read one piece; return None if there is none now. Raise OSError."""
         try:
             return (
                 self.socket.recv(_PIECE, _socket.MSG_DONTWAIT) if self.socket else os.read(self.fd, _PIECE)
@@ -81,7 +81,7 @@ class _Input:
 
 
 class _Output:
-    """Standard output, written without waiting."""
+    """Standard output, written without blocking."""
 
     __slots__ = ("delivered", "fd", "socket")
 
@@ -95,14 +95,14 @@ class _Output:
                 self.fd, self.delivered = _writer(fd)
 
     def write(self, data: memoryview) -> int:
-        """How much of it was taken. Raise OSError if no more will be."""
+        """Write, and return how much was written. Raise OSError if nothing more can be."""
         try:
             return self.socket.send(data, _socket.MSG_DONTWAIT) if self.socket else os.write(self.fd, data)
         except BlockingIOError:
             return 0
 
     def finish(self) -> bool:
-        """Whether all has arrived; from now on nothing more comes."""
+        """Return whether everything has arrived; nothing may be written afterwards."""
         if self.delivered < 0:
             return True
         if self.fd != self.delivered:
@@ -112,7 +112,7 @@ class _Output:
 
 
 def _writer(fd: int) -> tuple[int, int]:
-    """A pipe from which a thread writes to `fd`, and what comes to its end when the thread has written all."""
+    """Return a pipe from which a thread writes to `fd`, and a descriptor that ends when all is written."""
     import _thread
 
     source, pipe = os.pipe2(os.O_CLOEXEC)
@@ -125,7 +125,7 @@ def _writer(fd: int) -> tuple[int, int]:
                 while data:
                     data = data[os.write(fd, data) :]
         except OSError:
-            pass  # whoever writes to the pipe learns of it by EPIPE
+            pass  # the writer of the pipe gets EPIPE
         os.close(source)
         os.close(held)
 
@@ -134,7 +134,7 @@ def _writer(fd: int) -> tuple[int, int]:
 
 
 class _Settings:
-    """Our own terminal, standard input: raw while we are in the foreground, as it was at the end."""
+    """Our own terminal, standard input: raw while we are in the foreground, restored at the end."""
 
     __slots__ = ("raw", "saved")
 
@@ -143,14 +143,14 @@ class _Settings:
         self.saved: list[int | list[bytes | int]] | None = None
 
     def in_front(self) -> bool:
-        """Whether it is ours to use: always, unless it is our session's and a shell's job control says otherwise."""
+        """Return whether we may use it: always, unless it is our session's and we are a shell's background job."""
         try:
             return os.tcgetpgrp(0) == os.getpgrp()
         except OSError:
             return True
 
     def make_raw(self) -> None:
-        """All keys go inside. cfmakeraw(3)."""
+        """Make it raw, so that all keys are sent to the container. cfmakeraw(3)."""
         import termios
 
         try:
@@ -167,11 +167,11 @@ class _Settings:
             settings[6][termios.VMIN], settings[6][termios.VTIME] = 1, 0
             termios.tcsetattr(0, termios.TCSANOW, settings)
         except termios.error:
-            pass  # it is gone; reading it says so, too
+            pass  # it is gone; reading reports that, too
         self.raw = True
 
     def restore(self) -> None:
-        """Not TCSADRAIN: on a terminal that nobody reads, or that ^S has stopped, it waits for ever."""
+        """Restore it. Not with TCSADRAIN, which blocks on a terminal without a reader or stopped by ^S."""
         if self.saved is None or not self.in_front():
             return
         import termios
@@ -191,7 +191,7 @@ class Terminal:
     )
 
     def __init__(self, master: int) -> None:
-        """`master` becomes ours."""
+        """Take the descriptor `master`."""
         self.master = master
         os.set_blocking(master, False)
         self.input: _Input | None = _Input(0)
@@ -207,7 +207,7 @@ class Terminal:
             self.settings.make_raw()
 
     def resize(self) -> None:
-        """Give the container's terminal the size of ours."""
+        """Set the size of the container's terminal to that of ours."""
         for fd in (0, 1, 2):
             try:
                 size = fcntl.ioctl(fd, _TIOCGWINSZ, bytes(8))
@@ -218,13 +218,13 @@ class Terminal:
             return
 
     def may_have_changed(self) -> None:
-        """We were stopped: meanwhile somebody else had our terminal."""
+        """Handle that we were stopped: another process may have changed our terminal."""
         if self.settings:
             self.settings.raw = False
         self.resize()
 
     def register(self, poller: select.poll, wait_ms: int) -> int:
-        """Register what there is room for; the longest to wait, `wait_ms` or less."""
+        """Register what can be read or written; return how long to wait, at most `wait_ms`."""
         again = False
         if self.from_program or self.ended:
             poller.register(
@@ -245,7 +245,7 @@ class Terminal:
         return _AGAIN_MS if again or self.to_program else wait_ms
 
     def _mine(self) -> bool:
-        """Whether we may read our input; our terminal becomes raw when it is so again."""
+        """Return whether we may read our input; if we may again, our terminal becomes raw."""
         if self.settings is None:
             return True
         if not self.settings.in_front():
@@ -257,9 +257,9 @@ class Terminal:
         return True
 
     def move(self, ready: Mapping[int, int]) -> bool:
-        """Take and give what is `ready`. True when our reader turned out to be gone: a pipe that is closed.
+        """Read and write what is `ready`. Return True if our output is a pipe whose reader has closed it.
 
-        The caller tells the program, and then calls `hang_up`. The other way around the program could meet EIO first.
+        The caller signals the program and then calls `hang_up`. In the other order the program could get EIO first.
         """
         if self.master < 0:
             return False
@@ -274,7 +274,7 @@ class Terminal:
         return False
 
     def _read_program(self) -> bool:
-        """Whether there was something."""
+        """Return whether there was something to read."""
         try:
             self.from_program = memoryview(os.read(self.master, _PIECE))
             self.hung = False
@@ -285,7 +285,7 @@ class Terminal:
         return bool(self.from_program)
 
     def _write_reader(self) -> bool:
-        """True when the reader has closed the pipe; `hang_up` is left to the caller."""
+        """Return True if the reader has closed the pipe; the caller then calls `hang_up`."""
         if not self.from_program:
             return False
         try:
@@ -303,7 +303,7 @@ class Terminal:
         try:
             data = source.read()
         except OSError:
-            # The background's EIO passes; that of a terminal that was hung up does not.
+            # EIO in the background is temporary; that of a terminal that was hung up is not.
             if self.settings and not self.settings.in_front():
                 return
             data = b""
@@ -322,18 +322,18 @@ class Terminal:
             self.hung = True
 
     def hang_up(self) -> None:
-        """Nobody takes the output any more: the program gets SIGHUP and EIO, as on a terminal that is gone."""
+        """Close the master, as the output has no reader: the program gets SIGHUP and EIO as after a hang-up."""
         os.close(self.master)
         self.master = -1
         self.to_program = self.from_program = _NOTHING
 
     def last_words(self) -> bool:
-        """Whether there is still something to write, now that the program has ended."""
+        """Return whether there is still something to write after the program's end."""
         self.ended = True
         self.input = None
         self.to_program = _NOTHING
         while self.master >= 0 and not self.from_program:
-            # Somebody else in the container can write for ever.
+            # Another process of the container may write forever.
             if self.left <= 0 or not self._read_program():
                 return not self.output.finish()
             self.left -= len(self.from_program)
@@ -342,7 +342,7 @@ class Terminal:
         return bool(self.from_program)
 
     def close(self) -> None:
-        """Give our terminal back its settings."""
+        """Restore the settings of our terminal."""
         if self.settings:
             self.settings.restore()
         if self.master >= 0:

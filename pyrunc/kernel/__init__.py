@@ -1,1 +1,1 @@
-"""System calls: the only door to the C module."""
+"""System calls: the only package that calls the C module."""

@@ -19,5 +19,5 @@ def device_attach(cgroup: int, program: bytes, path: str) -> None:
 
 
 def device_count(cgroup: int) -> int:
-    """How many device programs a cgroup v2 directory has of its own. bpf(2) BPF_PROG_QUERY."""
+    """Return the number of device programs attached to a cgroup v2 directory itself. bpf(2) BPF_PROG_QUERY."""
     return check(lib.bpf_device_count(cgroup), "bpf", "BPF_PROG_QUERY")

@@ -49,9 +49,9 @@ class Bus:
         seconds: float,
         bus_itself: bool = False,
     ) -> str:
-        """Ask systemd, or the bus itself; the first value of the answer when it is a text, else "".
+        """Call systemd, or the bus itself. Return the first value of the answer if it is a string, else "".
 
-        `body` is described in csrc/shim/sdbus.h. With 0 seconds nobody waits for an answer.
+        `body` is described in csrc/shim/sdbus.h. With 0 seconds the call does not wait for an answer.
         """
         request = ffi.new("struct shim_bus_call *")
         texts = [ffi.new("char[]", text.encode()) for text in (path, interface, member)]
@@ -70,7 +70,7 @@ class Bus:
         return ffi.string(answer.value).decode("utf-8", "surrogateescape")  # type: ignore[no-any-return]
 
     def job(self, job: str, *, seconds: float) -> str:
-        """Wait for a systemd job's end: "done", "failed", "canceled", "timeout", "dependency", "skipped"."""
+        """Wait for a systemd job. Return "done", "failed", "canceled", "timeout", "dependency" or "skipped"."""
         result = ffi.new("char[]", 64)
         _check_bus(
             lib.shim_bus_job(self._bus, job.encode(), int(seconds * 1e6), result, 64),

@@ -22,7 +22,7 @@ _REMOVE_MS = 10_000
 
 
 def _check_container(answer: int, error: object) -> None:
-    """Raise what a function of csrc/container/container.h answered with, in its words."""
+    """Raise the error of a function of csrc/container/container.h, with its message."""
     if answer == _CONTAINER_OK:
         return
     text = os.fsdecode(ffi.string(error.text))  # type: ignore[attr-defined]
@@ -40,37 +40,37 @@ def _on_cgroups(function: object, paths: Sequence[tuple[str, str]], *more: objec
 
 
 def cgroup_frozen(paths: Sequence[tuple[str, str]]) -> bool:
-    """Whether (controller, directory) are frozen, by themselves or through a parent. Raise KernelError."""
+    """Return whether (controller, directory) are frozen, by themselves or through a parent. Raise KernelError."""
     frozen = ffi.new("int *")
     _on_cgroups(lib.cgroup_frozen, paths, frozen)
     return bool(frozen[0])
 
 
 def cgroup_freeze(paths: Sequence[tuple[str, str]]) -> None:
-    """Freeze and wait until all have stopped. Raise StateError, thawed again, when that takes 10 s."""
+    """Freeze and wait until all have stopped. After 10 s thaw again and raise StateError."""
     _on_cgroups(lib.cgroup_freeze, paths, _FREEZE_MS)
 
 
 def cgroup_thaw(paths: Sequence[tuple[str, str]]) -> None:
-    """The opposite of cgroup_freeze."""
+    """Undo cgroup_freeze."""
     _on_cgroups(lib.cgroup_thaw, paths)
 
 
 def cgroup_kill(paths: Sequence[tuple[str, str]], signal: int = 9) -> int:
-    """Signal every process in and below (controller, directory); how many there were."""
+    """Signal every process in and below (controller, directory). Return their number."""
     found = ffi.new("size_t *")
     _on_cgroups(lib.cgroup_signal, paths, signal, found)
     return int(found[0])
 
 
 def cgroup_remove(paths: Sequence[tuple[str, str]], made: Sequence[str]) -> None:
-    """Remove the directories; those in `made` with all below them, and the parents in it that are empty."""
+    """Remove the directories: those in `made` with all below them, and its empty parents."""
     own, _kept = c_strings(made)
     _on_cgroups(lib.cgroup_remove, paths, own, len(made), _REMOVE_MS)
 
 
 def check_root(root: str) -> bool:
-    """Whether the directory of states is there. Raise StateError if others could change what is, KernelError."""
+    """Return whether the root directory exists. Raise StateError if others could change it, KernelError."""
     error = ffi.new("struct container_error *")
     answer = lib.container_check_root(os.fsencode(root), error)
     if answer == _CONTAINER_NOT_FOUND:
@@ -80,12 +80,12 @@ def check_root(root: str) -> bool:
 
 
 def is_our_file(fd: int) -> bool:
-    """Whether it is a regular file of our user or root, of one name, that nobody else may write. Raise KernelError."""
+    """Return whether it is a regular file with one link, owned and writable only by us or root. Raise KernelError."""
     return bool(check(lib.container_is_our_file(fd), "fstat"))
 
 
 def state(root: str, container_id: str) -> Container:
-    """What is known of a container. Raise StateError if there is none, KernelError."""
+    """Return what is known about a container. Raise StateError if it does not exist, KernelError."""
     view = ffi.new("struct container_view *")
     error = ffi.new("struct container_error *")
     _check_container(lib.container_state(os.fsencode(root), os.fsencode(container_id), view, error), error)
@@ -102,7 +102,7 @@ def state(root: str, container_id: str) -> Container:
 
 
 def start(root: str, container_id: str) -> bytes:
-    """Let the waiting program run. Returns b"" when it does, else init's struct sync_message (csrc/plan.h).
+    """Let the waiting program run. Return b"" if it does, else init's struct sync_message (csrc/plan.h).
 
     Raise StateError if the container is not in the state created, KernelError.
     """
@@ -130,10 +130,10 @@ def delete(
     keep: bool = False,
     only: tuple[int, int] = (0, 0),
 ) -> None:
-    """Remove a container that has stopped or waits for start; `force`: any, and none at all is no error.
+    """Remove a container that is stopped or created; `force`: in any state, and it need not exist.
 
-    `keep` leaves its state directory to the caller. `only`: the container of that pid and start time, no other one that
-    has its name by now. Raise StateError, KernelError.
+    `keep` leaves its state directory to the caller. `only`: the container of that pid and start time, not another one
+    that has its name by now. Raise StateError, KernelError.
     """
     flags = _NEEDS_HANDLED | (_FORCE if force else 0) | (_KEEP if keep else 0)
     error = ffi.new("struct container_error *")
@@ -142,9 +142,9 @@ def delete(
 
 
 def process_open(pid: int, start_time: int) -> int:
-    """A pidfd of the process of that pid and start time, -1 if it is gone or dead.
+    """Return a pidfd of the process of that pid and start time, or -1 if it is gone or dead.
 
-    Raise KernelError, StateError if that cannot be known.
+    Raise KernelError, StateError if that cannot be found out.
     """
     error = ffi.new("struct container_error *")
     pidfd = ffi.new("int *")
@@ -164,21 +164,21 @@ def process_start_time(pid: int) -> int:
 
 
 def checksum(text: bytes) -> str:
-    """What the `sum` line of a state file says of the lines below it."""
+    """Return the checksum in the `sum` line of a state file, of the lines after it."""
     return f"{lib.container_sum(text, len(text)):016x}"
 
 
 def strict() -> bool:
-    """Whether the letter of the specification goes before the habits of engines. csrc/container/container.h."""
+    """Return whether the specification is followed to the letter, and not engines. csrc/container/container.h."""
     return bool(lib.container_strict())
 
 
 class Container:
-    """One look at a container, csrc/container/container.h has the meaning of each field.
+    """The state of a container at one moment; csrc/container/container.h describes each field.
 
-    `status` is creating, created, running, paused or stopped, `pid` 0 when stopped, `init_pid` what it was before,
-    `cgroups` (controllers, directory) pairs, `unit` what systemd knows the container by ("" when not at all), `rdt`
-    host/resctrl.py's places, `document` the state as JSON text with pid and status filled in.
+    `status` is creating, created, running, paused or stopped, `pid` 0 if stopped, `init_pid` what it was before,
+    `cgroups` (controllers, directory) pairs, `unit` the container's systemd unit ("" if none), `rdt` host/resctrl.py's
+    places, `document` the state as JSON text with pid and status filled in.
     """
 
     __slots__ = (
@@ -232,7 +232,7 @@ class Container:
 
     @property
     def bundle(self) -> str:
-        """The absolute path of the bundle."""
+        """Return the absolute path of the bundle."""
         from _json import scanstring
 
         text = self.document.decode("utf-8", "surrogateescape")

@@ -15,12 +15,12 @@ SIZE = 4  # an int, on every Linux
 
 
 def beside(fd: int) -> list[Ancillary]:
-    """What sends `fd` with a message."""
+    """Return the ancillary data that sends `fd` with a message."""
     return [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(SIZE, sys.byteorder))]
 
 
 def received(ancillary: Sequence[Ancillary]) -> list[int]:
-    """All descriptors that came with a message. They are open: whoever has received them closes them."""
+    """Return all descriptors that came with a message. They are open; the caller closes them."""
     return [
         int.from_bytes(content[at : at + SIZE], sys.byteorder)
         for level, kind, content in ancillary

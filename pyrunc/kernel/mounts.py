@@ -1,4 +1,4 @@
-"""Mounts that are attached nowhere: open_tree(2), fsopen(2), mount_setattr(2). Every function raises KernelError."""
+"""Detached mounts: open_tree(2), fsopen(2), mount_setattr(2). Every function raises KernelError."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AT_FDCWD = -100
 
 
 def open_tree(path: str, *, recursive: bool, nofollow: bool = False) -> int:
-    """A detached clone of the mount at `path` (with all below it when recursive). open_tree(2).
+    """Return a detached clone of the mount at `path` (with all below it if recursive). open_tree(2).
 
     With `nofollow` a symbolic link at the end of the path is cloned itself.
     """
@@ -50,15 +50,15 @@ def idmap_tree(tree: int, userns: int, *, recursive: bool) -> None:
 
 
 def user_namespace(uid_map: str, gid_map: str) -> int:
-    """A descriptor of a new user namespace that nobody is in; the texts are /proc/PID/uid_map's and gid_map's.
+    """Return a descriptor of a new, empty user namespace; the texts are for /proc/PID/uid_map and gid_map.
 
-    When a map is refused, the error's call is that file's name.
+    If a map is refused, the error's call is that file's name.
     """
     words = ffi.new("struct shim_words *")
     return check_words(lib.shim_user_namespace(uid_map.encode(), gid_map.encode(), words), words)
 
 
 def fs_type(path: str) -> int:
-    """The magic number of the file system at `path`, 0 when there is no such path. statfs(2)."""
+    """Return the magic number of the file system at `path`, 0 if there is no such path. statfs(2)."""
     answer: int = lib.shim_fs_type(os.fsencode(path))
     return max(answer, 0)

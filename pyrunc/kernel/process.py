@@ -30,7 +30,7 @@ _SPAWN_STEPS = ("clone3", "chdir", "dup2", "execve", "mount")
 def snapshot(fd: int, watched: Sequence[str]) -> tuple[list[str], dict[bytes, bytes], list[str]] | None:
     """Write the memory of this process to `fd`: csrc/command/snapshot.h. `watched` are the paths it also depends on.
 
-    None in this process; in each that comes out of the snapshot (its argv, its environment, what boot.py is told).
+    Return None in this process; in each restored from the snapshot its (argv, environment, options of boot.py).
     """
     arrival = ffi.new("struct snapshot_arrival *")
     paths = b"".join([os.fsencode(path) + b"\0" for path in watched])
@@ -98,7 +98,7 @@ def spawn(
 
 
 def sealed_memfd(name: str, content: bytes) -> int:
-    """A close-on-exec memfd with `content` that nobody can change any more. memfd_create(2), fcntl(2) F_ADD_SEALS."""
+    """Return a close-on-exec memfd with `content`, sealed against changes. memfd_create(2), fcntl(2) F_ADD_SEALS."""
     flags = _MFD_CLOEXEC | _MFD_ALLOW_SEALING
     call = "memfd_create"
     fd = -1
@@ -123,7 +123,7 @@ def sealed_memfd(name: str, content: bytes) -> int:
 
 
 def shared_memfd(name: str, size: int) -> int:
-    """A close-on-exec memfd of `size` zeros that can be written but keeps its size. memfd_create(2)."""
+    """Return a close-on-exec memfd of `size` zeros that can be written but keeps its size. memfd_create(2)."""
     try:
         fd = os.memfd_create(name, _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
     except OSError as error:
@@ -138,7 +138,7 @@ def shared_memfd(name: str, size: int) -> int:
 
 
 def pidfd_exit_code(pidfd: int) -> int | None:
-    """The wait status of a process that has ended and was collected, by anybody; None before. ioctl_pidfd(2).
+    """Return the wait status of a process that was reaped, by any process; None before that. ioctl_pidfd(2).
 
     Raise KernelError: ENOTTY or EINVAL before Linux 6.13; up to 6.14 the answer is EINVAL, too.
     """
@@ -147,7 +147,7 @@ def pidfd_exit_code(pidfd: int) -> int | None:
     try:
         fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
     except ProcessLookupError:
-        # Collected: a kernel that keeps the status would have told it.
+        # Reaped: a kernel that keeps the status would have returned it.
         raise KernelError("ioctl", errno.EINVAL, "PIDFD_GET_INFO") from None
     except OSError as error:
         raise KernelError("ioctl", error.errno or 0, "PIDFD_GET_INFO") from error
@@ -157,18 +157,18 @@ def pidfd_exit_code(pidfd: int) -> int | None:
 
 
 def netlink_in(netns: int) -> int:
-    """A route netlink socket of the network namespace of the descriptor; we stay in ours. rtnetlink(7)."""
+    """Return a route netlink socket in the descriptor's network namespace; we stay in ours. rtnetlink(7)."""
     return check(lib.shim_netlink_in(netns), "setns", "the container's network namespace")
 
 
 def signal_fd(numbers: Iterable[int]) -> int:
-    """A descriptor from which the signals of these numbers are read, which the caller has blocked. signalfd(2)."""
+    """Return a descriptor that reads these signals, which the caller has blocked. signalfd(2)."""
     return check(lib.shim_signal_fd(sum(1 << number - 1 for number in numbers)), "signalfd4")
 
 
 def set_subreaper(on: bool) -> None:
-    """Let orphans of our children become ours, so that attached run and exec can wait for them. prctl(2)."""
-    import prctl  # 1 ms that only the attached commands pay
+    """Adopt the orphans of our children, so that attached run and exec can wait for them. prctl(2)."""
+    import prctl  # takes 1 ms, only for attached commands
 
     try:
         prctl.set_child_subreaper(1 if on else 0)
@@ -180,7 +180,7 @@ def set_subreaper(on: bool) -> None:
 
 
 def sched_setattr(pid: int, attributes: bytes) -> None:
-    """Give a process a struct sched_attr. sched_setattr(2)."""
+    """Set a process's struct sched_attr. sched_setattr(2)."""
     check(lib.shim_sched_setattr(pid, ffi.from_buffer(attributes)), "sched_setattr")
 
 

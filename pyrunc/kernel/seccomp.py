@@ -15,10 +15,10 @@ _SECCOMP_SPACE = 1 << 18  # bytes for the programs of all architectures; the ker
 def compile_profile(
     description: bytes,
 ) -> tuple[int, tuple[int, int, int, int], list[tuple[int, int, bytes]]]:
-    """libseccomp's programs for a description (csrc/shim/seccomp_filter.h): (answer, where, parts).
+    """Return libseccomp's programs for a description (csrc/shim/seccomp_filter.h): (answer, where, parts).
 
     `answer` is negative (-errno) on failure, then `where` is (step, arch, rule, name); a part is (SCMP_ARCH_* token,
-    largest system call number named, struct sock_filter[]). The caller knows the names, so it words the error.
+    largest system call number named, struct sock_filter[]). The caller has the names for the error message.
     """
     space = ffi.new("uint8_t[]", _SECCOMP_SPACE)
     result = ffi.new("struct shim_seccomp_result *")
@@ -35,7 +35,7 @@ def compile_profile(
 
 
 def own_calls(bpf: bytes, own: int) -> bytes:
-    """The instructions to put before a filter that refuses init's own calls behind it; b"" when it does not."""
+    """Return the instructions to put before a filter that refuses init's later calls; b"" if it does not."""
     space = ffi.new("uint8_t[]", 1024)
     size = check(lib.shim_seccomp_own_calls(ffi.from_buffer(bpf), len(bpf), own, space, 1024), "seccomp")
     return bytes(ffi.buffer(space, size))
@@ -48,7 +48,7 @@ def answer_to_execve(bpf: bytes) -> int:
 
 
 def version() -> str:
-    """libseccomp's version, "" if it cannot be loaded."""
+    """Return libseccomp's version, "" if it cannot be loaded."""
     version = lib.shim_seccomp_version()
     return "" if version < 0 else f"{version >> 16}.{version >> 8 & 0xFF}.{version & 0xFF}"
 
@@ -61,18 +61,18 @@ def library() -> str:
 
 
 def knows_arch(name: str) -> bool:
-    """Whether libseccomp knows an architecture by this name of its own ("x86_64")."""
+    """Return whether libseccomp knows an architecture of this name ("x86_64")."""
     answer: int = lib.shim_seccomp_knows_arch(name.encode())
     return answer > 0
 
 
 def has_action(action: int) -> bool:
-    """Whether the kernel has a SECCOMP_RET_* action. seccomp(2) SECCOMP_GET_ACTION_AVAIL."""
+    """Return whether the kernel has a SECCOMP_RET_* action. seccomp(2) SECCOMP_GET_ACTION_AVAIL."""
     answer: int = lib.shim_seccomp_has_action(action)
     return answer > 0
 
 
 def has_flags(flags: int) -> bool:
-    """Whether the kernel takes these SECCOMP_FILTER_FLAG_* together. seccomp(2)."""
+    """Return whether the kernel accepts these SECCOMP_FILTER_FLAG_* together. seccomp(2)."""
     answer: int = lib.shim_seccomp_has_flags(flags)
     return answer > 0

@@ -1,4 +1,4 @@
-"""The cffi module: whether it is of our version, and how its answers become errors.
+"""The cffi module: a check of its version, and its answers as errors.
 
 All of kernel/ calls C through it. Every function raises KernelError.
 """
@@ -20,14 +20,14 @@ if (_built := ffi.string(lib.shim_version()).decode()) != __version__:
 
 
 def check(answer: int, syscall: str, arg: str | None = None) -> int:
-    """The answer of a system call. Raise KernelError for -errno."""
+    """Return the answer of a system call. Raise KernelError for -errno."""
     if answer < 0:
         raise KernelError(syscall, -answer, arg)
     return answer
 
 
 def check_words(answer: int, words: object) -> int:
-    """The answer of one of several calls, of which a struct shim_words names the one that failed."""
+    """Return the answer of several calls. Raise KernelError, which names the one that failed."""
     if answer >= 0:
         return answer
     call = ffi.string(words.call).decode()  # type: ignore[attr-defined]
@@ -36,6 +36,6 @@ def check_words(answer: int, words: object) -> int:
 
 
 def c_strings(texts: Sequence[str]) -> tuple[object, object]:
-    """A char *[] and what must live as long as it does."""
+    """Return a char *[] and the objects that must exist as long as it does."""
     held = [ffi.new("char[]", os.fsencode(text)) for text in texts]
     return ffi.new("char *[]", [*held, ffi.NULL]), held

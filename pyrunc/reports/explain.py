@@ -1,4 +1,4 @@
-"""PURE: what a plan does, in words: as text for people, as a document for programs."""
+"""PURE: a description of a plan: as text for people, as a document for programs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
 
-# op -> (what it does, names of its fields). A field whose name is in _FORMATS is shown in words.
+# op -> (what it does, names of its fields). _FORMATS has how fields of some names are shown.
 OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "RLIMIT": ("set a resource limit", ("resource", "soft", "hard")),
     "PROC_SELF": ("write to a file of /proc/self", ("file", "value")),
     "SETNS": ("join a namespace", ("namespace", "namespaces")),
     "UNSHARE": ("make new namespaces", ("namespaces",)),
-    "FORK": ("go on in a child", ("messages", "answers")),
+    "FORK": ("continue in a child", ("messages", "answers")),
     "SYNC": ("wait for the runtime", ("for",)),
     "USERNS_ROOT": ("become root of the user namespace", ("uid", "gid", "clear groups")),
     "DUMPABLE": ("forbid to trace init", ("dumpable",)),
@@ -141,7 +141,7 @@ def _name_of(table: Mapping[str, int], value: int) -> str:
 
 
 def _access_modes(value: int) -> list[str]:
-    """Attributes to clear, where the access time field can only be cleared as a whole."""
+    """Return the attributes to clear; the access time field can only be cleared as a whole."""
     words = (
         ["atime mode"] if value & mount_options.ATTR_ATIME_FIELD == mount_options.ATTR_ATIME_FIELD else []
     )
@@ -199,13 +199,13 @@ def _value(name: str, value: Field, op: str) -> Json:
 
 
 def arguments(op: Op) -> dict[str, Json]:
-    """The fields of an op by name; flags as words, bytes as their number, descriptors as what is opened."""
+    """Return the fields of an op by name; flags as names, bytes as their number, descriptors as what is opened."""
     _, names = OPS[op.name]
     return {name: _value(name, value, op.name) for name, value in zip(names, op.fields, strict=True)}
 
 
 def document(plan: Plan) -> dict[str, Json]:
-    """The plan for programs: what clone3 makes, id maps, warnings, and one object per step."""
+    """Return the plan for programs: what clone3 makes, id maps, warnings, and one object per step."""
     steps: list[Json] = []
     for number, op in enumerate(plan.ops):
         steps.append(
@@ -248,7 +248,7 @@ def _shown(value: Json) -> str:
 
 
 def _argument_text(op: Op) -> str:
-    """name=value, without what says nothing: empty, off, not opened."""
+    """Return name=value texts, without values that are empty, off or not opened."""
     shown = []
     for name, value in arguments(op).items():
         if value is False or value in ([], "") or (name == "tree" and value == -1):
@@ -258,7 +258,7 @@ def _argument_text(op: Op) -> str:
 
 
 def _tree_text(value: Json) -> Json:
-    """The descriptor of a detached mount, without the source, which has just been named."""
+    """Return the description of a detached mount, without the source, which is shown before it."""
     if not isinstance(value, str) or not value.startswith("tree "):
         return value
     _, mapped, how = value.rpartition(" mapped ")
@@ -266,7 +266,7 @@ def _tree_text(value: Json) -> Json:
 
 
 def text(plan: Plan) -> str:
-    """The plan for people: three lines per step (what, with which arguments, why)."""
+    """Return the plan for people: three lines per step (what, with which arguments, why)."""
     lines = []
     made = _flag_words(plan.clone_flags, {kind: flag for kind, (flag, _) in NAMESPACES.items()})
     lines.append(

@@ -1,7 +1,6 @@
-"""The verb `features`: what this runtime knows, from the tables it works with. features.md and features-linux.md.
+"""The verb `features`: what this runtime supports, from its own tables. features.md and features-linux.md.
 
-"Knows" means: is not refused as unknown. Whether a kernel can do it is another question, which the document cannot
-answer (features.md: it is not about the host).
+"Supports" means: is not refused as unknown. The document does not depend on what the host can do (features.md).
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ _OLDEST_SPEC = "1.0.0"
 
 
 def _part(name: str) -> bool:
-    """Whether there is code for this kind of control groups."""
+    """Return whether there is code for this kind of cgroups."""
     return importlib.util.find_spec(f"pyrunc.cgroups.{name}") is not None
 
 
 def _unsafe_annotations() -> list[str]:
-    """Prefixes of the annotations that change what is done, and not only what is said."""
+    """Return the prefixes of the annotations that change what the runtime does."""
     criu = criu_request.CONFIG_ANNOTATION
     return [unit.ANNOTATION, plan_namespaces.KEEP_GROUPS, mount_options.CONTEXT_ANNOTATION, criu]
 
@@ -79,7 +78,7 @@ def _linux() -> Json:
 
 
 def document() -> Json:
-    """The features document."""
+    """Return the features document."""
     annotations = {
         "org.opencontainers.runc.version": f"{RUNC_LEVEL}+pyrunc.{__version__}",
         "org.opencontainers.runc.checkpoint.enabled": "true",
@@ -100,5 +99,5 @@ def document() -> Json:
 
 
 def render() -> str:
-    """The document as runc indents it."""
+    """Return the document with runc's indentation."""
     return json.dumps(document(), indent=4) + "\n"

@@ -1,4 +1,4 @@
-"""The verb `info`: what pyrunc is and what this host offers to containers, a line each, for reports and for people.
+"""The verb `info`: versions, and what this host offers to containers, one line each, for bug reports.
 
 Changes nothing and needs no root.
 """
@@ -49,7 +49,7 @@ def _cgroups(facts: HostFacts) -> list[tuple[str, str]]:
 
 
 def rows() -> list[tuple[str, str]]:
-    """What there is to say, in order."""
+    """Return the rows in order."""
     from pyrunc.reports.version import version
 
     facts = gather.gather()
@@ -77,7 +77,7 @@ def rows() -> list[tuple[str, str]]:
 
 
 def render() -> str:
-    """All of it as a table of two columns."""
+    """Return the rows as a table of two columns."""
     from pyrunc.reports.version import version
 
     table = rows()

@@ -1,4 +1,4 @@
-"""The verb `spec`: a config.json to start from, the same that runc writes, in runc's order and indentation."""
+"""The verb `spec`: a config.json to start from, the same as runc's, in its order and indentation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOUNTS = (
     ("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", "ro")),
     ("/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid", "noexec", "nodev", "relatime", "ro")),
 )
-# An ordinary user may not mount a sysfs without a network namespace of the own user namespace.
+# Without privileges sysfs can be mounted only with a network namespace that the own user namespace owns.
 _ROOTLESS_SYS = ("/sys", "none", "/sys", ("rbind", "nosuid", "noexec", "nodev", "ro"))
 _NAMESPACES = ("pid", "network", "ipc", "uts", "mount")
 _ROOTLESS_NAMESPACES = ("pid", "ipc", "uts", "mount")
@@ -51,7 +51,7 @@ _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 def _mount(row: tuple[str, str, str, tuple[str, ...]], rootless: bool) -> Json:
     destination, kind, source, options = _ROOTLESS_SYS if rootless and row[0] == "/sys" else row
-    # Of the host's group ids only the user's own is mapped.
+    # Only the user's own group id of the host is mapped.
     listed = [item for item in options if not (rootless and item.startswith(("gid=", "uid=")))]
     mount: Json = {"destination": destination, "type": kind, "source": source}
     if listed:
@@ -77,7 +77,7 @@ def _linux(rootless: bool, unified: bool, uid: int, gid: int) -> Json:
 
 
 def document(*, rootless: bool, unified: bool, uid: int = 0, gid: int = 0) -> Json:
-    """The configuration; `unified`: for a pure cgroup v2 host, `uid` and `gid`: to whom a rootless one belongs."""
+    """Return the configuration; `unified`: for a pure cgroup v2 host, `uid` and `gid`: the owner of a rootless one."""
     return {
         "ociVersion": SPEC_VERSION,
         "process": {
@@ -100,7 +100,7 @@ def document(*, rootless: bool, unified: bool, uid: int = 0, gid: int = 0) -> Js
 def write(bundle: str, name: str = "", *, rootless: bool) -> None:
     """Write config.json, or a file called `name`, into the directory `bundle`.
 
-    Raise StateError if there is one already, KernelError when the directory cannot be written.
+    Raise StateError if there is one already, KernelError if the directory cannot be written.
     """
     unified = os.access(_CGROUP2_CONTROLLERS, os.F_OK)
     text = json.dumps(
