@@ -23,7 +23,7 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "PROC_SELF": ("write to a file of /proc/self", ("file", "value")),
     "SETNS": ("join a namespace", ("namespace", "namespaces")),
     "UNSHARE": ("make new namespaces", ("namespaces",)),
-    "FORK": ("continue in a child", ("messages", "answers")),
+    "FORK": ("go on in a child", ("messages", "answers")),
     "SYNC": ("wait for the runtime", ("for",)),
     "USERNS_ROOT": ("become root of the user namespace", ("uid", "gid", "clear groups")),
     "DUMPABLE": ("forbid to trace init", ("dumpable",)),
