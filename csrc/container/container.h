@@ -90,6 +90,9 @@ int container_check_root(const char *root, struct container_error *error);
 /* 1: whether what `fd` is, out of a container's directory, is a regular file of ours alone. 0, or -errno. */
 int container_is_our_file(int fd);
 
+/* 1: whether others may write to what has this mode and belongs to this group. An ACL shows in the group's bits. */
+int container_others_write(uint32_t mode, uint32_t group);
+
 /* Read without taking the lock: a hook of create may ask, too. */
 int container_state(const char *root, const char *id, struct container_view *view, struct container_error *error);
 void container_view_free(struct container_view *view);

@@ -47,14 +47,19 @@ static bool is_trusted_owner(uid_t uid)
 }
 
 /* A private group, as systems with umask 002 give each user one. Root has none: others may be in group 0. */
-static bool is_private_group(const struct stat *status)
+static bool is_private_group(gid_t group)
 {
-	return geteuid() != 0 && status->st_gid == getegid() && status->st_gid == geteuid();
+	return geteuid() != 0 && group == getegid() && group == geteuid();
+}
+
+int container_others_write(uint32_t mode, uint32_t group)
+{
+	return mode & S_IWOTH || (mode & S_IWGRP && !is_private_group(group));
 }
 
 static bool is_writable_by_others(const struct stat *status)
 {
-	return status->st_mode & S_IWOTH || (status->st_mode & S_IWGRP && !is_private_group(status));
+	return container_others_write(status->st_mode, status->st_gid);
 }
 
 bool trust_is_ours(const struct stat *status)

@@ -18,6 +18,7 @@ from pyrunc.criu import externals
 from pyrunc.criu import request as criu_request
 from pyrunc.errors import KernelError, StateError, strerror
 from pyrunc.host import gather, proc
+from pyrunc.kernel import container as kernel_container
 from pyrunc.plan import planner
 
 TYPE_CHECKING = False
@@ -164,10 +165,7 @@ def _is_ours(user: int) -> bool:
 
 
 def _is_writable_by_others(found: os.stat_result) -> bool:
-    """Check as csrc/container/trust.c does. The group bits are also the mask of an ACL, whatever the group is."""
-    user = os.geteuid()
-    private = user != 0 and found.st_gid == os.getegid() == user
-    return bool(found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not private))
+    return kernel_container.others_write(found.st_mode, found.st_gid)
 
 
 def _check_link(path: str) -> None:

@@ -84,6 +84,11 @@ def is_our_file(fd: int) -> bool:
     return bool(check(lib.container_is_our_file(fd), "fstat"))
 
 
+def others_write(mode: int, group: int) -> bool:
+    """Whether others may write to what has this mode and belongs to this group. An ACL shows in the group's bits."""
+    return bool(lib.container_others_write(mode, group))
+
+
 def state(root: str, container_id: str) -> Container:
     """Return what is known about a container. Raise StateError if it does not exist, KernelError."""
     view = ffi.new("struct container_view *")
