@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The contract between Python and C: what a plan looks like, what init may be asked to do, and what it says back.
+ * The contract between Python and C: what a plan looks like, the operations of init, and its messages.
  * Python has its numbers from here: tools/plan_numbers.py writes pyrunc/plan/numbers.py when pyrunc is built.
  *
  * A plan is one read-only mapping: a struct plan_header followed by op_count records. All numbers are in the byte
@@ -149,7 +149,7 @@ struct plan_record {
 	X(50, PIDNS, pidns, "f") \
 	/* a session of its own, with the terminal that CONSOLE has made stdio */ \
 	X(51, CTTY, ctty, "") \
-	/* memory of a struct last_words, shared with the runtime: what a seccomp filter may keep init from saying */ \
+	/* memory of a struct last_words, shared with the runtime: for what a seccomp filter may keep init from sending */ \
 	X(52, LAST_WORDS, last_words, "f")
 /* clang-format on */
 
@@ -173,14 +173,14 @@ enum plan_op {
 #define MOUNT_FLAG_KEPT_TREE 2048u    /* the source was cloned by the TREE whose number is flags >> 16 */
 #define MOUNT_FLAG_KEPT_SHIFT 16
 #define MOUNT_FLAG_RDONLY_LATER 4096u /* read-only from ADD_END on: mount points are made in it until then */
-#define MOUNT_FLAG_IN_PROC 8192u      /* the target may lie in /proc: it says so, and is one that may */
+#define MOUNT_FLAG_IN_PROC 8192u      /* the target may be in /proc */
 #define MOUNT_FLAG_PROCFS 16384u      /* the source stands for /proc: it must be a procfs */
 
 #define DEVICE_FLAG_BIND 1u    /* bind from the runtime's /dev instead of mknod (user namespace) */
 #define DEVICE_FLAG_DEFAULT 2u /* one of the spec's default devices: an existing matching file is fine */
 
-#define CHDIR_TRY 2u      /* EACCES is left to the next CHDIR, which does nothing but verify when this one succeeded */
-#define CHDIR_FILTERED 4u /* behind a seccomp filter, which may forbid getcwd(2), or kill for it */
+#define CHDIR_TRY 2u      /* EACCES is left to the next CHDIR, which only verifies if this one succeeded */
+#define CHDIR_FILTERED 4u /* after a seccomp filter was loaded, which may forbid getcwd(2), or kill for it */
 
 enum pivot_mode { PIVOT_ROOT = 0, PIVOT_MOVE = 1, PIVOT_CHROOT = 2 };
 
@@ -206,8 +206,8 @@ enum hook_kind {
 	X(5, ENV)        /* waits: environment ready: net devices, limits, prestart and createRuntime hooks */              \
 	X(6, CONSOLE)    /* waits: SCM_RIGHTS carries the pty master */                                                     \
 	X(7, SECCOMP)    /* waits: SCM_RIGHTS carries the notify listener */                                                \
-	X(8, READY)      /* waits: everything done but the program */                                                       \
-	X(9, WARNING)    /* no wait: {op, step, error, text} that did not stop it */
+	X(8, READY)      /* waits: everything is done, the program has not been executed */                                                       \
+	X(9, WARNING)    /* no wait: {op, step, error, text} of a problem that did not stop it */
 /* clang-format on */
 
 enum sync_code {
@@ -233,15 +233,15 @@ struct sync_message {
 	char text[480]; /* NUL terminated: the argument, the kernel's own words (fscontext log), a hook's output */
 };
 
-/* How far init has come by what stands in the memory of LAST_WORDS. */
+/* How far init has come, in the memory of LAST_WORDS. */
 enum words_said {
 	WORDS_NONE = 0,
 	WORDS_MESSAGE = 1, /* it has failed */
 	WORDS_EXECVE = 2,  /* the next call is the program's execve */
-	WORDS_LEFT = 3,    /* a process without that memory goes on */
+	WORDS_LEFT = 3,    /* a process without that memory continues */
 };
 
-/* In the memory of LAST_WORDS. A process of the container may write there, too: the runtime believes none of it. */
+/* In the memory of LAST_WORDS. A process of the container may write there, too, so the runtime does not trust it. */
 struct last_words {
 	uint32_t op;   /* that is being done */
 	uint32_t said; /* enum words_said */

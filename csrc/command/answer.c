@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The light verbs, answered as Python would, to the byte: pyrunc/cli/main.py and log.py are the originals. */
+/* The light verbs, answered exactly as Python does: pyrunc/cli/main.py and log.py are the originals. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -15,11 +15,11 @@
 #include "command.h"
 #include "environment.h"
 
-/* As log.py: a fifo may have no reader, or one that does not read; that one has a second. Of links Python knows more. */
+/* As in log.py: a fifo may have no reader, or one that does not read within a second. Links are left to Python. */
 #define LOG_FLAGS (O_WRONLY | O_CREAT | O_APPEND | O_SYNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW)
 #define READER_MS 1000
 
-/* Text that stands in JSON, and in the log's text format, as it is. */
+/* Text that needs no escapes in JSON and in the log's text format. */
 static bool is_plain(const char *text)
 {
 	for (; *text; text++)
@@ -123,7 +123,7 @@ static int report(const struct call *call, const struct container_error *error)
 	return 1;
 }
 
-/* What init said goes to Python in memory that it inherits. false: there is none to be had. */
+/* Pass init's message to Python in memory that it inherits. false: that failed. */
 static bool hand_on(struct call *call, const struct container_error *error)
 {
 	int fd = memfd_create("start", 0);
@@ -145,7 +145,7 @@ static int finish(struct call *call, int result, const struct container_error *e
 		return 0;
 	if (result == CONTAINER_NEEDS_PYTHON || (result == CONTAINER_START_FAILED && hand_on(call, error)))
 		return -1;
-	/* Longer than what fits is cut here but not there. */
+	/* A longer text would be cut here, but not in Python. */
 	if (!error->text[0] || !is_plain(error->text) || !is_plain(error->hint) ||
 	    strlen(error->text) == sizeof(error->text) - 1)
 		return -1;
@@ -200,7 +200,7 @@ static int answer_delete(struct call *call, char **words, int count)
 	return finish(call, container_delete(call->root, words[0], flags, &error), &error);
 }
 
-/* Open the log, as Python would at this point. false: it has words for why that fails. */
+/* Open the log, as Python does at this point. false: Python reports why that fails. */
 static bool open_log(struct call *call)
 {
 	call->log_fd = 2;

@@ -11,14 +11,14 @@
 struct call {
 	int argc;
 	char **argv;
-	bool python; /* a global option that only Python knows what to do with */
+	bool python; /* a global option that only Python handles */
 	const char *root;
 	const char *log;
 	bool json;
 	int log_fd;
 	int verb;        /* index in argv */
 	int record_fd;   /* what init said when start failed, for Python to word; 0 none, which is a standard stream */
-	long long began; /* for timing/trace.py: CLOCK_MONOTONIC in ns, 0 if nobody asked */
+	long long began; /* for timing/trace.py: CLOCK_MONOTONIC in ns, 0 unless it is measured */
 };
 
 /* call.c */
@@ -30,7 +30,7 @@ bool is_one_of(const char *word, const char *const *words);
 
 /* options.c: the options before the verb. false: not even the verb is known. */
 bool parse_globals(struct call *call);
-/* As Python chooses it. false: only Python knows. */
+/* The same choice as Python's. false: leave it to Python. */
 bool default_root(char root[PATH_MAX]);
 bool find_root(struct call *call);
 

@@ -7,7 +7,7 @@
 #ifndef PYRUNC_ENVIRONMENT_H
 #define PYRUNC_ENVIRONMENT_H
 
-/* No name begins with it that any library looks for. startup/entry.py takes it off. */
+/* No library looks for a name that begins with it. startup/entry.py removes it. */
 #define ENVIRONMENT_MARK '-'
 
 /* What C acts on: of the caller's, TZ if it is plain (libc), PYRUNC_STRICT (container/container.h). Ends with NULL; lives as long as the process. */

@@ -3,7 +3,7 @@
  * The `pyrunc` command. `state`, `start`, `kill` and `delete` are answered here, from container/, when nothing needs
  * Python; everything else becomes `python3 -I -S <package>/boot.py ARGUMENT...`. What is not plainly right, be it an
  * option or an errno without words, goes to Python as well: here is only accepted, there it is explained.
- * Both answer alike to the byte; a test compares them.
+ * Both give exactly the same answers; a test compares them.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -23,7 +23,7 @@ static bool wants_timings(const struct call *call)
 	return false;
 }
 
-/* A descriptor of ours in the place of a closed 0, 1 or 2 would become the container's. */
+/* If 0, 1 or 2 were closed, a descriptor of ours would take that number and become the container's. */
 static void fill_stdio(void)
 {
 	for (int fd = 0; fd < 3; fd++)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The options before the verb, as far as C has to know them; pyrunc/cli/options.py is the original. */
+/* The options before the verb, as far as C needs them; pyrunc/cli/options.py is the original. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
@@ -25,19 +25,19 @@ static bool is_clean(const char *path)
 	return true;
 }
 
-/* A log that is no plain path: log.py knows how to reach it. */
+/* A log that is not a plain path: left to log.py. */
 static bool is_service(const char *log)
 {
 	return strncmp(log, "file:", 5) == 0 || strncmp(log, "journald:", 9) == 0 || strncmp(log, "syslog:", 7) == 0;
 }
 
-/* Keep the value of a global option. false: Python's business. */
+/* Store the value of a global option. false: leave it to Python. */
 static bool take(struct call *call, const char *name, const char *value)
 {
 	static const char *const bools[] = {"auto", "true", "false", "1", "0", NULL};
 
 	if (strcmp(name, "trace") == 0)
-		call->began = now_ns(); /* and Python answers, which has phases to tell of */
+		call->began = now_ns(); /* and Python answers, which has phases to measure */
 	if (strcmp(name, "log") == 0 && is_service(value))
 		return false;
 	if (strcmp(name, "root") == 0)
@@ -72,7 +72,7 @@ bool parse_globals(struct call *call)
 		memcpy(name, word, length);
 		name[length] = '\0';
 		if (is_one_of(name, switches)) {
-			/* The driver of a container is in its state; --debug has more to say than is said here. */
+			/* The driver of a container is in its state; --debug logs more than C does. */
 			call->python |= word[length] == '=' || strcmp(name, "debug") == 0;
 			continue;
 		}
@@ -86,7 +86,7 @@ bool parse_globals(struct call *call)
 	return false;
 }
 
-/* As cli/options.py, default_root(). false: only Python knows. */
+/* As cli/options.py, default_root(). false: leave it to Python. */
 bool default_root(char root[PATH_MAX])
 {
 	const char *directory = getenv("XDG_RUNTIME_DIR"), *user = getenv("USER");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Setting off an RCU grace period while Python starts. */
+/* Starts an RCU grace period while Python starts. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 #include "command.h"
 
-/* Who may not write three of them will not write the fourth. */
+/* If three of them cannot be written, the fourth cannot either. */
 #define PRIME_TRIES 3
 
 /* cgroup.procs of the caller's own v1 cgroup named by a line "4:freezer:/path" of /proc/self/cgroup, or -1. */
@@ -34,7 +34,7 @@ static int open_own_procs(const char *line, size_t length, bool freezer)
 	return printed < (int)sizeof(path) ? open(path, O_WRONLY | O_CLOEXEC) : -1;
 }
 
-/* The freezer's rather than that of a controller which has work to do when a task comes in. */
+/* The freezer's, because other controllers have work to do when a task is attached. */
 static int find_own_procs(void)
 {
 	char text[8192];
@@ -70,7 +70,7 @@ int prime(void)
 		return 0;
 	long pid = syscall(SYS_clone, 0L, 0L, 0L, 0L, 0L);
 	if (pid == 0) {
-		/* Whoever reads our output to its end must not wait for this. */
+		/* A reader of our output must not wait for this process to end. */
 		syscall(SYS_close_range, (unsigned int)procs + 1, ~0u, 0u);
 		if (procs > 0)
 			syscall(SYS_close_range, 0u, (unsigned int)procs - 1, 0u);

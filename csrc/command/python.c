@@ -15,7 +15,7 @@
 #include "snapshot.h"
 
 #define EXIT_NO_PYTHON 127
-/* Strings that startup/entry.py can be told: three words with a value each. */
+/* Arguments for startup/entry.py: three words with a value each. */
 #define TOLD 6
 
 static bool is_file(const char *path)
@@ -152,7 +152,7 @@ static _Noreturn void exec_python(const struct call *call, int primed, const cha
 	_exit(EXIT_NO_PYTHON);
 }
 
-/* Where the snapshot of this installation is kept, whichever --root is given. false: nowhere. */
+/* The path of this installation's snapshot, for any --root. false: there is none. */
 static bool find_snapshot(char path[PATH_MAX])
 {
 	char self[PATH_MAX], root[PATH_MAX];
@@ -166,7 +166,7 @@ static bool find_snapshot(char path[PATH_MAX])
 	return snprintf(path, PATH_MAX, "%s/@python-%016" PRIx64, root, hash) < PATH_MAX;
 }
 
-/* As the Python that has already started, if we may: --debug wants line numbers, which hot.bin has not. */
+/* Become the Python that has already started, if possible: --debug needs line numbers, which hot.bin lacks. */
 static bool wants_snapshot(const struct call *call)
 {
 	static const char *const debug[] = {"-debug", "--debug", NULL};
@@ -178,7 +178,7 @@ static bool wants_snapshot(const struct call *call)
 	return !wish || strcmp(wish, "0") != 0;
 }
 
-/* The directory of a snapshot, which is code: as nobody else could change it. `make`: as the first create does. */
+/* Open the directory of a snapshot, which is code: only if others cannot change it. `make`: as the first create does. */
 static bool is_trusted_place(const char *path, bool make)
 {
 	char directory[PATH_MAX];

@@ -28,21 +28,21 @@
 #endif
 
 #define ARCH_SET_FS 0x1002
-/* Making one takes 0.1 s; a machine that needs longer does better without. */
+/* Making one takes 0.1 s; a host that needs longer is better off without. */
 #define MAKE_SECONDS 10
-/* Exit status of a trial that did not begin: once in a thousand times something of ours lies where memory should be. */
+/* Exit status of a trial that did not begin: in one of a thousand cases the memory is occupied by something of ours. */
 #define NO_ROOM 126
-/* What it was made of is something else by now. */
+/* The files it was made from have changed. */
 #define CHANGED 125
-/* How long the clock of file systems may take for a tick. */
+/* The longest tick of the file systems' clock. */
 #define TICK_MS 50
-/* How long nobody tries again what has failed. */
+/* How long not to try again after a failure. */
 #define USELESS_SECONDS 600
 
 static struct snapshot_head head;
 static int files[SNAPSHOT_FILES];
 
-/* A regular file of ours alone, in a directory that the caller has looked at; open to others it is none of ours. */
+/* A regular file that only we can write, in a directory that the caller has checked. */
 static bool is_trusted(int fd, struct stat *status)
 {
 	return fstat(fd, status) == 0 && S_ISREG(status->st_mode) && trust_is_ours(status) &&
@@ -121,7 +121,7 @@ static bool map_segment(const struct snapshot_segment *segment, int snapshot)
 	return mmap(place, segment->size, (int)segment->prot, flags, fd, (off_t)segment->offset) == place;
 }
 
-/* Move what the kernel maps into every process to where the snapshot's libc remembers it. */
+/* Move what the kernel maps into every process to its address in the snapshot's libc. */
 static bool move_kernel_parts(void)
 {
 	uint64_t here = getauxval(AT_SYSINFO_EHDR);
@@ -192,7 +192,7 @@ enum snapshot_result snapshot_enter(const char *path, const struct snapshot_arri
 	if (valid && head.segment_count > 0)
 		enter(fd, arrival);
 	close(fd);
-	/* The reason may have been a passing one. */
+	/* The reason may have been temporary. */
 	bool useless = valid && head.segment_count == 0 && time(NULL) - status.st_mtime < USELESS_SECONDS;
 	return useless ? SNAPSHOT_USELESS : SNAPSHOT_STALE;
 }
@@ -227,7 +227,7 @@ static int write_snapshot(int fd, const char *python, const char *boot)
 {
 	/* rseq(2) stays out of it: the kernel would not know of the area that libc then reads. */
 	char *environment[] = {(char *)"GLIBC_TUNABLES=glibc.pthread.rseq=0", NULL};
-	/* -B: files that it wrote itself would look as if they had changed meanwhile. */
+	/* -B: files that it writes itself would count as changed. */
 	char *argv[] = {(char *)python,       (char *)"-I", (char *)"-S", (char *)"-B", (char *)boot,
 			(char *)"--snapshot", (char *)"3",  (char *)"--", NULL};
 	pid_t pid = fork();
@@ -283,7 +283,7 @@ static int check_age(int fd, struct timespec began)
 	return is_before(newest, now) ? CHANGED : 1;
 }
 
-/* A snapshot that does not come up must not be anybody's. */
+/* A snapshot that does not start must not be used. */
 static int try_snapshot(int fd, const char *path)
 {
 	char *argv[] = {(char *)"pyrunc", NULL}, *environment[] = {NULL};
@@ -330,7 +330,7 @@ bool snapshot_make(const char *path, const char *python, const char *boot)
 	if (snprintf(fresh, sizeof(fresh), "%s.new", path) >= (int)sizeof(fresh))
 		return false;
 	int fd = open(fresh, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
-	/* Fifty first creates at once need one snapshot, and the others do not wait for it. */
+	/* Of many creates at once only one makes the snapshot, and the others do not wait for it. */
 	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && is_at(fd, fresh) && ftruncate(fd, 0) == 0) {
 		struct timespec began = pass_tick();
 		int status = write_snapshot(fd, python, boot);

@@ -23,11 +23,11 @@
 #include "shim/snapshot_write.h"
 
 enum snapshot_result {
-	SNAPSHOT_STALE,   /* there is none, or none for what is there now */
-	SNAPSHOT_USELESS, /* one was tried, and does not work here */
+	SNAPSHOT_STALE,   /* there is none, or it is out of date */
+	SNAPSHOT_USELESS, /* one was tried and does not work here */
 };
 
-/* Become the Python in the snapshot at path, which goes on with `arrival`. Returns when that cannot be. */
+/* Become the Python in the snapshot at path, which continues with `arrival`. Returns if that fails. */
 enum snapshot_result snapshot_enter(const char *path, const struct snapshot_arrival *arrival);
 
 /* Have `python -I -S boot` make the snapshot at path, and try it. false: there is none that works. */

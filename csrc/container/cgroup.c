@@ -53,7 +53,7 @@ bool cgroup_is_type(const struct statfs *fs)
 	return fs->f_type == CGROUP1_MAGIC || fs->f_type == CGROUP2_MAGIC;
 }
 
-/* A container may have been put into the root of what is mounted (cgroupsPath "/"). */
+/* A container may be in the root of the mount (cgroupsPath "/"). */
 static int check_open(int fd)
 {
 	struct statfs fs;
@@ -221,7 +221,7 @@ static int leave(struct walk *walk)
 	return 0;
 }
 
-/* 1: go on. 0: all is done. -1: errno. */
+/* 1: continue. 0: done. -1: errno. */
 static int next(struct walk *walk)
 {
 	struct level *level = &walk->levels[walk->depth - 1];

@@ -27,7 +27,7 @@ struct signalling {
 
 static void signal_one(int pid, struct signalling *signalling)
 {
-	/* 0: a process that our pid namespace does not show. */
+	/* 0: a process that our pid namespace does not contain. */
 	if (pid <= 1 || pid == getpid())
 		return;
 	signalling->found++;
@@ -66,7 +66,7 @@ static int signal_members(int directory, size_t depth, void *data)
 	if (!signalling->threads) {
 		if (signal_listed(directory, "cgroup.procs", signalling) == 0)
 			return 0;
-		/* A threaded cgroup: its processes are listed by the one above, unless that is none of ours. */
+		/* A threaded cgroup: its processes are listed by its parent, unless that is not ours. */
 		if (errno != EOPNOTSUPP)
 			return -1;
 		signalling->threads = depth == 0;
@@ -111,7 +111,7 @@ static int kill_v2(const char *const *cgroups, size_t count)
 	return result < 0 && (cgroup_is_gone(errno) || errno == EOPNOTSUPP) ? 0 : result;
 }
 
-/* Behind the signal: SIGKILL lets go of all, another one leaves things as they were. -1: errno. */
+/* After the signal: SIGKILL thaws all, another one restores the earlier state. -1: errno. */
 static int let_go(struct freezer freezer, int signal, bool frozen_before)
 {
 	bool held;
@@ -142,7 +142,7 @@ static int signal_each(int fd, struct freezer freezer, int signal, size_t *found
 		if (pass == 0)
 			*found = now;
 		errno = number;
-		/* Without a freezer only SIGKILL is worth repeating: a handler would run twice. */
+		/* Without a freezer only SIGKILL is repeated: for others a handler would run twice. */
 		if (result != 0 || frozen || now == 0 || signal != SIGKILL || container_now_ms() >= deadline)
 			return result;
 		frozen_before = 0;
@@ -239,7 +239,7 @@ static int remove_leaf(int parent, int leaf)
 	return result == 0 || cgroup_is_gone(number) ? 0 : -1;
 }
 
-/* One step of remove_below(). 1: go on. 0: `base` is empty. -1: errno. */
+/* One step of remove_below(). 1: continue. 0: `base` is empty. -1: errno. */
 static int remove_next(int *at, ino_t top, size_t *removed)
 {
 	struct stat here;
@@ -305,7 +305,7 @@ static bool is_busy(int number)
 	return number == EBUSY || number == ENOTEMPTY;
 }
 
-/* One try at all that is in the way of rmdir. 1: done. 0: nothing there is ours to remove. -1: errno. */
+/* One try to remove what makes rmdir fail. 1: done. 0: nothing there is ours to remove. -1: errno. */
 static int clear(const char *path, int64_t deadline, size_t *removed)
 {
 	struct signalling kill_all = {.signal = SIGKILL};
@@ -338,7 +338,7 @@ static int remove_own(const char *path, const char *const *cgroups, size_t count
 			return CONTAINER_OK;
 		if (!is_busy(errno))
 			return container_fail_call(error, "rmdir", path);
-		/* Whoever sits here may be held by the freezer of another hierarchy. */
+		/* A process here may be frozen by the freezer of another hierarchy. */
 		int result = pass == 0 ? cgroup_signal(cgroups, count, SIGKILL, &all, error)
 				       : cgroup_release(cgroups, count, &held, error);
 		if (result != CONTAINER_OK)
@@ -352,7 +352,7 @@ static int remove_own(const char *path, const char *const *cgroups, size_t count
 			return CONTAINER_OK;
 		int number = errno;
 		int64_t now = container_now_ms();
-		/* There may be very many: as long as they get fewer, all is well. */
+		/* There may be very many: continue as long as their number decreases. */
 		if (removed)
 			deadline = now + timeout_ms < last ? now + timeout_ms : last;
 		errno = number;
@@ -371,7 +371,7 @@ static bool is_among(const char *path, const char *const *paths, size_t count)
 	return false;
 }
 
-/* Somebody else's, or a parent that serves others as well: it goes when it is empty. */
+/* Not ours alone, or a parent with other children: removed only if it is empty. */
 static int remove_empty(const char *path, struct container_error *error)
 {
 	int there = is_cgroup(path);
@@ -391,7 +391,7 @@ int cgroup_remove(const char *const *cgroups, size_t count, const char *const *m
 
 	memset(error, 0, sizeof(*error));
 	memset(&later, 0, sizeof(later));
-	/* One that stays must not keep the others; the first that fails is the one to tell of. */
+	/* If one cannot be removed, go on with the others; the first failure is reported. */
 	for (size_t i = count; i-- > 0;) {
 		const char *path = cgroup_directory(cgroups[i]);
 		struct container_error *words = result == CONTAINER_OK ? error : &later;

@@ -34,16 +34,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the readers of a state file take; create makes none that is larger. */
+/* The largest state file that can be read; create never makes a larger one. */
 enum { CONTAINER_STATE_MAX = 16777216 };
 
 enum container_result {
 	CONTAINER_OK = 0,
 	CONTAINER_NOT_FOUND = 1,
-	CONTAINER_BAD_STATE = 2,    /* the verb does not fit the container's state, or the id is none */
+	CONTAINER_BAD_STATE = 2,    /* the container's state does not allow the verb, or the id is invalid */
 	CONTAINER_BROKEN = 3,       /* the state file cannot be understood */
 	CONTAINER_KERNEL = 4,       /* call, arg and error say which call failed */
-	CONTAINER_NEEDS_PYTHON = 5, /* nothing was done; text is the word of the `needs` line */
+	CONTAINER_NEEDS_PYTHON = 5, /* nothing was done; text is the word in the `needs` line */
 	CONTAINER_START_FAILED = 6, /* record holds init's struct sync_message (plan.h) */
 };
 
@@ -56,9 +56,9 @@ enum container_status {
 };
 
 enum container_flag {
-	CONTAINER_FORCE = 1,         /* delete: kill it first; what does not exist is no error */
-	CONTAINER_ALL = 2,           /* kill: every process of the cgroup; a stopped container is no error */
-	CONTAINER_NEEDS_HANDLED = 4, /* the caller does itself what the `needs` line names */
+	CONTAINER_FORCE = 1,         /* delete: kill it first; a missing container is not an error */
+	CONTAINER_ALL = 2,           /* kill: every process of the cgroup; a stopped container is not an error */
+	CONTAINER_NEEDS_HANDLED = 4, /* the caller does what the `needs` line names */
 	CONTAINER_KEEP = 8,          /* delete: all but the state directory, which the caller removes */
 };
 
@@ -71,7 +71,7 @@ struct container_error {
 	uint8_t record[512];
 };
 
-/* One look at a container. Everything points into memory of its own: container_view_free(). */
+/* The state of a container at one moment. It owns the memory: container_view_free(). */
 struct container_view {
 	int status; /* enum container_status */
 	int pid;    /* 0 when stopped */
@@ -97,7 +97,7 @@ int container_others_write(uint32_t mode, uint32_t group);
 int container_state(const char *root, const char *id, struct container_view *view, struct container_error *error);
 void container_view_free(struct container_view *view);
 
-/* Let the waiting program run and wait until it does. flags: CONTAINER_NEEDS_HANDLED. */
+/* Let the waiting program run, and wait until it does. flags: CONTAINER_NEEDS_HANDLED. */
 int container_start(const char *root, const char *id, int flags, struct container_error *error);
 
 /* Send a signal to init, or to all. SIGKILL thaws. flags: CONTAINER_ALL, CONTAINER_NEEDS_HANDLED. */
@@ -113,7 +113,7 @@ int container_delete(const char *root, const char *id, int flags, struct contain
 int container_delete_own(const char *root, const char *id, int pid, uint64_t start_time, int flags,
 			 struct container_error *error);
 
-/* What the `sum` line says of the lines below it: whoever acts on a damaged line kills or removes the wrong thing. */
+/* The checksum in the `sum` line of the lines after it: acting on a damaged line could kill or remove the wrong thing. */
 uint64_t container_sum(const char *text, size_t size);
 
 /*
@@ -142,7 +142,7 @@ const char *container_status_name(int status);
 /* 0..64, or -1: a number, TERM, SIGTERM in any case, SIGRTMIN+1, SIGRTMAX-1. signal(7). */
 int container_signal_number(const char *text);
 
-/* errno's words with a small first letter as glibc has them (musl's differ), or NULL when not in the table. */
+/* errno's message as in glibc with a small first letter (musl's differ), or NULL if it is not in the table. */
 const char *container_errno_text(int error);
 
 /*
@@ -153,11 +153,11 @@ const char *container_errno_text(int error);
 /* *frozen: 1 or 0. The v1 freezer counts when there is one, else v2. */
 int cgroup_frozen(const char *const *cgroups, size_t count, int *frozen, struct container_error *error);
 
-/* Freeze, or thaw, and wait until it is so. */
+/* Freeze or thaw, and wait until it is done. */
 int cgroup_freeze(const char *const *cgroups, size_t count, int timeout_ms, struct container_error *error);
 int cgroup_thaw(const char *const *cgroups, size_t count, struct container_error *error);
 
-/* Let SIGKILL reach everybody: thaw it and, on v1, all below. *held: 1 when something was, or may be again, frozen. */
+/* Let SIGKILL reach every process: thaw it and, on v1, all below. *held: 1 if something was, or may again be, frozen. */
 int cgroup_release(const char *const *cgroups, size_t count, int *held, struct container_error *error);
 
 /* Signal every process, those of cgroups below included. *found: how many there were. SIGKILL thaws. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Errors in words, and the clock: what all files of this folder use, and what uses none of them. */
+/* Error messages, and the clock: used by all files of this folder, and using none of them. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>
@@ -95,7 +95,7 @@ int container_fail_call(struct container_error *error, const char *call, const c
 	error->text[0] = '\0';
 	error->hint[0] = '\0';
 	snprintf(error->call, sizeof(error->call), "%s", call);
-	/* A cut argument would be a wrong one: then Python words it. */
+	/* A truncated argument would be wrong: then Python makes the message. */
 	bool cut = snprintf(error->arg, sizeof(error->arg), "%s", arg) >= (int)sizeof(error->arg);
 	if (words && !cut)
 		snprintf(error->text, sizeof(error->text), "%s '%s': %s", call, arg, words);

@@ -156,7 +156,7 @@ int freezer_release(struct freezer freezer, bool *held)
 	/* SIGKILL ends those whom v2 has frozen. On v1 one that is thawed still stops for who is above: that comes first. */
 	if (!freezer.v1 || cgroup_walk(freezer.fd, container_now_ms() + WALK_MS, thaw_one, held) == 0)
 		return 0;
-	/* So many that one may still be frozen: no reason to leave the others alone. */
+	/* There are so many that some may still be frozen: signal the others all the same. */
 	*held = true;
 	return errno == ETIME ? 0 : -1;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this folder share and nobody else sees. */
+/* Declarations that only the files of this folder share. */
 #ifndef PYRUNC_CONTAINER_IMPL_H
 #define PYRUNC_CONTAINER_IMPL_H
 
@@ -20,7 +20,7 @@ struct container {
 	int root_fd, fd;
 	bool locked;
 	bool creating; /* read from state.creating */
-	bool broken;   /* error->text says where; what could be understood is there nevertheless */
+	bool broken;   /* error->text has the place; what could be parsed is still there */
 	bool whole;    /* all lines of the header were understood: what is broken is the document */
 	char *text;    /* the file, its header cut into strings */
 	char *header;  /* the header as it was */
@@ -41,7 +41,7 @@ struct container {
 int64_t container_now_ms(void);
 void container_sleep_us(long microseconds);
 
-/* Fill *error and hand `result` back. */
+/* Fill *error and return `result`. */
 int container_fail(struct container_error *error, int result, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 int container_fail_call(struct container_error *error, const char *call, const char *arg);
@@ -53,7 +53,7 @@ int container_fail_here(const struct container *container, const char *call, str
 /* Open the directory. The caller closes, also after a failure. */
 int container_open(struct container *container, const char *root, const char *id, struct container_error *error);
 void container_close(struct container *container);
-/* Close the descriptors, and with them give up the lock; what was read stays until container_close(). */
+/* Close the descriptors, which releases the lock; what was read stays until container_close(). */
 void container_let_go(struct container *container);
 
 /* Wait for the lock; opens anew when the directory was replaced meanwhile. CONTAINER_BAD_STATE after timeout_ms. */
@@ -75,9 +75,9 @@ int container_erase(struct container *container, struct container_error *error);
 const char *cgroup_directory(const char *cgroup);
 const char *cgroup_find(const char *const *cgroups, size_t count, const char *controller);
 
-/* -1: errno, EINVAL for what is no cgroup, or is the root of what is mounted: everybody else is there, too. */
+/* -1: errno, EINVAL if it is not a cgroup or is the root of the mount, which has all other processes, too. */
 int cgroup_open(const char *path);
-/* An errno by which a cgroup or a file of it is not there (any more), or is none for us. */
+/* Whether an errno means that a cgroup or a file of it does not exist (any more) or is not ours. */
 bool cgroup_is_gone(int number);
 /* The text is NUL terminated in any case. -1: errno. */
 ssize_t cgroup_read(int directory, const char *name, char *text, size_t size);
@@ -88,7 +88,7 @@ bool cgroup_is_type(const struct statfs *fs);
 DIR *cgroup_list(int directory);
 bool cgroup_is_below(const struct dirent *entry);
 
-/* The kernel takes its time for very many; each of them takes it once. */
+/* The longest walk: the kernel is slow with very many cgroups. */
 #define WALK_MS 30000
 
 /*

@@ -23,7 +23,7 @@ static const struct {
 #endif
 };
 
-/* What users of either C library call SIGRTMIN and SIGRTMAX; both keep the first two for themselves (musl: three). */
+/* SIGRTMIN and SIGRTMAX as in the C libraries; glibc reserves the first two for itself (musl: three). */
 enum { RT_MIN = 34, RT_MAX = 64 };
 
 /* "" or digits behind the sign: 0..most, or -1. */

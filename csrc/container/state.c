@@ -327,7 +327,7 @@ static const char *parse_line(struct container *container, const char *key, cons
 
 static int broken(struct container *container, int line, const char *what, struct container_error *error)
 {
-	/* The first mistake is the one to tell; parsing goes on for what delete --force can use. */
+	/* The first error is reported; parsing continues for what delete --force can use. */
 	if (container->broken)
 		return CONTAINER_BROKEN;
 	container->broken = true;
@@ -341,7 +341,7 @@ static int broken(struct container *container, int line, const char *what, struc
 	return CONTAINER_BROKEN;
 }
 
-/* A line of the header cannot be believed. */
+/* A line of the header is damaged. */
 static void lost(struct container *container, int line, const char *what, struct container_error *error)
 {
 	container->whole = false;
@@ -430,7 +430,7 @@ static int parse(struct container *container, struct container_error *error)
 	int line = parse_header(container, size, &seen, error);
 	if (line) {
 		container->header[container->header_size] = '\0';
-		/* An empty line too early would hide those behind it. */
+		/* An empty line too early would hide the lines after it. */
 		if (container->document_size > 0 && container->document[0] != '{')
 			lost(container, line, "no document behind the empty line", error);
 		if ((seen & SEEN_ALL) != SEEN_ALL)
@@ -454,7 +454,7 @@ int container_load(struct container *container, struct container_error *error)
 		char what[128];
 		snprintf(what, sizeof(what), "%.100s", error->text);
 		broken(container, 0, what, error);
-		/* The lines in front of a document that is too large are good all the same. */
+		/* The lines before a document that is too large are still valid. */
 		return container->text ? parse(container, error) : CONTAINER_BROKEN;
 	}
 	return result == CONTAINER_OK ? parse(container, error) : result;
@@ -570,9 +570,9 @@ static int erase_entries(int fd, bool keep_state, int depth)
 
 int container_erase(struct container *container, struct container_error *error)
 {
-	/* A hook may be putting files in: look again before giving up. */
+	/* A hook may be adding files: try again before giving up. */
 	for (int attempt = 0;; attempt++) {
-		/* `state` last: killed in between, a later delete still knows the cgroups. */
+		/* `state` last: if we are killed in between, a later delete still knows the cgroups. */
 		if (erase_entries(container->fd, true, 0) != 0 || erase_entry(container->fd, "state", 0) != 0)
 			return container_fail_here(container, "unlink", error);
 		if (unlinkat(container->root_fd, container->id, AT_REMOVEDIR) == 0 || errno == ENOENT)

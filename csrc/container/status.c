@@ -107,7 +107,7 @@ static int is_start(uint64_t shown, uint64_t recorded)
 	return shown == recorded || (uneven && shown == recorded + 1);
 }
 
-/* /proc of another pid namespace tells of other processes by the same numbers. */
+/* /proc of another pid namespace has other processes by the same numbers. */
 static int check_proc(int pid, struct container_error *error)
 {
 	char text[32];
@@ -159,7 +159,7 @@ static int is_alive(int pid, uint64_t start_time, int pidfd, bool *alive, struct
 	*alive = state != 'X';
 	if (state != 'Z')
 		return CONTAINER_OK;
-	/* Z alone may be a main thread that left others running; the pidfd tells when the last is gone. */
+	/* Z alone may be a main thread that left others running; the pidfd shows when the last is gone. */
 	struct pollfd gone = {.fd = pidfd, .events = POLLIN};
 	int ready = poll(&gone, 1, 0);
 	if (ready < 0)
@@ -253,7 +253,7 @@ static int creator_lives(const struct container *container, bool *lives, struct 
 	return CONTAINER_OK;
 }
 
-/* Of a container that lives and is not being created. */
+/* Of a container that is alive and not being created. */
 static int derive_living(const struct container *container, int *status, struct container_error *error)
 {
 	int frozen = 0;

@@ -107,7 +107,7 @@ static int open_top(struct walk *walk, struct container_error *error)
 	return check(walk, &walk->status, false, error);
 }
 
-/* Put what a link says before the rest of the path. */
+/* Put a link's text before the rest of the path. */
 static int follow(struct walk *walk, int link, struct container_error *error)
 {
 	char target[PATH_MAX], rest[PATH_MAX];
@@ -137,7 +137,7 @@ static const char *next_name(struct walk *walk)
 	return name;
 }
 
-/* Whoever reads a message wants to find the directory. */
+/* For messages: the user must be able to find the directory. */
 static void note(struct walk *walk, const char *name)
 {
 	size_t used = strlen(walk->done);

@@ -22,7 +22,7 @@ int trust_open(const char *path, int *fd, struct container_error *error);
 /* Whether what lies in a trusted directory is trusted: a directory, or a regular file or fifo of one name. */
 bool trust_is_ours(const struct stat *status);
 
-/* Whether our root is somebody else's ordinary user. */
+/* Whether our root is an ordinary user of the host. */
 bool trust_in_user_namespace(void);
 
 #endif

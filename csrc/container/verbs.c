@@ -15,17 +15,17 @@
 #include "impl.h"
 #include "plan.h"
 
-/* From init's go to its program, without hooks; how often to see whether somebody has frozen it meanwhile. */
+/* The time for init to execute its program, without hooks; how often to check whether it was frozen meanwhile. */
 #define EXEC_MS 120000
 #define AWAKE_MS 2000
-/* How soon a process that SIGKILL reaches is usually gone. */
+/* How soon a process is usually gone after SIGKILL. */
 #define KILLED_MS 10
 /* From exec's closing of descriptors to the new name, or to the end of who dies. */
 #define NAME_MS 500
 /* plan.h, struct last_words: what init could not write into the fifo. */
 #define WORDS "exec.words"
 
-/* Why a verb needs Python: hooks of the runtime namespace, words for a failure, another driver. */
+/* Why a verb needs Python: hooks of the runtime namespace, an error message, another driver. */
 enum verb { VERB_START = 1, VERB_KILL = 2, VERB_DELETE = 4 };
 
 static const struct {
@@ -123,7 +123,7 @@ struct pidfd_info {
 #define PIDFD_INFO_EXIT 8u
 #endif
 
-/* What start holds of init from before it lets it go: nothing may be missing to see what has become of it. */
+/* What start opens before it lets init continue, so that it can always find out how init ended. */
 struct start {
 	int fifo;
 	int pidfd;
@@ -143,7 +143,7 @@ static int read_record(const struct start *start, struct container_error *error)
 			break;
 		used += (size_t)got;
 	}
-	/* It said its last word: whoever asks next is to see it stopped. */
+	/* It has reported its failure: the next `state` must show it stopped. */
 	wait_death(start->pidfd, DEATH_MS);
 	if (used != sizeof(error->record))
 		return container_fail(error, CONTAINER_BROKEN, "init's report is cut short: %zu of %zu bytes", used,
@@ -151,7 +151,7 @@ static int read_record(const struct start *start, struct container_error *error)
 	return container_fail(error, CONTAINER_START_FAILED, "the program could not be started");
 }
 
-/* Paused between the look at it and now: whoever waits for its program would wait for a resume. */
+/* It was paused since the status was read: waiting for its program would mean waiting for resume. */
 static int check_awake(const struct container *container, int64_t began, struct container_error *error)
 {
 	int frozen = 0;
@@ -195,7 +195,7 @@ static int never_ran(int status, struct container_error *error)
 	else
 		container_fail(error, CONTAINER_BAD_STATE,
 			       "the program could not be started: init ended and could not say why");
-	/* No filter ends anybody so: somebody else did, kill or delete among them. */
+	/* A filter does not end a process this way: another process did, such as kill or delete. */
 	if ((status & 0x7f) != SIGKILL)
 		container_hint(
 			error,
@@ -214,12 +214,12 @@ static bool collected_status(int pidfd, int *status)
 	return true;
 }
 
-/* Collected before we came to look: only its own words tell whether it was a program that had little to do. */
+/* Reaped before we looked: only its message shows whether it was a short program. */
 static int check_collected(const struct start *start, uint32_t said, struct container_error *error)
 {
 	int status;
 
-	/* What kills it in execve itself is no filter of the container's, with which it would not have been created. */
+	/* A kill in execve itself is not the container's filter: that would have failed in create. */
 	if (start->words < 0 || said != WORDS_NONE)
 		return CONTAINER_OK;
 	if (collected_status(start->pidfd, &status))
@@ -283,7 +283,7 @@ static int open_words(const struct container *container, struct start *start, st
 	return container_fail(error, CONTAINER_BROKEN, "%s is no regular file of ours", WORDS);
 }
 
-/* By the fifo init is let go; whoever else comes to start it finds none. */
+/* Opening the fifo lets init continue; another start finds no fifo. */
 static int take_fifo(const struct container *container, struct start *start, struct container_error *error)
 {
 	start->fifo = openat(container->fd, "exec.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
@@ -352,7 +352,7 @@ int container_start(const char *root, const char *id, int flags, struct containe
 		result = open_words(&container, &start, error);
 	if (result == CONTAINER_OK)
 		result = take_fifo(&container, &start, error);
-	/* Gone, and the lock with it: while hooks run, others may look and kill. */
+	/* Close, which releases the lock: while hooks run, state and kill must work. */
 	container_let_go(&container);
 	if (result == CONTAINER_OK)
 		result = await_exec(&container, &start, error);
@@ -395,7 +395,7 @@ static int signal_init(const struct container *container, int pidfd, int signal,
 	return signal == SIGKILL ? release(container, pidfd, error) : CONTAINER_OK;
 }
 
-/* Everybody in the cgroup, locked so that it is not another container's by now. */
+/* Every process in the cgroup; locked, so that it is not another container's by now. */
 static int signal_all(struct container *container, int signal, int flags, struct container_error *error)
 {
 	size_t found = 0;
@@ -408,7 +408,7 @@ static int signal_all(struct container *container, int signal, int flags, struct
 		result = container_init(container, &pidfd, error);
 	if (result == CONTAINER_OK)
 		result = cgroup_signal(container->cgroups, container->cgroup_count, signal, &found, error);
-	/* Rootless containers may have no cgroup; then init is all there is to reach. */
+	/* Rootless containers may have no cgroup; then only init can be signalled. */
 	if (result == CONTAINER_OK && found == 0) {
 		if (pidfd >= 0)
 			result = signal_init(container, pidfd, signal, error);
@@ -488,7 +488,7 @@ static int end_unknown(const struct container *container, struct container_error
 	return result;
 }
 
-/* Wait for the end of a process after SIGKILL; whoever else dies may still freeze what holds it. */
+/* Wait for the end of a process after SIGKILL; a dying process may still freeze the one that it waits for. */
 static int await_death(const struct container *container, int pidfd, struct container_error *error)
 {
 	int64_t deadline = container_now_ms() + DEATH_MS;
@@ -550,7 +550,7 @@ static int delete_refusal(struct container *container, struct container_error *e
 
 	if (result != CONTAINER_OK)
 		return result;
-	/* Ours is the lock: one that is creating lost its creator. One that is created may go (containerd needs it). */
+	/* We have the lock, so one that is creating has lost its creator. A created one may be deleted (containerd needs it). */
 	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING ||
 	    (status == CONTAINER_CREATED && !container_strict()))
 		return CONTAINER_OK;

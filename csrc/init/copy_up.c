@@ -27,7 +27,7 @@ struct entry {
 
 static int copy_directory(int from, int to, int depth);
 
-/* An id that the container's user namespace does not map cannot be given to anything: keep ours. */
+/* An id that the container's user namespace does not map cannot own anything: keep ours. */
 static int set_owner(int dir, const char *name, const struct stat *st, int flags)
 {
 	if (fchownat(dir, name, st->st_uid, st->st_gid, flags) == 0 || errno == EINVAL || errno == EPERM)
@@ -104,7 +104,7 @@ static int copy_subdirectory(int from_dir, int to_dir, const char *name, int dep
 static int copy_node(int to_dir, const char *name, const struct stat *st)
 {
 	if (mknodat(to_dir, name, st->st_mode, st->st_rdev) < 0)
-		return errno == EPERM ? 0 : -1; /* a device, and we are in a user namespace: leave it out */
+		return errno == EPERM ? 0 : -1; /* a device, which cannot be made in a user namespace: left out */
 	return set_owner(to_dir, name, st, AT_SYMLINK_NOFOLLOW);
 }
 

@@ -7,7 +7,7 @@
 #include <linux/seccomp.h>
 #include <unistd.h>
 
-/* What seccomp(2) says. */
+/* Explains an error of seccomp(2). */
 long filter_load(struct blob filter, uint32_t flags)
 {
 	struct sock_fprog program = {

@@ -29,7 +29,7 @@
 
 #define INIT_PATH_MAX 4096
 #define INIT_NAME_MAX 256
-/* system calls that say EINTR are made so often */
+/* how often a system call that fails with EINTR is made again */
 #define INTERRUPTED_MAX 64
 
 enum init_exit { INIT_EXIT_FAILED = 1, INIT_EXIT_USAGE = 2 };
@@ -71,17 +71,17 @@ struct init {
 	bool cwd_done;  /* by a CHDIR that was allowed to fail */
 	const uint8_t *exec_record;
 	const uint8_t *filter_record; /* the last SECCOMP, NULL without one */
-	uint64_t *stamps;             /* when each op began, NULL when nobody wants to know */
+	uint64_t *stamps;             /* when each op began, NULL unless it is measured */
 	char *program;                /* found by LOOKUP, in the arena's fixed part */
 	char *home;                   /* "HOME=...", in the arena's fixed part; empty until looked up */
 
-	void (*undo)(struct init *in); /* since ADD_BEGIN: takes away what has been added; NULL otherwise */
+	void (*undo)(struct init *in); /* since ADD_BEGIN: undoes what has been added; NULL otherwise */
 	uint64_t own_call;             /* the sixth argument of calls behind the filter, see SECCOMP */
 
 	struct last_words *words; /* NULL without a filter */
 
 	uint32_t why_flags;      /* go into every failure noted: which hook runs */
-	struct sync_message why; /* the failure noted last */
+	struct sync_message why; /* the last failure noted */
 };
 
 struct cursor {

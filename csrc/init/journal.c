@@ -16,7 +16,7 @@ static struct {
 	int trees[ADDED_MAX];
 } kept;
 
-/* Before the tree is attached: the undo of one that never was is refused and does no harm. */
+/* Called before the tree is attached: if it never is, the undo fails and does no harm. */
 int added_mount(struct init *in, int tree, const char *name)
 {
 	int copy;
@@ -68,7 +68,7 @@ void keep_tree(struct init *in, int tree)
 	kept.trees[kept.count++] = tree;
 }
 
-/* Once: whoever gets it closes it. */
+/* Once; the caller closes it. */
 int kept_tree(struct init *in, uint32_t number)
 {
 	int tree;

@@ -45,7 +45,7 @@ static int parse_fd(const char *text)
 	return value;
 }
 
-/* Ignored signals and a mask survive exec, and our callers (a Python program, an engine) have both. */
+/* Ignored signals and the signal mask survive exec, and our callers (Python, an engine) may have both. */
 static void reset_signals(void)
 {
 	struct sigaction plain = {.sa_handler = SIG_DFL};
@@ -68,7 +68,7 @@ static void open_gaps(struct init *in)
 
 		if (flags >= 0 && fcntl((int)fd, F_SETFD, flags & ~FD_CLOEXEC) == 0)
 			continue;
-		/* not with the socket: a child that others can see must have no copy of it (op_fork) */
+		/* not with the socket: a child that others can see must not have a copy of it (op_fork) */
 		if (fcntl(0, F_DUPFD_CLOEXEC, (int)fd) != (int)fd)
 			fail(in, STEP_PLAN, errno, "CLOSE_FROM leaves no room for init's own file descriptors");
 	}
@@ -118,9 +118,9 @@ static void start(struct init *in, int argc, char **argv)
 	in->root_fd = in->procfs_fd = in->wait_fd = in->null_fd = in->mask_fd = in->pidns_fd = -1;
 	in->close_from = 3;
 	reset_signals();
-	/* what start tells it by from the program */
+	/* by which start distinguishes it from the program */
 	prctl(PR_SET_NAME, INIT_NAME, 0ul, 0ul, 0ul);
-	/* engines tie the runtime's life to theirs; the container must not inherit that */
+	/* engines let the runtime die with them; the container must not inherit that */
 	prctl(PR_SET_PDEATHSIG, 0ul, 0ul, 0ul, 0ul);
 	if (syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		fail(in, STEP_CLOSE_RANGE, errno, "");
@@ -131,7 +131,7 @@ static void start(struct init *in, int argc, char **argv)
 		map_stamps(in, trace_fd);
 	open_gaps(in);
 	plan_close_others(in);
-	/* before anything is joined or mounted: later nobody can say whose /proc that is */
+	/* before anything is joined or mounted: later /proc may be another one */
 	proc_open_host(in);
 }
 

@@ -39,7 +39,7 @@ int tree_attach(struct init *in, int tree, int target, const char *name)
 
 /*
  * The host's own node. Read-only, whoever is root inside cannot change its mode, owner and times, while what is written
- * goes to the device as ever.
+ * goes to the device as usual.
  */
 int device_clone(struct init *in, int dir, const char *path, unsigned int flags)
 {

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Unmount exactly the mount whose root `fd` is. "." and a magic link stand for it, whatever is on top by now. */
+/* Unmount exactly the mount whose root `fd` is. "." and a magic link lead to it, whatever is on top of it. */
 static int unmount(struct init *in, int fd)
 {
 	char digits[24];
@@ -27,7 +27,7 @@ static int unmount(struct init *in, int fd)
 	return (int)syscall(SYS_umount2, number_text(digits, (uint64_t)fd), INIT_MNT_DETACH);
 }
 
-/* The last first. Nothing in here may fail(): that is where it is called from. */
+/* The last one first. Nothing in here may call fail(), which calls this. */
 static void added_undo(struct init *in)
 {
 	in->undo = NULL;
@@ -39,7 +39,7 @@ static void added_undo(struct init *in)
 
 		if (fstatat(added.targets[last].dir, added.targets[last].name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		/* somebody may have put something else there, which is not ours to remove */
+		/* there may be something else by now, which is not ours to remove */
 		if (S_ISDIR(st.st_mode))
 			unlinkat(added.targets[last].dir, added.targets[last].name, AT_REMOVEDIR);
 		else if (S_ISREG(st.st_mode) && st.st_size == 0)
@@ -112,7 +112,7 @@ void op_umount(struct init *in, struct cursor *fields)
 		if (there < 0)
 			continue;
 		close(there);
-		/* by whatever names it was reached */
+		/* whatever names led to it */
 		if (other.mount_root && other.mount == facts.mount)
 			fail(in, STEP_PROTECTED, 0, stay.items[i]);
 	}

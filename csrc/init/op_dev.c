@@ -22,7 +22,7 @@
 /* majors of Unix98 pty slaves */
 #define PTS_MAJOR_FIRST 136
 #define PTS_MAJOR_LAST 143
-/* fs.overflowuid, which nobody changes */
+/* fs.overflowuid, which is practically never changed */
 #define OVERFLOW_ID 65534
 
 struct device {
@@ -123,7 +123,7 @@ void op_device(struct init *in, struct cursor *fields)
 	close(dir);
 }
 
-/* "/proc/kcore" exists when this kernel has it; asked of the proc we know, not of what the container has at /proc. */
+/* "/proc/kcore" exists if this kernel has it; looked up in our own procfs, not in the container's /proc. */
 static bool resolves(struct init *in, const char *text)
 {
 	struct stat st;
@@ -231,7 +231,7 @@ void op_console(struct init *in, struct cursor *fields)
 	slave = open_slave(in, master);
 	if ((size.ws_row != 0 || size.ws_col != 0) && ioctl(slave, TIOCSWINSZ, &size) < 0)
 		fail(in, STEP_IOCTL, errno, "TIOCSWINSZ");
-	/* ids that are not mapped here cannot be given; the terminal still works by its descriptors */
+	/* unmapped ids cannot own it; the terminal still works by its descriptors */
 	if (fchown(slave, uid, gid) < 0 && errno != EPERM && errno != EINVAL)
 		fail(in, STEP_FCHOWN, errno, "TIOCGPTPEER");
 	if (bind)
@@ -247,7 +247,7 @@ static bool is_null(const struct stat *st)
 	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
 }
 
-/* A null device of nobody else's, in a file system that nobody else sees. -1 where the kernel makes none. */
+/* A null device in a file system of its own, which no other process sees. -1 if the kernel does not make one. */
 static int make_null(struct init *in, int flags)
 {
 	const struct list none = {.count = 0};
@@ -267,7 +267,7 @@ static int make_null(struct init *in, int flags)
  */
 static void own_null(struct init *in, int fd, const struct stat *st)
 {
-	/* Not to wait for whatever else may be there. */
+	/* Never blocks, whatever kind of file it is. */
 	int flags = (fcntl(fd, F_GETFL) & O_ACCMODE) | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC;
 	int ours = open("/dev/null", flags);
 	struct stat found;
@@ -278,7 +278,7 @@ static void own_null(struct init *in, int fd, const struct stat *st)
 	}
 	if (ours < 0)
 		ours = make_null(in, flags);
-	/* nobody inside has a right to a file whose owner has no id here */
+	/* no process inside may access a file whose owner is not mapped */
 	if (ours < 0 && st->st_uid == OVERFLOW_ID)
 		return;
 	if (ours < 0 || fcntl(ours, F_SETFL, 0) < 0 || dup2(ours, fd) < 0)

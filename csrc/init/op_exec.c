@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define DEFAULT_HOME "/"
-/* a passwd file of the image's choice: read so much of it and no more */
+/* the passwd file comes from the image: read no more than this */
 #define PASSWD_MAX (1 << 20)
 
 /*
@@ -35,7 +35,7 @@ void op_chdir(struct init *in, struct cursor *fields)
 	int fd;
 
 	if (in->cwd_done) {
-		/* verified before the filter came; the filter is the container's own, and getcwd may be what it forbids */
+		/* verified before the filter was loaded, which may forbid getcwd */
 		if ((flags & CHDIR_FILTERED) == 0)
 			verify_inside(in, path);
 		return;
@@ -62,7 +62,7 @@ static int look_at(const char *path, struct stat *st)
 #endif
 }
 
-/* 0 when `path` can be executed by the user we are now. */
+/* 0 if our present user can execute `path`. */
 static int executable(const char *path)
 {
 	struct stat st;
@@ -73,7 +73,7 @@ static int executable(const char *path)
 		return EISDIR;
 	if (syscall(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS) == 0)
 		return 0;
-	/* an old kernel, or a filter that does not know the call: better no answer than a wrong one, execve has its own */
+	/* an old kernel, or a filter that refuses the call: execve will report an error */
 	if (errno == ENOSYS || errno == EPERM)
 		return (st.st_mode & 0111) != 0 ? 0 : EACCES;
 	return errno;
@@ -94,7 +94,7 @@ static const char *join(char out[INIT_PATH_MAX], const char *search, const char 
 	return search[size] == ':' ? search + size + 1 : NULL;
 }
 
-/* "self" in a /proc of the container is nobody before FORK: whether there is such a file only execve can say. */
+/* Before FORK "self" in the container's /proc does not exist: only execve can tell whether the file does. */
 static bool in_own_proc(const char *name)
 {
 	return strncmp(name, "/proc/", 6) == 0 || strncmp(name, "/dev/fd/", 8) == 0;
@@ -111,7 +111,7 @@ static void find_program(struct init *in, const char *name, const char *search)
 		strcpy(in->program, name);
 		return;
 	}
-	/* without a PATH there is nowhere to look, and the working directory is not meant */
+	/* without a PATH there is no directory to search; the working directory is not one */
 	if (search[0] == '\0' || name[0] == '\0')
 		search = NULL;
 	while (search != NULL) {
@@ -121,7 +121,7 @@ static void find_program(struct init *in, const char *name, const char *search)
 		one = executable(in->program);
 		if (one == 0)
 			return;
-		/* as execvp: a file that is there but not for us says more than "not found" */
+		/* as execvp: EACCES for an existing file is more informative than "not found" */
 		if (one == EACCES)
 			error = EACCES;
 	}
@@ -176,7 +176,7 @@ static void scan_passwd(struct init *in, int fd, uint32_t uid)
 	}
 }
 
-/* The container's file, read by hand: NSS would load the container's libraries. */
+/* The container's file is parsed here: NSS would load the container's libraries. */
 static void find_home(struct init *in, uint32_t uid)
 {
 	int fd = open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -185,7 +185,7 @@ static void find_home(struct init *in, uint32_t uid)
 	strcpy(in->home, "HOME=" DEFAULT_HOME);
 	if (fd < 0)
 		return;
-	/* a fifo there would keep us waiting */
+	/* a fifo would block us */
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 		scan_passwd(in, fd, uid);
 	close(fd);
@@ -199,7 +199,7 @@ static bool lacks_home(const struct list *env)
 	return true;
 }
 
-/* Now rather than after the seccomp filter, which may not let us read files. */
+/* Now, as a seccomp filter may later forbid reading files. */
 static void prepare_home(struct init *in)
 {
 	struct cursor fields = {.in = in, .at = in->exec_record + sizeof(struct plan_record)};

@@ -60,9 +60,9 @@ static _Noreturn void become_hook(const struct hook *hook, int input, int output
 {
 	int error;
 
-	setpgid(0, 0); /* so that a timeout reaches its children */
+	setpgid(0, 0); /* so that a timeout kills its children, too */
 	umask(HOOK_UMASK);
-	/* out of the way first: the ends may have numbers below 4 */
+	/* moved first: the ends may have numbers below 4 */
 	input = fcntl(input, F_DUPFD_CLOEXEC, 4);
 	output = fcntl(output, F_DUPFD_CLOEXEC, 4);
 	failure = fcntl(failure, F_DUPFD_CLOEXEC, 4);
@@ -71,7 +71,7 @@ static _Noreturn void become_hook(const struct hook *hook, int input, int output
 	    (hook->filter.size == 0 || filter_load(hook->filter, hook->filter_flags) == 0))
 		execve(hook->path, hook->argv.items, hook->env.items);
 	error = errno;
-	/* the parent sees the number, or an exit status that says little */
+	/* the parent gets the errno, or else only an exit status */
 	if (write(3, &error, sizeof(error)) != sizeof(error))
 		leave(EXEC_FAILED);
 	leave(EXEC_FAILED);
@@ -83,7 +83,7 @@ static void start_hook(struct init *in, struct hook *hook)
 
 	make_pipe(in, input, 0);
 	make_pipe(in, output, 0);
-	/* read when the hook has ended: what it has not said by then it never will, whoever keeps an end open */
+	/* read after the hook has ended: nothing more comes from it, even if another process keeps an end open */
 	make_pipe(in, failure, O_NONBLOCK);
 	hook->pid = fork();
 	if (hook->pid < 0)
@@ -187,7 +187,7 @@ static void collect(struct hook *hook)
 		close_end(&hook->from);
 }
 
-/* Whether it has ended by now, or does so soon. */
+/* Whether it has ended, or ends soon. */
 static bool has_ended(const struct hook *hook)
 {
 	struct pollfd end = {.fd = hook->pidfd, .events = POLLIN};
@@ -195,7 +195,7 @@ static bool has_ended(const struct hook *hook)
 	return poll(&end, 1, KILLED_MS) == 1;
 }
 
-/* A filter that is loaded by now may forbid that, or say that it has been done. */
+/* A filter that is already loaded may forbid this, or fake success. */
 static void end_hook(const struct hook *hook)
 {
 	kill(-hook->pid, SIGKILL);
@@ -204,7 +204,7 @@ static void end_hook(const struct hook *hook)
 		waitpid(hook->pid, NULL, WNOHANG);
 }
 
-/* Until it exits (its children may keep the pipes open for ever). False when the time is over. */
+/* Wait until it exits (its children may keep the pipes open forever). False on timeout. */
 static bool attend(struct init *in, struct hook *hook)
 {
 	unsigned int times = 0;
@@ -234,7 +234,7 @@ static bool attend(struct init *in, struct hook *hook)
 	}
 }
 
-/* Of a hook that has ended: without its status nobody knows whether it failed. */
+/* Of a hook that has ended: without its status we do not know whether it failed. */
 static int reap(struct init *in, pid_t pid)
 {
 	unsigned int times = 0;

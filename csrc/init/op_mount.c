@@ -93,7 +93,7 @@ static size_t add_data(char *data, size_t used, const char *param)
 	return used;
 }
 
-/* Whether the root of a mount lies on `target`: its own path may lead elsewhere by now. */
+/* Whether the root of a mount is on `target`: its path may lead elsewhere by now. */
 static bool lies_on(int fd, int target)
 {
 	int one = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -171,7 +171,7 @@ static int mount_classic(struct init *in, const struct new_mount *m, int target)
 	return fd;
 }
 
-/* What a fallback op may make good: the kernel does not allow or does not have it. */
+/* Errors for which there is a fallback op: the kernel does not allow it or does not have it. */
 static bool tolerable(int error)
 {
 	return error == EPERM || error == EINVAL || error == EBUSY || error == ENODEV;
@@ -258,7 +258,7 @@ static int label_root(struct init *in, int mount, const char *param, const char 
 	return close(fd);
 }
 
-/* to be filled or labelled it must be writable first */
+/* it must be writable to be filled or labelled */
 static bool changes(const struct new_mount *m)
 {
 	return (m->flags & (MOUNT_FLAG_COPY_UP | MOUNT_FLAG_MQUEUE_LABEL)) != 0;

@@ -34,8 +34,8 @@
 #define KEYRING_PERMISSIONS 0x3f1b0000u
 #define IOPRIO_WHO_PROCESS 1
 #define CAPABILITY_MAX 63
-#define EVERY_CPU 8192 /* the most a kernel can be built for */
-/* where the plain numbers stand for calls with 16 bit ids */
+#define EVERY_CPU 8192 /* the most that a kernel supports */
+/* where the plain numbers are calls with 16 bit ids */
 #ifdef SYS_setuid32
 #define SETGID_CALL SYS_setgid32
 #define SETUID_CALL SYS_setuid32
@@ -44,7 +44,7 @@
 #define SETUID_CALL SYS_setuid
 #endif
 
-/* the kernel's struct; libc has its own idea of rlim_t on 32 bits */
+/* the kernel's struct; libc has another rlim_t on 32 bits */
 struct limit {
 	uint64_t soft, hard;
 };
@@ -132,7 +132,7 @@ void op_fork(struct init *in, struct cursor *fields)
 		fail(in, STEP_PLAN, 0, "FORK has one pipe");
 	if (report >= 0) {
 		proc_leave(in);
-		/* a filter may forbid it, or say that it has been done */
+		/* a filter may forbid it, or fake success */
 		if (close(in->sync_fd) < 0 || fcntl(in->sync_fd, F_GETFD) >= 0)
 			fail(in, STEP_CLOSE_RANGE, EPERM, "the runtime's socket");
 		in->report_fd = report;
@@ -148,7 +148,7 @@ void op_fork(struct init *in, struct cursor *fields)
 	}
 	proc_forget(in);
 	in->words = NULL; /* the child does not have that memory */
-	/* Nothing of the child's may reach the parent before it knows whose it is. */
+	/* The parent must know the child before it gets a message from it. */
 	sync_wait(in);
 }
 
@@ -156,7 +156,7 @@ static void set_groups(struct init *in, const struct numbers *groups)
 {
 	if (syscall(SYS_setgroups, (size_t)groups->count, groups->values) == 0)
 		return;
-	/* EPERM in a user namespace: its setgroups file says deny */
+	/* EPERM in a user namespace: its setgroups file has "deny" */
 	fail(in, errno == EPERM ? STEP_SETGROUPS_DENIED : STEP_SETGROUPS, errno, "");
 }
 
@@ -277,7 +277,7 @@ void op_mempolicy(struct init *in, struct cursor *fields)
 {
 	uint32_t mode = take_u32(fields);
 	struct blob nodes = take_aligned(fields);
-	/* the kernel takes one bit less than it is told */
+	/* the kernel uses one bit less than the given size */
 	unsigned long bits = nodes.size == 0 ? 0 : nodes.size * 8ul + 1;
 
 	if (syscall(SYS_set_mempolicy, mode, nodes.size == 0 ? NULL : nodes.data, bits) < 0)
@@ -341,7 +341,7 @@ void op_seccomp(struct init *in, struct cursor *fields)
 	if (result < 0)
 		fail(in, STEP_SECCOMP, errno, "");
 	if (result > 0 && !listener)
-		fail(in, STEP_SECCOMP, ESRCH, ""); /* TSYNC names a thread that could not follow */
+		fail(in, STEP_SECCOMP, ESRCH, ""); /* TSYNC returns a thread that could not be synchronized */
 	if (!listener)
 		return;
 	sync_send(in, SYNC_SECCOMP, result, (int)result);

@@ -14,7 +14,7 @@
 
 #include "shared/mounts.h"
 
-/* Every process that exec adds later begins there. */
+/* Every process of exec starts there. */
 static void go_to_namespace_root(struct init *in)
 {
 	if (mounts_go_to_namespace_root() < 0)
@@ -68,7 +68,7 @@ static bool is_below_root(struct init *in, uint64_t mount)
 	return found;
 }
 
-/* What lies on top of the root of the namespace. */
+/* Returns what is mounted on top of the namespace's root. */
 static void unmount_top(struct init *in)
 {
 	/* or the unmount would reach the host */
@@ -123,7 +123,7 @@ static void make_parent_private(struct init *in, int rootfs, const char *path)
 		close_quietly(at);
 		at = up;
 	}
-	/* another one lies over its root */
+	/* another mount covers its root */
 	if (facts.mount != first.mount)
 		fail(in, STEP_MOUNT_SETATTR, EINVAL, path);
 	if (mount_propagation(in, at, MS_PRIVATE, path) < 0)
@@ -153,14 +153,14 @@ static void propagate_all(struct init *in, uint32_t propagation, int rootfs, con
 	in->chrooted = !same_place(&ours, &its);
 	if (in->chrooted)
 		change_root(in, root);
-	/* hooks start where the runtime was; one that is out of reach now is not worth a failure */
+	/* hooks start in the runtime's directory, if it is still reachable */
 	if (directory >= 0 && fchdir(directory) == 0)
 		close(directory);
 	close(top);
 	close(root);
 }
 
-/* A file that reads as empty, for masks: checked to be the null device and cloned while the host's /dev is in reach. */
+/* An empty file for masks: checked to be the null device, and cloned while the host's /dev is reachable. */
 static int open_null(struct init *in)
 {
 	int fd = open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC), tree;
@@ -195,7 +195,7 @@ void op_rootfs(struct init *in, struct cursor *fields)
 	if (stay)
 		return;
 	propagate_all(in, propagation, rootfs, path);
-	/* pivot_root wants a mount point */
+	/* pivot_root needs a mount point */
 	tree = tree_clone(rootfs, "", AT_EMPTY_PATH | AT_RECURSIVE);
 	if (tree < 0)
 		fail(in, STEP_OPEN_TREE, errno, path);
@@ -222,7 +222,7 @@ static bool at_root(struct init *in)
 	return same_place(&here, &wanted);
 }
 
-/* What was the root lies on top of the new one, with all that was mounted over it. */
+/* The old root is on top of the new one, with everything that was mounted over it. */
 static void unmount_old_roots(struct init *in)
 {
 	go_to_namespace_root(in);

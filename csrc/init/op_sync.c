@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the plan has to say to the runtime, and where it waits for it.
+ * The ops that send messages to the runtime and wait for its answers.
  */
 #include "init.h"
 
@@ -32,7 +32,7 @@ void op_last_words(struct init *in, struct cursor *fields)
 	if (memory == MAP_FAILED)
 		fail(in, STEP_MEMORY, errno, "");
 	close(fd);
-	/* what FORK leaves behind, and hooks, are where others can see it */
+	/* the process that FORK leaves, and hooks, are visible to others */
 	if (madvise(memory, sizeof(struct last_words), MADV_DONTFORK) < 0)
 		fail(in, STEP_MEMORY, errno, "");
 	in->words = memory;
@@ -47,7 +47,7 @@ void op_start_wait(struct init *in, struct cursor *fields)
 		fail(in, STEP_PLAN, 0, "START_WAIT has no fifo");
 	proc_drop_hosts(in);
 	strcat(name, number_text(digits, (uint64_t)inherited));
-	/* while somebody can still be told; a seccomp filter may forbid the question, which is no answer */
+	/* while a failure can still be reported; a seccomp filter may forbid the call, which proves nothing */
 	if (syscall(SYS_faccessat2, in->proc_fd, name, W_OK, AT_EACCESS) < 0 && (errno == EACCES || errno == ENOENT))
 		fail(in, STEP_OPENAT, errno, "exec.fifo");
 	/* our parent takes the end of the messages as "created"; from now on it may be gone */
@@ -59,7 +59,7 @@ void op_start_wait(struct init *in, struct cursor *fields)
 	fifo = openat(in->proc_fd, name, O_WRONLY | O_CLOEXEC);
 	/* a filter may answer with success: then it is the number of a standard stream */
 	if (fifo <= STDERR_FILENO) {
-		/* run has not gone, and reads this */
+		/* run still exists, and reads this */
 		note(in, STEP_OPENAT, "exec.fifo");
 		keep_words(in);
 		leave(INIT_EXIT_FAILED);

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define LINKS_MAX 16
-/* openat2 gives up with EAGAIN when something is renamed meanwhile; an attacker could do that for ever */
+/* openat2 gives up with EAGAIN when something is renamed meanwhile; an attacker could do that forever */
 #define AGAIN_MAX 256
 #define STATX_MNT_ID_MASK 0x1000u
 #define STATX_INO_MASK 0x100u
@@ -171,7 +171,7 @@ static int make_below(struct init *in, int dir, const char *rest, enum path_kind
 		memcpy(name, rest, size);
 		name[size] = '\0';
 		*stopped = rest;
-		/* ".." below what does not exist: nobody means that, and it must not be resolved by us */
+		/* ".." below what does not exist makes no sense, and we must not resolve it */
 		if (strcmp(name, "..") == 0) {
 			close(dir);
 			errno = EINVAL;
@@ -252,7 +252,7 @@ int path_make(struct init *in, const char *path, enum path_kind kind, uint32_t m
 	return note(in, STEP_OPENAT2, path);
 }
 
-/* The directory that holds (or shall hold) `path`, made when missing; `name` is the last component. Failures noted. */
+/* The directory of `path`, made if it is missing; `name` is the last component. Failures are noted. */
 int path_parent(struct init *in, const char *path, char name[INIT_NAME_MAX])
 {
 	char text[INIT_PATH_MAX];
@@ -272,7 +272,7 @@ int path_parent(struct init *in, const char *path, char name[INIT_NAME_MAX])
 	return path_make(in, text, PATH_DIRECTORY, 0755, 0);
 }
 
-/* What is there already stays; with `same` it must be a link with this very text. -1 when the failure is noted. */
+/* An existing file stays; with `same` it must be a link with the same text. -1 if a failure is noted. */
 int make_symlink(struct init *in, const char *text, const char *path, bool same)
 {
 	char name[INIT_NAME_MAX], there[INIT_PATH_MAX];

@@ -63,7 +63,7 @@ int take_fd(struct cursor *c)
 	int32_t value;
 
 	memcpy(&value, take(c, sizeof(value)), sizeof(value));
-	/* one of ours there would be handed to the program */
+	/* a descriptor of ours there would be passed to the program */
 	if (value < -1 || (value >= 0 && (uint32_t)value < c->in->close_from) || value == c->in->sync_fd)
 		broken(c->in, "a file descriptor of the plan is not one of its own");
 	return value;
@@ -363,7 +363,7 @@ void plan_load(struct init *in, int plan_fd)
 	in->home = (char *)in->arena + INIT_PATH_MAX;
 }
 
-/* Others may read our memory soon: they need not know what the plan had to say about the host. */
+/* Other processes may read our memory soon: they must not learn about the host from the plan. */
 void plan_forget_behind(struct init *in, const uint8_t *needed)
 {
 	if (mprotect((void *)(uintptr_t)in->plan, in->plan_size, PROT_READ | PROT_WRITE) < 0)
@@ -373,7 +373,7 @@ void plan_forget_behind(struct init *in, const uint8_t *needed)
 	mprotect((void *)(uintptr_t)in->plan, in->plan_size, PROT_READ);
 }
 
-/* The container may wait for its start for days: give back what has been executed. */
+/* The container may wait for its start for days: free the part that has been executed. */
 void plan_drop_behind(struct init *in, const uint8_t *needed)
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);

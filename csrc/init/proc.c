@@ -25,7 +25,7 @@ void proc_open_host(struct init *in)
 	in->proc_fd = fd;
 }
 
-/* An instance of before a new pid or user namespace is not the right one after. */
+/* An instance from before a new pid or user namespace is not valid in it. */
 void proc_forget(struct init *in)
 {
 	if (in->procfs_fd >= 0)
@@ -136,7 +136,7 @@ void proc_drop_hosts(struct init *in)
 	in->wait_fd = -1;
 }
 
-/* Before others can see us: nothing of the host stays open. */
+/* Before others can see us: close everything of the host. */
 void proc_leave(struct init *in)
 {
 	proc_drop_hosts(in);

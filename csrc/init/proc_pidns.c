@@ -28,7 +28,7 @@ static int send_fd(int socket_fd, int fd)
 	return send_with_fd(socket_fd, "", 1, fd) == 1 ? 0 : -1;
 }
 
-/* -1 with errno: whoever has the other end may be stopped, or send what it likes. */
+/* -1 with errno: the process at the other end may be stopped, or send anything. */
 static int receive_fd(int socket_fd)
 {
 	char none;
@@ -82,7 +82,7 @@ static _Noreturn void helper(struct init *in, int link)
 	int pair[2], fs;
 	long pid;
 
-	/* of the caller's session nothing either: its terminal, its process group */
+	/* not the caller's session either, nor its terminal and process group */
 	if (setsid() < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
 	    send_fd(link, pair[0]) < 0 || setns(in->pidns_fd, CLONE_NEWPID) < 0 || dup2(pair[1], 0) < 0 ||
 	    syscall(SYS_close_range, 1, ~0u, 0) < 0 || (!in->in_userns && lose_power(in) < 0))
@@ -153,7 +153,7 @@ static void pidns_check(struct init *in, int mount)
 
 	if (!is_proc(mount) || fstat(in->pidns_fd, &wanted) < 0)
 		fail(in, STEP_WRONG_FS, 0, "proc");
-	/* without privileges over it nobody can know, and the kernel has let nothing pass that is the host's */
+	/* without privileges over it this cannot be checked; the kernel did not allow one of the host then */
 	if (fstatat(mount, "1/ns/pid", &first, 0) < 0 && errno == EACCES)
 		return;
 	if (first.st_dev != wanted.st_dev || first.st_ino != wanted.st_ino)

@@ -44,7 +44,7 @@ int note(struct init *in, enum plan_step step, const char *text)
 	return -1;
 }
 
-/* Like note(), in the kernel's own words when the file system context has any. */
+/* Like note(), with the kernel's own message if the file system context has one. */
 int note_fs(struct init *in, enum plan_step step, int fs_fd, const char *text)
 {
 	char line[sizeof(in->why.text)];
@@ -126,7 +126,7 @@ void keep_place(struct init *in, enum words_said said)
 		__atomic_store_n(&in->words->said, (uint32_t)said, __ATOMIC_RELEASE);
 }
 
-/* A filter may answer all that ends a process with an error: it must end all the same, and not try for ever. */
+/* A filter may refuse every call that ends a process: it must still end, and not try forever. */
 _Noreturn void leave(int status)
 {
 	syscall(SYS_exit_group, status);
@@ -135,7 +135,7 @@ _Noreturn void leave(int status)
 		__builtin_trap();
 }
 
-/* Of a failure before it is reported: whoever gets the report may end us. */
+/* Called before a failure is reported: the receiver may end us. */
 static void undo_added(struct init *in)
 {
 	if (in->undo != NULL)
@@ -161,7 +161,7 @@ _Noreturn void fail(struct init *in, enum plan_step step, int error, const char 
 void warn(struct init *in, enum plan_step step, int error, int64_t value, const char *text)
 {
 	if (in->report_is_fifo)
-		return; /* any byte there means that start failed */
+		return; /* any byte in it means that start failed */
 	errno = error;
 	note(in, step, text);
 	in->why.code = SYNC_WARNING;
@@ -176,7 +176,7 @@ void sync_send(struct init *in, enum sync_code code, int64_t value, int fd)
 	if (in->report_is_fifo)
 		fail(in, STEP_PLAN, 0, "a message to the parent after the start");
 	if (send_message(in, &message, fd) < 0) {
-		/* nobody is left to tell, or a filter forbids it */
+		/* there is no reader any more, or a filter forbids it */
 		note(in, STEP_WRITE, "the runtime's socket");
 		undo_added(in);
 		keep_words(in);

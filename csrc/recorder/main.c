@@ -35,7 +35,7 @@ static int record(int32_t status)
 	int length = snprintf(text, sizeof(text), "%d\n", status);
 	int fd = openat(DIRECTORY, ".exit.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-	/* Deleted with its container: nobody is going to ask. */
+	/* Deleted with its container: the status is not needed any more. */
 	if (fd < 0)
 		return 1;
 	if (write(fd, text, (size_t)length) != length || close(fd) != 0)

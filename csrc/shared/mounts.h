@@ -11,7 +11,7 @@ struct mount_attr; /* of linux/mount.h, with which older versions of sys/mount.h
 
 /* fsconfig(2) takes as many bytes per string. */
 #define MOUNTS_TEXT_MAX 255
-/* Roots on top of each other: more than anybody has. */
+/* Roots on top of each other: a limit that is never reached. */
 #define MOUNTS_STACKED_MAX 16
 
 /* What was tried: fsmount(2) or, before it, fsconfig(2), and the text that this was about. */

@@ -22,7 +22,7 @@ struct place {
 	size_t length;
 };
 
-/* Be in the directory of path; returns the last name. */
+/* Enter the directory of path; returns the last name. */
 static const char *enter(struct place *place, const char *path)
 {
 	char directory[PATH_MAX];
@@ -51,7 +51,7 @@ uint64_t snapshot_stamp(const char *paths, size_t size, struct timespec *newest)
 	for (const char *path = paths; path < paths + size; path += strlen(path) + 1) {
 		struct stat status = {0};
 		const char *name = enter(&place, path);
-		/* What is not there must stay away. */
+		/* A path that does not exist must not appear later. */
 		stamp = add(stamp,
 			    fstatat(name == path ? AT_FDCWD : place.fd, name, &status, 0) == 0 ? 0 : (uint64_t)errno);
 		stamp = add(stamp, status.st_dev);

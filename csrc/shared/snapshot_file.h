@@ -67,13 +67,13 @@ struct snapshot_head {
 	struct snapshot_kernel_part kernel_parts[SNAPSHOT_KERNEL_PARTS];
 	struct snapshot_file files[SNAPSHOT_FILES];
 	struct snapshot_segment segments[SNAPSHOT_SEGMENTS];
-	/* Paths of what must stay what it is, each with its NUL, and what snapshot_stamp() made of them. */
+	/* Paths of files that must not change, each with its NUL, and their snapshot_stamp(). */
 	uint64_t watched_stamp;
 	uint64_t watched_size;
 	char watched[SNAPSHOT_WATCHED];
 };
 
-/* What stat(2) says of all these paths, in one number. *newest: the last change of any, if it is later. */
+/* A checksum of stat(2) for all these paths. *newest: the last change of any, if it is later. */
 uint64_t snapshot_stamp(const char *paths, size_t size, struct timespec *newest);
 
 #endif

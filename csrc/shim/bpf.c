@@ -69,7 +69,7 @@ static int load(const void *program, size_t size, char *log, size_t log_size)
 
 	for (int i = 0; i < LOAD_TRIES && fd == -EAGAIN; i++)
 		fd = load_once(program, size, NULL, 0);
-	/* Only a refused program is worth the log; asking for it always would make every load slower. */
+	/* The log is requested only for a refused program; it makes a load slower. */
 	if ((fd == -EINVAL || fd == -EACCES) && log && log_size > 0) {
 		int second = load_once(program, size, log, log_size);
 

@@ -74,7 +74,7 @@ static int write_map(pid_t pid, const char *name, const char *text, struct shim_
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return failed(words, "open", path);
-	/* one write: the kernel takes a map once and whole */
+	/* one write: the kernel accepts a map only once and as a whole */
 	if (write(fd, text, strlen(text)) < 0)
 		result = failed(words, name, NULL);
 	(void)close(fd);
@@ -104,7 +104,7 @@ static noreturn void hold(const int gate[2])
 
 int shim_user_namespace(const char *uid_map, const char *gid_map, struct shim_words *words)
 {
-	/* A copy of our memory and no signal at its end: nobody else must come to wait for it. */
+	/* A copy of our memory and no signal at its end: no other part of the process may wait for it. */
 	struct clone_args args = {.flags = CLONE_NEWUSER};
 	sigset_t all, old;
 	int gate[2], fd;

@@ -24,7 +24,7 @@ int shim_filesystem(const char *type, const char *source, const char *const *par
 /* mount_setattr(2) on tree itself: MS_* propagation (0: none), the mapping of a user namespace (-1: none). */
 int shim_tree_setattr(int tree, uint64_t propagation, int userns, int recursive);
 
-/* A user namespace that nobody is in, with these contents of uid_map and gid_map. user_namespaces(7). */
+/* A user namespace without processes, with these contents of uid_map and gid_map. user_namespaces(7). */
 int shim_user_namespace(const char *uid_map, const char *gid_map, struct shim_words *words);
 
 #endif

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-/* What of <systemd/sd-bus.h> is used, so that building does not need it; the ABI of libsystemd.so.0 is stable. */
+/* The part of <systemd/sd-bus.h> that is used, so that building does not need it; the ABI of libsystemd.so.0 is stable. */
 typedef struct sd_bus sd_bus;
 typedef struct sd_bus_message sd_bus_message;
 typedef struct {
@@ -238,7 +238,7 @@ static int exchange(sd_bus *bus, sd_bus_message *message, uint64_t timeout_us, s
 	result = sd.call(bus, message, timeout_us, &error, &reply);
 	if (result >= 0)
 		read_value(reply, answer->value, sizeof(answer->value));
-	/* Our own timeout and a lost connection come with a name too: only what the other side says is its word. */
+	/* Our own timeout and a lost connection have an error name, too; only a real answer of the other side counts. */
 	else if (error.name != NULL && result != -ETIMEDOUT && result != -ECONNRESET && result != -ENOTCONN) {
 		snprintf(answer->error, sizeof(answer->error), "%s", error.name);
 		snprintf(answer->text, sizeof(answer->text), "%s", error.message ? error.message : error.name);
@@ -263,7 +263,7 @@ int shim_bus_call(struct shim_bus *bus, const struct shim_bus_call *call, struct
 	return result < 0 ? result : 0;
 }
 
-/* 1 when the message is about this job's end. */
+/* 1 if the message is about this job's end. */
 static int is_end_of(sd_bus_message *message, const char *job, char *result, size_t size)
 {
 	uint32_t id;

@@ -224,6 +224,6 @@ uint32_t shim_seccomp_execve(const uint8_t *filter, size_t size)
 	const struct seccomp_data call = {.nr = SYS_execve, .arch = NATIVE};
 	const struct sock_filter *given = (const struct sock_filter *)(const void *)filter;
 
-	/* Of an architecture that is not known here only the kernel can tell. */
+	/* For an architecture without numbers here the answer is unknown. */
 	return NATIVE == 0 ? SECCOMP_RET_ALLOW : answer(given, size / sizeof(*given), &call);
 }

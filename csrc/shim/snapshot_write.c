@@ -153,7 +153,7 @@ static int add_segment(uint64_t start, uint64_t size, uint64_t offset, uint32_t 
 	return 0;
 }
 
-/* Whether memory is what its file has there. */
+/* Whether the memory equals its file at that place. */
 static bool is_file_content(int fd, uint64_t start, uint64_t size, uint64_t offset)
 {
 	for (uint64_t at = 0; at < size; at += SNAPSHOT_PAGE) {
@@ -346,19 +346,19 @@ static int detach_heap(void)
 	return outside ? 0 : -EOPNOTSUPP;
 }
 
-/* What the kernel knew of the process that was written, and what libc believes to know. */
+/* Adapt the kernel's and libc's knowledge of the written process to this one. */
 static void arrive(struct snapshot_arrival *arrival)
 {
 	*tid_place = (int)syscall(SYS_gettid);
 	(void)brk((void *)syscall(SYS_brk, 0));
 	environ = arrival->clean;
-	/* libc has read the maker's by now, and looks again only when it is told to. */
+	/* libc has read the maker's time zone, and reads it again only on request. */
 	tzset();
 	for (int number = 1; number < SNAPSHOT_SIGNALS; number++) {
 		struct sigaction now;
 		if (actions[number].sa_handler == SIG_DFL || sigaction(number, NULL, &now) < 0)
 			continue;
-		/* As Python itself: its handler only where the caller wants the signal. */
+		/* As Python itself does: its handler only if the caller does not ignore the signal. */
 		if (actions[number].sa_handler == SIG_IGN || now.sa_handler != SIG_IGN)
 			(void)sigaction(number, &actions[number], NULL);
 	}

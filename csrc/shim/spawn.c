@@ -68,7 +68,7 @@ static int place_stdio(const int wanted[3])
 {
 	int fds[3];
 
-	/* Out of the way first: the wanted descriptors may themselves be 0, 1 or 2 in another order. */
+	/* Moved first: the wanted descriptors may themselves be 0, 1 or 2 in another order. */
 	for (int i = 0; i < 3; i++) {
 		fds[i] = wanted[i] < 0 ? -1 : fcntl(wanted[i], F_DUPFD_CLOEXEC, 3);
 		if (wanted[i] >= 0 && fds[i] < 0)
@@ -172,7 +172,7 @@ static noreturn __attribute__((noinline)) void child_main(void *data)
 	_exit(127);
 }
 
-/* The pid of a child that runs `run`, or -errno; the caller stands still until it has exec'd or ended. */
+/* The pid of a child that runs `run`, or -errno; the caller is suspended until it has exec'd or ended. */
 static long clone_child(struct clone_args *args, void (*run)(void *data), void *data)
 {
 	sigset_t all, old;
