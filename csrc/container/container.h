@@ -37,6 +37,9 @@
 /* The largest state file that can be read; create never makes a larger one. */
 enum { CONTAINER_STATE_MAX = 16777216 };
 
+/* How long everybody waits for the lock of a container. */
+enum { CONTAINER_LOCK_MS = 10000 };
+
 enum container_result {
 	CONTAINER_OK = 0,
 	CONTAINER_NOT_FOUND = 1,

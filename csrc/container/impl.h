@@ -11,7 +11,6 @@
 
 #include "container.h"
 
-#define LOCK_MS 10000
 #define DEATH_MS 10000
 
 /* A state directory held open, and what its state file says. Start with container_open(). */

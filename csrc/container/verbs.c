@@ -337,7 +337,7 @@ int container_start(const char *root, const char *id, int flags, struct containe
 	int result = container_open(&container, root, id, error);
 
 	if (result == CONTAINER_OK)
-		result = container_lock(&container, LOCK_MS, error);
+		result = container_lock(&container, CONTAINER_LOCK_MS, error);
 	if (result == CONTAINER_OK)
 		result = container_load(&container, error);
 	if (result == CONTAINER_OK)
@@ -399,7 +399,7 @@ static int signal_init(const struct container *container, int pidfd, int signal,
 static int signal_all(struct container *container, int signal, int flags, struct container_error *error)
 {
 	size_t found = 0;
-	int result = container_lock(container, LOCK_MS, error);
+	int result = container_lock(container, CONTAINER_LOCK_MS, error);
 
 	if (result == CONTAINER_OK)
 		result = container_load(container, error);
@@ -564,7 +564,7 @@ static int delete_refusal(struct container *container, struct container_error *e
 static int lock_by_force(struct container *container, struct container_error *error)
 {
 	struct container_error ignored;
-	int result = container_lock(container, LOCK_MS, error);
+	int result = container_lock(container, CONTAINER_LOCK_MS, error);
 
 	if (result != CONTAINER_BAD_STATE || container_load(container, &ignored) != CONTAINER_OK)
 		return result;
@@ -617,7 +617,7 @@ static int delete_opened(struct container *container, int pid, uint64_t start_ti
 			 struct container_error *error)
 {
 	bool force = flags & CONTAINER_FORCE;
-	int result = force ? lock_by_force(container, error) : container_lock(container, LOCK_MS, error);
+	int result = force ? lock_by_force(container, error) : container_lock(container, CONTAINER_LOCK_MS, error);
 
 	if (result != CONTAINER_OK)
 		return result;

@@ -22,7 +22,6 @@ CREATING = "state.creating"
 FIFO = "exec.fifo"
 WORDS = "exec.words"
 EXIT = "exit"
-LOCK_SECONDS = 10.0
 _MAKE_TRIES = 100
 _REMOVE_TRIES = 5
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
@@ -149,7 +148,7 @@ class StateDir:
     def lock(self) -> bool:
         """Take the lock of a directory that look() opened; False if it is not the one of its name any more.
 
-        Raise StateError if it cannot be had within LOCK_SECONDS, KernelError.
+        Raise StateError if it cannot be had within kernel_container.LOCK_SECONDS, KernelError.
         """
         try:
             return _lock(self.fd, self.path)
@@ -162,15 +161,16 @@ class StateDir:
 
 
 def _lock(fd: int, path: str) -> bool:
-    """Take the lock within LOCK_SECONDS; False if the directory was removed in the meantime."""
-    deadline = time.monotonic() + LOCK_SECONDS
+    """Take the lock within kernel_container.LOCK_SECONDS; False if the directory was removed in the meantime."""
+    deadline = time.monotonic() + kernel_container.LOCK_SECONDS
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise StateError(f"'{path}' is locked by another pyrunc for {LOCK_SECONDS:.0f} s") from None
+                seconds = kernel_container.LOCK_SECONDS
+                raise StateError(f"'{path}' is locked by another pyrunc for {seconds:.0f} s") from None
             time.sleep(0.002)
     try:
         there = os.stat(path, follow_symlinks=False)

@@ -12,11 +12,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# enum container_result, enum container_flag of csrc/container/container.h
-_CONTAINER_OK, _CONTAINER_NOT_FOUND, _CONTAINER_KERNEL, _CONTAINER_START_FAILED = 0, 1, 4, 6
-_FORCE, _ALL, _NEEDS_HANDLED, _KEEP = 1, 2, 4, 8
+_CONTAINER_OK, _CONTAINER_NOT_FOUND = lib.CONTAINER_OK, lib.CONTAINER_NOT_FOUND
+_CONTAINER_KERNEL, _CONTAINER_START_FAILED = lib.CONTAINER_KERNEL, lib.CONTAINER_START_FAILED
+_FORCE, _ALL = lib.CONTAINER_FORCE, lib.CONTAINER_ALL
+_NEEDS_HANDLED, _KEEP = lib.CONTAINER_NEEDS_HANDLED, lib.CONTAINER_KEEP
 # The largest state file that its readers take.
 STATE_MAX: int = lib.CONTAINER_STATE_MAX
+# How long everybody waits for the lock of a container.
+LOCK_SECONDS: float = lib.CONTAINER_LOCK_MS / 1000
 _FREEZE_MS = 10_000
 _REMOVE_MS = 10_000
 

@@ -8,6 +8,7 @@ import os
 from pyrunc.errors import KernelError
 from pyrunc.kernel import mounts as kernel_mounts
 from pyrunc.spec import id_mappings
+from pyrunc.spec.mount_options import MS_REC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Trees:
                 )
             if wanted.propagation:
                 kernel_mounts.tree_propagation(
-                    tree, wanted.propagation & ~_MS_REC, recursive=bool(wanted.propagation & _MS_REC)
+                    tree, wanted.propagation & ~MS_REC, recursive=bool(wanted.propagation & MS_REC)
                 )
             if wanted.idmap is not None:
                 self._map(tree, wanted, wanted.idmap)
@@ -80,9 +81,6 @@ class Trees:
             raise KernelError(
                 "mount_setattr MOUNT_ATTR_IDMAP", error.errno, what, path=mapping.path, hint=hint
             ) from error
-
-
-_MS_REC = 0x4000
 
 
 def _missing(wanted: Fd, error: KernelError) -> str | None:

@@ -7,7 +7,9 @@ import errno
 from pyrunc.errors import ContainerError, PyruncError, strerror
 from pyrunc.kernel import wait_status
 from pyrunc.plan import numbers, wire
+from pyrunc.spec import mount_options
 from pyrunc.spec.namespaces import CLONE_NEWUSER
+from pyrunc.spec.process import SCHEDULER_POLICIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ FILTER_HINT = (
     "the seccomp filter has to allow what init does behind it: with noNewPrivileges execve alone, without it also"
     " write, openat, setuid, capset and others"
 )
-_SCHED_ISO, _SCHED_DEADLINE = 4, 6
+_ACCESS_TIMES = mount_options.ATTR_ATIME_FIELD | mount_options.ATTR_NODIRATIME
 _ARGUMENT = {
     "ROOTFS": 0,
     "MOUNT_NEW": 0,
@@ -129,11 +131,11 @@ def _scheduler_hint(op: wire.Op, message: wire.Message) -> str | None:
     attributes = op.fields[0]
     assert isinstance(attributes, bytes)
     policy = int.from_bytes(attributes[4:8], wire.ORDER)
-    if policy == _SCHED_ISO:
+    if policy == SCHEDULER_POLICIES["SCHED_ISO"]:
         return "Linux has reserved SCHED_ISO and never built it"
     if message.errno != errno.EPERM:
         return None
-    if policy == _SCHED_DEADLINE:
+    if policy == SCHEDULER_POLICIES["SCHED_DEADLINE"]:
         return (
             "process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus):"
             " SCHED_DEADLINE wants every CPU; and CAP_SYS_NICE, not that of a user namespace"
@@ -169,7 +171,6 @@ def _unmount_hint(message: wire.Message) -> str | None:
 
 # What a mount of a more privileged namespace keeps: options that would undo it, by the attribute that stays.
 _LOCKED = {1: "rw", 2: "suid", 4: "dev", 8: "exec"}
-_ATIME_FIELD, _NODIRATIME = 0x70, 0x80
 
 
 def _locked_options(op: wire.Op) -> list[str]:
@@ -179,7 +180,7 @@ def _locked_options(op: wire.Op) -> list[str]:
     cleared = values[1] | values[-1]
     names = [name for bit, name in _LOCKED.items() if cleared & bit]
     every = values[0] | values[-2] | cleared
-    return names + (["those about access times"] if every & (_ATIME_FIELD | _NODIRATIME) else [])
+    return names + (["those about access times"] if every & _ACCESS_TIMES else [])
 
 
 def _mount_hint(op: wire.Op, message: wire.Message) -> str | None:

@@ -13,6 +13,7 @@ from pyrunc.cli import signals
 from pyrunc.container import directory
 from pyrunc.errors import StateError, UsageError, strerror
 from pyrunc.kernel import container as kernel_container
+from pyrunc.seccomp import profile
 
 if TYPE_CHECKING:
     import pathlib
@@ -102,3 +103,9 @@ def test_ids_are_the_same_for_both_doors(container_id: str, good: bool, tmp_path
     else:
         assert made == asked
         assert "invalid container ID format" in asked[0]
+
+
+def test_steps_of_seccomp() -> None:
+    """What fails in the shim is told by a number, which Python words without the shim."""
+    for name in ("DESCRIPTION", "LIBRARY", "DEFAULT", "ARCH", "RULE", "EXPORT"):
+        assert getattr(profile, f"STEP_{name}") == getattr(lib, f"SHIM_SECCOMP_{name}"), name
