@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pyrunc.plan.wire import Fd, Op
-from pyrunc.spec.namespaces import (
-    NAMESPACES,
-)
+from pyrunc.spec.namespaces import NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from pyrunc.errors import (
-    SHORTAGES,
-    BusError,
-    KernelError,
-    PyruncError,
-)
+from pyrunc.errors import SHORTAGES, BusError, KernelError, PyruncError
 from pyrunc.kernel import container as kernel_container
 from pyrunc.verbs import lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.requests import (
-        Context,
-    )
+    from pyrunc.requests import Context
 
 
 def _remove_unit(unit: str, force: bool) -> None:

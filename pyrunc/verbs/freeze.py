@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pyrunc.errors import (
-    StateError,
-)
+from pyrunc.errors import StateError
 from pyrunc.kernel import container as kernel_container
 from pyrunc.verbs import lookup
 
@@ -13,9 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyrunc.kernel.container import Container
-    from pyrunc.requests import (
-        Context,
-    )
+    from pyrunc.requests import Context
 
 
 def _freezer(found: Container) -> Sequence[tuple[str, str]]:

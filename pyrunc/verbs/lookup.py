@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyrunc.errors import (
-    PyruncError,
-    StateError,
-    UsageError,
-)
+from pyrunc.errors import PyruncError, StateError, UsageError
 from pyrunc.json_text import document as json_text
 from pyrunc.kernel import container as kernel_container
 
@@ -17,9 +13,7 @@ if TYPE_CHECKING:
     from pyrunc.config.load import Config
     from pyrunc.container.directory import StateDir
     from pyrunc.kernel.container import Container
-    from pyrunc.requests import (
-        Context,
-    )
+    from pyrunc.requests import Context
 
 
 def load(ctx: Context, container_id: str) -> Container:
@@ -66,10 +60,10 @@ def state(ctx: Context, container_id: str) -> dict[str, object]:
 
 def document(found: Container) -> dict[str, object]:
     """The state document of a container that was looked at."""
-    document = json_text.loads(found.document)
-    if not isinstance(document, dict):
+    value = json_text.loads(found.document)
+    if not isinstance(value, dict):
         raise StateError("the state of the container is no JSON object")
-    return dict(document)
+    return dict(value)
 
 
 def list_(ctx: Context) -> tuple[list[dict[str, object]], list[str]]:
@@ -82,9 +76,7 @@ def list_(ctx: Context) -> tuple[list[dict[str, object]], list[str]]:
         return documents, problems
     for name in sorted(filter(is_id, os.listdir(ctx.root))):
         try:
-            document = state(ctx, name)
-            document["owner"] = _owner(f"{ctx.root}/{name}")
-            documents.append(document)
+            documents.append({**state(ctx, name), "owner": _owner(f"{ctx.root}/{name}")})
         except PyruncError as error:
             problems.append(f"container '{name}' is left out: {error}")
         except FileNotFoundError:

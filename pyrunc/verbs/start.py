@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyrunc.errors import (
-    ContainerError,
-    PyruncError,
-    StateError,
-)
+from pyrunc.errors import ContainerError, PyruncError, StateError
 from pyrunc.kernel import container as kernel_container
 from pyrunc.verbs import delete as verb_delete
 from pyrunc.verbs import lookup
@@ -18,9 +14,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from pyrunc.kernel.container import Container
-    from pyrunc.requests import (
-        Context,
-    )
+    from pyrunc.requests import Context
 
 # The minor version of the specification that first says so; an older configuration means what it was written for.
 _POSTSTART_MUST_SUCCEED = 3
