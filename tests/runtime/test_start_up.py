@@ -50,7 +50,7 @@ START = [
 UPDATE = [
     *LIGHT,
     *("cgroups.*", "config.load", "config.resource_update", "config.rules.*", "config.schema.check"),
-    *("container.directory", "spec.number_list", "verbs.update"),
+    *("container.directory", "spec.id_mappings", "spec.mount_options", "spec.number_list", "verbs.update"),
 ]
 _PROCESS = [
     *START,
