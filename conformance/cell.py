@@ -1,7 +1,7 @@
 """One program of the suite against one runtime, in a place of its own that leaves nothing behind.
 
-Run as a program inside a view (tests/views.py), by run.py: `python cell.py REQUEST.json`, and once for all of them
-`python cell.py hold DIRECTORY`. In v1 the program sees its
+Run by run.py as a program inside a view (tests/support/views.py): `python cell.py REQUEST.json`, and once for all of
+them `python cell.py hold DIRECTORY`. In v1 the program sees its
 own cgroups as the whole hierarchy, so that runs at the same time do not share the fixed names that the suite uses, and
 what is left in them is known to be ours.
 """
@@ -22,7 +22,7 @@ import time
 from dataclasses import asdict, dataclass, field
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path.insert(0, os.path.join(os.path.dirname(HERE), "tests"))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "tests", "support"))
 
 from views import become_subreaper, children, process_gone
 
@@ -42,7 +42,7 @@ _WATCH = 'cat /proc/self/mountinfo >"$1.before"; o=$1; shift; "$@"; s=$?; cat /p
 class Request:
     """What to run: `runtime` is the path of its program, `home` an empty directory of the cell's own.
 
-    `view`: what makes the view that the cell is in (tests/views.py); empty for the host's own.
+    `view`: what makes the view that the cell is in (tests/support/views.py); empty for the host's own.
     """
 
     program: str

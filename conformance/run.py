@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 PROJECT = os.path.dirname(HERE)
-sys.path.insert(0, os.path.join(PROJECT, "tests"))
+sys.path.insert(0, os.path.join(PROJECT, "tests", "support"))
 
 import expected
 import page

@@ -49,7 +49,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if reason.removeprefix("Skipped: ") not in machines.ALLOWED_LACKS:
             report.outcome = "failed"
-            report.longrepr = f"{reason}: not allowed with PYRUNC_MUST_WORK=1 (tests/machines.py)"
+            report.longrepr = f"{reason}: not allowed with PYRUNC_MUST_WORK=1 (tests/support/machines.py)"
     return report
 
 

@@ -11,9 +11,9 @@ import pytest
 import image
 import session
 import support
-from lane import test_support
+from systemd import test_support
 
-MODULE = "tests/lane/test_support.py"
+MODULE = "tests/systemd/test_support.py"
 # What a guest is, in the words of the table.
 MODES = {"apparmor": "v2", "selinux": "v2", "v1": "v1", "hybrid": "hybrid"}
 COLUMNS = ("no label", "AppArmor", "SELinux")

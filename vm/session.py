@@ -1,7 +1,7 @@
 """Run the tests that want systemd, cgroup v2 and an LSM: ./dev test --vm [ARG...].
 
 In the guests of ./dev vm, or right here on a host that is such a machine. Arguments go to pytest in place of the
-lane's own tests; then only the guest with AppArmor is used, or the one that PYRUNC_VM names.
+tests that are listed here; then only the guest with AppArmor is used, or the one that PYRUNC_VM names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PYTEST = os.path.join(job.PROJECT, ".venv/bin/pytest")
 TESTS = {
     "apparmor": (
         "--engines",
-        "tests/lane",
+        "tests/systemd",
         "tests/runtime/test_lsm.py",
         "tests/runtime/test_resources.py",
         "tests/runtime/test_update.py",
@@ -30,9 +30,13 @@ TESTS = {
         "tests/engines/test_systemd_podman.py",
         "tests/engines/test_systemd_containerd.py",
     ),
-    "selinux": ("tests/runtime/test_lsm.py", "tests/runtime/test_strict.py", "tests/lane/test_support.py"),
-    "v1": ("tests/lane/test_support.py", "tests/lane/test_driver.py"),
-    "hybrid": ("tests/lane/test_support.py", "tests/lane/test_driver.py"),
+    "selinux": (
+        "tests/runtime/test_lsm.py",
+        "tests/runtime/test_strict.py",
+        "tests/systemd/test_support.py",
+    ),
+    "v1": ("tests/systemd/test_support.py", "tests/systemd/test_driver.py"),
+    "hybrid": ("tests/systemd/test_support.py", "tests/systemd/test_driver.py"),
 }
 # Seconds for each guest: about twice what the longest takes on an idle machine with two processors. The tests are told
 # to end a moment before, which leaves time to say what has failed so far.
@@ -65,7 +69,7 @@ def in_guest(snapshot: str, words: list[str]) -> int:
 
 
 def main(words: list[str]) -> int:
-    """All of the lane, or what the words choose; the first bad exit status."""
+    """All tests of the guests, or what the words choose; the first bad exit status."""
     if is_such_a_machine():
         everything = dict.fromkeys(path for paths in TESTS.values() for path in paths)
         return subprocess.run([PYTEST, *(words or everything)], check=False, cwd=job.PROJECT).returncode

@@ -5,7 +5,7 @@
  *     probe COMMAND [ARG...] [-- COMMAND [ARG...]]...
  *
  * Every command prints lines of "key value"; the first that fails prints "error NAME: text" and ends with status 1.
- * tests/support.py reads the output.
+ * tests/support/support.py reads the output.
  */
 #include "probe.h"
 

@@ -27,7 +27,7 @@ import time
 from typing import TYPE_CHECKING
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-sys.path.insert(0, os.path.join(PROJECT, "tests"))
+sys.path.insert(0, os.path.join(PROJECT, "tests", "support"))
 
 # Run as a program, this directory alone is where imports are looked for.
 import rounds  # noqa: E402
@@ -58,7 +58,7 @@ ELSEWHERE = ("tests/unit/test_dialogue.py",)
 
 
 class Outcome:
-    """What came out of one lane."""
+    """What came out of one fuzzer or test."""
 
     def __init__(self, name: str, done: int, seconds: float, findings: Sequence[str]) -> None:
         self.name = name
@@ -241,7 +241,7 @@ def _one_pass(selection: Sequence[str], left: float) -> bool:
 
 
 def attack(name: str, seconds: float) -> Outcome:
-    """The tests of a lane again and again."""
+    """The tests of one file again and again."""
     began = time.monotonic()
     start = os.path.getsize(RECORD) if os.path.exists(RECORD) else 0
     good = True

@@ -1,7 +1,7 @@
 """The runtime is killed at any moment of any verb while others work on the same container: delete --force cleans up.
 
 Each round brings a container into a state, starts several verbs on it at once, and kills one of them, or all, with or
-without what it has started, after a chance time. PYRUNC_ATTACK_ROUNDS and PYRUNC_ATTACK_SEED: tests/rounds.py.
+without what it has started, after a chance time. PYRUNC_ATTACK_ROUNDS and PYRUNC_ATTACK_SEED: tests/support/rounds.py.
 """
 
 from __future__ import annotations

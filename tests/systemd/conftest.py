@@ -10,7 +10,7 @@ import pytest
 
 import containers
 import support
-from lane import others
+import systemd_host as others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

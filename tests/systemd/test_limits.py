@@ -9,7 +9,7 @@ import pytest
 
 import machines
 import support
-from lane import others
+import systemd_host as others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ import pytest
 import labels
 import limits
 import support
-from lane import others
+import systemd_host as others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

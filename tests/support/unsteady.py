@@ -9,7 +9,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
 
-TABLE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "unsteady.toml")
+TABLE = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "unsteady.toml")
 _PROPERTY = "unsteady"
 
 

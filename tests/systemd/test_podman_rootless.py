@@ -9,9 +9,9 @@ import pytest
 
 import limits
 import support
+import systemd_host as others
 from engines.image import IMAGE, make_image
 from engines.podman import POLICY
-from lane import others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

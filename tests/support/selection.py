@@ -16,7 +16,7 @@ from alone import worker_input
 if TYPE_CHECKING:
     import pathlib
 
-TESTS = os.path.dirname(os.path.realpath(__file__))
+TESTS = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # Quick and close to the cause first: a broken unit explains a broken container.
 _ORDER = ("unit", "init", "runtime", "security")
 # Directories that an option of the same name adds.

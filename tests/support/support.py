@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 Spec: TypeAlias = "dict[str, Json]"
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 BUILD = os.environ.get("PYRUNC_BUILD", os.path.join(PROJECT, "build/dev"))
 # The commands under test are the installed ones, never the source tree's.
 PYRUNC = os.path.join(sysconfig.get_path("scripts"), "pyrunc")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import support
-from lane import others
+import systemd_host as others
 
 if TYPE_CHECKING:
     from containers import BundleFactory, ContainerFactory

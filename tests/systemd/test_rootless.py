@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import limits
-from lane import others
+import systemd_host as others
 
 if TYPE_CHECKING:
     from containers import BundleFactory, Container, ContainerFactory, User

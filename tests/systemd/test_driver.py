@@ -12,7 +12,7 @@ import pytest
 
 import limits
 import support
-from lane import others
+import systemd_host as others
 from machines import patience
 
 if TYPE_CHECKING:
