@@ -36,7 +36,7 @@ def count_calls(program: str, one: Container) -> dict[str, int]:
     """
     done = subprocess.run(
         [*support.VIEWS["v1"], sys.executable, __file__, program, one.root, one.bundle.path, one.id],
-        env={**os.environ, "PYTHONPATH": os.path.join(support.PROJECT, "tests", "support")},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         capture_output=True,
         text=True,
         check=False,
