@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyrunc.errors import UsageError
+from pyrunc.spec.id_mappings import ID_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,15 +13,14 @@ if TYPE_CHECKING:
     from pyrunc.spec.shapes import Capabilities, Process, User
 
 # 4294967295 is -1, which means "leave unchanged" to setresuid(2).
-_MOST_ID = (1 << 32) - 2
 
 
 def _id(text: str, what: str, user: str) -> int:
     # Nothing but digits: a lax number parser made crun run "name" as root (CVE-2026-30892).
     if not (text.isascii() and text.isdigit()):
         raise UsageError(f"bad {what} in --user '{user}'", hint="give --user UID or UID:GID, in digits")
-    if len(text) > 10 or int(text) > _MOST_ID:
-        raise UsageError(f"bad {what} in --user '{user}': at most {_MOST_ID} is possible")
+    if len(text) > 10 or int(text) > ID_MAX:
+        raise UsageError(f"bad {what} in --user '{user}': at most {ID_MAX} is possible")
     return int(text)
 
 
@@ -71,8 +71,8 @@ def check(options: ExecOptions) -> None:
     if options.user:
         user(options.user)
     for gid in options.additional_gids:
-        if not 0 <= gid <= _MOST_ID:
-            raise UsageError(f"additional-gids must be a positive number up to {_MOST_ID}, not {gid}")
+        if not 0 <= gid <= ID_MAX:
+            raise UsageError(f"additional-gids must be a positive number up to {ID_MAX}, not {gid}")
 
 
 def _capability(name: str) -> str:

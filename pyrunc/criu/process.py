@@ -18,6 +18,7 @@ from pyrunc.errors import CriuError, KernelError, PyruncError
 from pyrunc.kernel import container as kernel_container
 from pyrunc.kernel import process as kernel_process
 from pyrunc.launch import ending
+from pyrunc.spec.process import PID_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ _KILLED_SECONDS = 10
 _SLICE_SECONDS = 0.5
 _SIGKILL = 9
 # PID_MAX_LIMIT of the kernel
-_MOST_PIDS = 1 << 22
 _LONGEST_ENVIRONMENT = 1 << 21
 _OUTPUT = 1 << 16
 # CRIU's part of the caller's environment: it finds iptables by PATH and ~/.criu/default.conf by HOME. Others name
@@ -399,7 +399,7 @@ class Process:
         """Return a pidfd of `pid`, a child that CRIU has made for us in its cgroups. Raise CriuError if it is not."""
         try:
             # os.pidfd_open() raises OverflowError for what is larger than a C int.
-            pidfd = os.pidfd_open(max(-1, min(pid, _MOST_PIDS)))
+            pidfd = os.pidfd_open(max(-1, min(pid, PID_MAX)))
         except OSError as error:
             if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
                 raise KernelError("pidfd_open", error.errno or 0, str(pid)) from error

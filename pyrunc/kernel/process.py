@@ -10,6 +10,7 @@ import sys
 from pyrunc._shim import ffi, lib
 from pyrunc.errors import KernelError
 from pyrunc.kernel.shim import check
+from pyrunc.spec.namespaces import CLONE_NEWNS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _PIDFD_INFO_SIZE = 64
 _PIDFD_INFO_EXIT = 1 << 3
 _PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO_SIZE << 16 | 0xFF << 8 | 11
-_CLONE_NEWNS = 0x20000
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 1, 2, 0x10
 _F_ADD_SEALS = 1033
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # SEAL SHRINK GROW WRITE
@@ -83,7 +83,7 @@ def spawn(
     keep_array = ffi.new("int[]", list(keep))
     request.keep = keep_array
     request.keep_count = len(keep)
-    request.clone_flags = clone_flags | (_CLONE_NEWNS if bound else 0)
+    request.clone_flags = clone_flags | (CLONE_NEWNS if bound else 0)
     if bound:
         bound_bytes = [ffi.new("char[]", os.fsencode(item)) for item in bound]
         request.bound, request.bound_on = bound_bytes

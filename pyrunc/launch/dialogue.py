@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pyrunc.errors import ContainerError, InternalError, PyruncError
 from pyrunc.plan import numbers, wire
+from pyrunc.spec.process import PID_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ _WITH_DESCRIPTOR = frozenset({"CONSOLE", "SECCOMP"})
 _WARN = frozenset({"AFFINITY", "CAPSET"})
 # One of AFFINITY, one of CAPSET and one for each ambient capability.
 _MOST_WARNINGS = 66
-_LARGEST_PID = 1 << 22
 
 
 class OutOfTurnError(ContainerError):
@@ -100,7 +100,7 @@ class Dialogue:
             )
             if due != (message.op, name):
                 raise OutOfTurnError(f"{name or message.code} of step {message.op} where {due[1]} is due")
-            if name == "FORKED" and not 0 < message.value <= _LARGEST_PID:
+            if name == "FORKED" and not 0 < message.value <= PID_MAX:
                 raise OutOfTurnError(f"process {message.value}")
             self.place += 1
         return name, message

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     Rows = Sequence[tuple[int, int, int]]
 
-_ID_MAX = 0xFFFFFFFE  # 0xFFFFFFFF is -1, which is not an id
+ID_MAX = 0xFFFFFFFE  # 0xFFFFFFFF is -1, which is not an id
 
 
 class IdMap:
@@ -73,8 +73,8 @@ def _triple(text: str, maps: Rows) -> list[tuple[int, int, int]]:
     if len(words) != 3 or not all(word.isascii() and word.isdigit() and len(word) <= 10 for word in words):
         raise ValueError(f"'{text}' is no mapping: FILE_SYSTEM_ID-HOST_ID-SIZE is wanted")
     inside, outside, size = (int(word) for word in words)
-    if not size or max(inside, outside) + size - 1 > _ID_MAX:
-        raise ValueError(f"'{text}' is no mapping: ids go from 0 to {_ID_MAX}")
+    if not size or max(inside, outside) + size - 1 > ID_MAX:
+        raise ValueError(f"'{text}' is no mapping: ids go from 0 to {ID_MAX}")
     return _resolved(text, inside, outside, size, maps) if text[0] == "@" else [(inside, outside, size)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 
+PID_MAX = 1 << 22  # PID_MAX_LIMIT of linux/threads.h
 # Resource numbers of asm-generic/resource.h; only alpha, mips and sparc have others.
 RLIMITS: dict[str, int] = {
     "RLIMIT_AS": 9,
