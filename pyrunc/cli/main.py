@@ -26,6 +26,8 @@ EXIT_FAILURE = 1
 EXIT_EXEC = 255
 EXIT_INTERRUPTED = 128 + 2
 EXIT_BROKEN_PIPE = 128 + 13
+# EPERM, ENOSYS: no file is meant, and the kernel itself answers so to none of the calls that pyrunc cannot do without.
+_REFUSED = (1, 38)
 
 
 class _Call:
@@ -220,6 +222,13 @@ def _unexpected(error: Exception) -> InternalError:
         if error.errno in SHORTAGES:
             found = InternalError(
                 f"{strerror(error.errno)}{where}", hint="the host, or a limit, gives no more"
+            )
+            found.__cause__ = error
+            return found
+        if error.errno in _REFUSED and not where:
+            found = InternalError(
+                f"a system call was refused: {strerror(error.errno)}",
+                hint="a seccomp filter around pyrunc may forbid it: --debug shows where",
             )
             found.__cause__ = error
             return found

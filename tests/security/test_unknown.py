@@ -126,6 +126,19 @@ def test_a_filter_around_us(one: Container, fail_syscall: FailSyscall, door: str
             assert "pidfd_open" in result.err, result
 
 
+@pytest.mark.parametrize("rule", ["prlimit64 EPERM", "waitid EPERM", "waitid ENOSYS"])
+def test_a_filter_around_a_verb_that_makes(
+    container: ContainerFactory, bundle: BundleFactory, fail_syscall: FailSyscall, rule: str
+) -> None:
+    """What it forbids is no fault of ours to be reported, and nothing is left."""
+    one = container(bundle("probe").probe("ids"))
+    words = ["--root", one.root, "run", "--bundle", one.bundle.path, one.id]
+    result = support.run(*fail_syscall.prefix(rule), support.PYRUNC, *words)
+    result.fails("a system call was refused: ", "hint: a seccomp filter around pyrunc may forbid it")
+    assert "unexpected" not in result.err
+    assert not os.path.lexists(os.path.join(one.root, one.id))
+
+
 def test_proc_that_is_not_there(one: Container) -> None:
     """Without /proc nobody knows whose pid it is."""
     for verb in ("state", "start", "kill", "delete"):
