@@ -228,7 +228,7 @@ def _write(level: str, message: str, hint: str | None, more: dict[str, str] | No
 
 
 def warn_all(*sources: list[str]) -> None:
-    """Say what was done without; at the default level nobody hears it, as engines take every line for an error."""
+    """Log what is missing; not at the default level, as engines take every line for an error."""
     for messages in sources:
         for message in messages:
             warning(message)

@@ -1,6 +1,6 @@
-"""The operations of the runtime: what a verb of the command line or a Python program calls.
+"""The operations of the runtime, for the verbs of the command line and for Python programs.
 
-Each is a module of verbs/, loaded when it is called. All functions raise PyruncError.
+Each loads its module of verbs/ when it is called. All functions raise PyruncError.
 """
 
 from __future__ import annotations
@@ -22,56 +22,56 @@ if TYPE_CHECKING:
 
 
 def create(ctx: Context, container_id: str, bundle: str, options: CreateOptions) -> None:
-    """Make the container; its program waits for `start`. runtime.md, Create."""
+    """Create the container; its program waits for `start`. runtime.md, Create."""
     from pyrunc.verbs import create as verb
 
     verb.create(ctx, container_id, bundle, options)
 
 
 def run(ctx: Context, container_id: str, bundle: str, options: RunOptions) -> int:
-    """create and start; unless detached wait for the program, delete, and return its exit status (128 + signal)."""
+    """Create and start; unless detached wait for the program, delete, and return its exit status (128 + signal)."""
     from pyrunc.verbs import create as verb
 
     return verb.run(ctx, container_id, bundle, options)
 
 
 def explain(ctx: Context, bundle: str, options: CreateOptions) -> Plan:
-    """The plan that create would have for this bundle on this host. Makes nothing and needs no root."""
+    """Return the plan of create for this bundle on this host. Change nothing; needs no root."""
     from pyrunc.verbs import create as verb
 
     return verb.explain(ctx, bundle, options)
 
 
 def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
-    """Run one more process in a container that runs. Its exit status (128 + signal), 0 at once when detached."""
+    """Run one more process in a running container. Return its exit status (128 + signal), or 0 at once if detached."""
     from pyrunc.verbs import exec as verb
 
     return verb.exec_(ctx, container_id, options)
 
 
 def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> None:
-    """Save a running container as CRIU's image files and, unless it is to be left running, destroy it."""
+    """Save a running container to CRIU's image files and, unless it is left running, destroy it."""
     from pyrunc.verbs import checkpoint as verb
 
     verb.checkpoint(ctx, container_id, options)
 
 
 def restore(ctx: Context, container_id: str, bundle: str, options: RestoreOptions) -> int:
-    """Bring a saved container back, running; its exit status (128 + signal), 0 at once when detached."""
+    """Restore a saved container. Return its exit status (128 + signal), or 0 at once if detached."""
     from pyrunc.verbs import restore as verb
 
     return verb.restore(ctx, container_id, bundle, options)
 
 
 def state(ctx: Context, container_id: str) -> dict[str, object]:
-    """The state document (runtime.md, State) with runc's additions rootfs, created and owner."""
+    """Return the state document (runtime.md, State) with runc's additions rootfs, created and owner."""
     from pyrunc.verbs import lookup
 
     return lookup.state(ctx, container_id)
 
 
 def start(ctx: Context, container_id: str, record: bytes = b"") -> None:
-    """Let the program run and return when it does. runtime.md, Start.
+    """Start the program and return when it runs. runtime.md, Start.
 
     `record` is for the `pyrunc` command, which has done that already: what init said instead of running the program.
     With NOTIFY_SOCKET in the environment, at create as well: when it has said that it is ready, or has ended. Raises
@@ -98,9 +98,9 @@ def delete(ctx: Context, container_id: str, force: bool = False) -> None:
 
 
 def wait(ctx: Context, container_id: str) -> int:
-    """Block until the container's init ends; its exit status (128 + signal). It needs no relation to the caller.
+    """Wait until the container's init ends; return its exit status (128 + signal). It need not be the caller's child.
 
-    Raise StateError for a container that does not exist, or whose status the kernel does not tell any more.
+    Raise StateError if the container does not exist, or if the kernel no longer has its status.
     """
     from pyrunc.verbs import wait as verb
 
@@ -108,21 +108,21 @@ def wait(ctx: Context, container_id: str) -> int:
 
 
 def list_(ctx: Context) -> tuple[list[dict[str, object]], list[str]]:
-    """The state documents of all containers below the root, by id, `owner` filled in; and why others are missing."""
+    """Return the state documents of all containers below the root, by id, with `owner`; and errors of the others."""
     from pyrunc.verbs import lookup
 
     return lookup.list_(ctx)
 
 
 def matching(ctx: Context, pattern: str) -> list[str]:
-    """The ids of the containers below the root in which the regular expression is found. Raise UsageError."""
+    """Return the ids below the root that contain a match of the regular expression. Raise UsageError."""
     from pyrunc.verbs import lookup
 
     return lookup.matching(ctx, pattern)
 
 
 def ps(ctx: Context, container_id: str) -> list[int]:
-    """The pids of all processes of the container, as the runtime sees them."""
+    """Return the pids of all processes of the container, as the runtime sees them."""
     from pyrunc.verbs import lookup
 
     return lookup.ps(ctx, container_id)
@@ -138,7 +138,7 @@ def update(
 ) -> None:
     """Change the limits that `resources` names, all or none. Device rules are never touched.
 
-    Not named, or 0 where that is no limit: left as it is; -1: lifted. JSON paths in errors begin at `resources`.
+    Absent limits, or 0 where that is not a limit, stay unchanged; -1 removes one. JSON paths begin at `resources`.
     """
     from pyrunc.verbs import update as verb
 
@@ -146,14 +146,14 @@ def update(
 
 
 def add_mounts(ctx: Context, container_id: str, mounts: Sequence[Mount]) -> None:
-    """Mount these, all or none, in a container that has not stopped. JSON paths in errors begin at `mounts`."""
+    """Mount these, all or none, in a container that is not stopped. JSON paths in errors begin at `mounts`."""
     from pyrunc.verbs import mounts as verb
 
     verb.add(ctx, container_id, mounts)
 
 
 def remove_mounts(ctx: Context, container_id: str, destinations: Sequence[str]) -> None:
-    """Unmount what is at these destinations, the last first. Raise ConfigError unless each is a mount that may go."""
+    """Unmount these destinations, the last first. Raise ConfigError unless each is a mount that may be removed."""
     from pyrunc.verbs import mounts as verb
 
     verb.remove(ctx, container_id, destinations)
@@ -174,7 +174,7 @@ def resume(ctx: Context, container_id: str) -> None:
 
 
 def stats(ctx: Context, container_id: str) -> dict[str, object]:
-    """What a container uses now: the `data` of runc's stats event, times in ns. Raise StateError unless it runs."""
+    """Return a container's usage: the `data` of runc's stats event, times in ns. Raise StateError unless it runs."""
     from pyrunc.verbs import events as verb
 
     return verb.once(ctx, container_id)
@@ -183,7 +183,7 @@ def stats(ctx: Context, container_id: str) -> dict[str, object]:
 def events(
     ctx: Context, container_id: str, interval: float = 5.0, reader: int = -1
 ) -> Iterator[dict[str, object]]:
-    """Stats every `interval` seconds, and when memory ran out, until the container ends: verbs.events.follow."""
+    """Yield stats every `interval` seconds, and out-of-memory events, until the container ends: verbs.events.follow."""
     from pyrunc.verbs import events as verb
 
     return verb.follow(ctx, container_id, interval, reader)

@@ -352,7 +352,7 @@ def config_file(opts: Message, spec: Spec) -> None:
 
 
 def _trusted(path: str) -> str:
-    """The path without links of a file that nobody but root can change or exchange. Raise ConfigError, KernelError."""
+    """Return the path without links of a file that only root can change or replace. Raise ConfigError, KernelError."""
     real = os.path.realpath(path)
     if not real.startswith(criu_request.CONFIG_TOP):
         raise criu_request.refused_config(f"'{path}' leads to '{real}'")

@@ -145,7 +145,7 @@ class Attendance:
             # If it were ignored, the kernel would reap the program and drop its status.
             _signal.signal(_SIGCHLD, _signal.SIG_DFL)
         except ValueError:
-            self.on_child_before = None  # not the main thread: whoever made it knows about its children
+            self.on_child_before = None  # not the main thread: the program handles its children itself
 
     def take_terminal(self, master: int) -> None:
         """Take the pty `master` and serve it with our own stdio; our terminal is raw until `close`."""

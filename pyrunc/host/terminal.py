@@ -197,7 +197,9 @@ class Terminal:
         self.input: _Input | None = _Input(0)
         self.output = _Output(1)
         self.to_program = self.from_program = _NOTHING
-        self.hung = False  # nobody in the container has it open: that may pass, as with getty and systemd
+        self.hung = (
+            False  # no process of the container has it open: maybe only for now, as with getty and systemd
+        )
         self.ended = False
         self.left = _LEFT_AT_THE_END
         self.written = 0

@@ -1,1 +1,1 @@
-"""Starting init and talking with it."""
+"""Start init and exchange messages with it."""

@@ -1,4 +1,4 @@
-"""What init is answered until its container or process is ready, by create, exec and restore alike.
+"""The answers to init until its container or process is ready, for create, exec and restore.
 
 All functions raise PyruncError.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def schedule(the_plan: Plan, pid: int) -> None:
-    """Give init the scheduling policy that it could not have before its last fork. Raise PyruncError."""
+    """Set the scheduling policy that init could not set before its last fork. Raise PyruncError."""
     op = the_plan.scheduler
     if op is None:
         return
@@ -39,7 +39,7 @@ def schedule(the_plan: Plan, pid: int) -> None:
 
 
 def send_seccomp_listener(spec: Spec, fd: int, document: bytes, pid: int) -> None:
-    """Hand the notify descriptor and a ContainerProcessState to linux.seccomp.listenerPath.
+    """Send the notify descriptor and a ContainerProcessState to linux.seccomp.listenerPath.
 
     `document` is the container's state as JSON, `pid` the container process as the runtime sees it. Raises
     KernelError: config-linux.md: "If sending fails, the runtime MUST generate an error and terminate the container".
@@ -60,7 +60,7 @@ def send_seccomp_listener(spec: Spec, fd: int, document: bytes, pid: int) -> Non
 
 
 def map_ids(init: launch.Init, plan: Plan) -> None:
-    """Write the id maps of the user namespace that init has made: the first thing it asks for, if it makes one."""
+    """Write the id maps of init's new user namespace: if it makes one, this is its first request."""
     if plan.uid_maps is None:
         return
     from pyrunc.launch import id_maps
@@ -74,9 +74,9 @@ def map_ids(init: launch.Init, plan: Plan) -> None:
 
 
 def serve(init: launch.Init, answers: dict[str, Callable[[int], None]], *, until: str = "READY") -> None:
-    """Answer init until it says `until`, which is left waiting for its go.
+    """Answer init until it sends `until`, after which it waits.
 
-    `answers` maps a sync code to what it asks for.
+    `answers` maps a sync code to the function that handles it.
     """
     while True:
         code, fd = init.receive()
@@ -86,7 +86,7 @@ def serve(init: launch.Init, answers: dict[str, Callable[[int], None]], *, until
         if code == until:
             return
         if code == "SECCOMP" and init.pipes[0] >= 0:
-            # Its agent is told who goes on, unless init waits for an answer of the agent until then.
+            # The agent gets the pid of the process that continues, unless init waits for the agent's answer.
             init.hold(fd, answers["SECCOMP"])
         else:
             try:
@@ -98,7 +98,7 @@ def serve(init: launch.Init, answers: dict[str, Callable[[int], None]], *, until
 
 
 def console_answer(console_socket: str, attendance: console.Attendance | None) -> Callable[[int], None]:
-    """What to do with the pty master: pass it to the console socket, or serve it when attached."""
+    """Handle the pty master: pass it to the console socket, or serve it if attached."""
 
     def answer(master: int) -> None:
         # Init is inside by now: a process of the container may have taken its place.

@@ -24,7 +24,7 @@ _HINTS = {
 
 
 class Trees:
-    """Makes detached mounts. Equal mappings share one user namespace; `close` gives them back."""
+    """Makes detached mounts. Equal mappings share one user namespace; `close` closes these."""
 
     __slots__ = ("_namespaces",)
 
@@ -32,9 +32,9 @@ class Trees:
         self._namespaces: dict[tuple[object, ...], int] = {}
 
     def open(self, wanted: Fd, path: str) -> int:
-        """The mount, or -1 for a plain clone that the kernel grants to init only. Raise KernelError.
+        """Return the mount, or -1 for a plain clone that the kernel allows to init only. Raise KernelError.
 
-        `path` is the JSON path of whoever wants it.
+        `path` is the JSON path of the mount.
         """
         tree = -1
         try:

@@ -1,8 +1,8 @@
-"""PURE: what init may say, when: a plan -> the messages it leads to, in their only order.
+"""PURE: the messages that init may send: a plan -> its messages, in their only order.
 
-init runs where the container's processes are, and one that can trace it speaks in its place. So nothing is taken from a
-message but what the plan leads to next: each SYNC, CONSOLE, SECCOMP and FORK once and in order, warnings of the ops
-that have some, at most one error and nothing behind it, a descriptor where one is due and nowhere else.
+init runs beside the container's processes, and one that can trace it can send messages in its place. So only the
+messages that the plan leads to next are accepted: each SYNC, CONSOLE, SECCOMP and FORK once and in order, warnings of
+the ops that have some, at most one error and nothing after it, a descriptor only where one is expected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MOST_WARNINGS = 66
 
 
 class OutOfTurnError(ContainerError):
-    """init has said what its plan cannot make it say."""
+    """init has sent a message that its plan does not lead to."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(
@@ -33,7 +33,7 @@ class OutOfTurnError(ContainerError):
 
 
 def turns(ops: Sequence[wire.Op]) -> list[tuple[int, str]]:
-    """What the ops make init send, as (index of the op, name of the sync code)."""
+    """Return the messages of the ops, as (index of the op, name of the sync code)."""
     found = []
     for index, op in enumerate(ops):
         name = op.name
@@ -47,7 +47,7 @@ def turns(ops: Sequence[wire.Op]) -> list[tuple[int, str]]:
 
 
 class Dialogue:
-    """One init's messages, from the first to the last. `ended`: it has reported an error, or broken the order."""
+    """The messages of one init. `ended`: it has reported an error, or sent a message out of order."""
 
     __slots__ = ("ended", "ops", "place", "turns", "warnings")
 
@@ -60,11 +60,11 @@ class Dialogue:
 
     @property
     def next(self) -> str:
-        """The name of what comes next, "" if nothing does."""
+        """Return the name of the next message, "" if there is none."""
         return self.turns[self.place][1] if self.place < len(self.turns) else ""
 
     def hear(self, data: bytes, descriptors: int) -> tuple[str, wire.Message]:
-        """One message with its number of descriptors: (name of the sync code, message). Raise OutOfTurnError."""
+        """Check a message with its number of descriptors. Return (sync code, message). Raise OutOfTurnError."""
         if self.ended:
             raise OutOfTurnError("a message behind its last one")
         try:
@@ -106,26 +106,26 @@ class Dialogue:
         return name, message
 
     def _now(self, op: int) -> bool:
-        """Whether init can be at this op: not before what it said last, not behind what it has not said yet."""
+        """Return whether init can be at this op: not before its last message, not after its next one."""
         first = self.turns[self.place - 1][0] if self.place else 0
         last = self.turns[self.place][0] if self.place < len(self.turns) else len(self.ops) - 1
         return first <= op <= last
 
     def words(self, message: wire.Message) -> PyruncError:
-        """The error for an ERROR or a WARNING that was heard."""
+        """Return the error for an ERROR or a WARNING that was received."""
         from pyrunc.launch import failures
 
         return failures.explain(self.ops, message)
 
     def unsaid(self, data: bytes) -> int:
-        """What stands in the memory of LAST_WORDS, be it init's or not: an error is raised, else the op it came to."""
+        """Read the memory of LAST_WORDS, which may be forged: raise its error, else return the op that init came to."""
         op, message = wire.last_words(data)
         if message is not None and _NAMES.get(message.code) == "ERROR":
             raise self.suspect_filter(self.words(message))
         return op
 
     def suspect_filter(self, error: PyruncError) -> PyruncError:
-        """The error with a hint at the container's filter, unless it has a better one."""
+        """Return the error with a hint at the container's filter, unless it has another hint."""
         if error.hint is None:
             from pyrunc.launch import failures
 
@@ -133,7 +133,7 @@ class Dialogue:
         return error
 
     def filtered(self, op: int) -> ContainerError:
-        """The error for an init that the container's filter killed at this op."""
+        """Return the error for an init that the container's filter killed at this op."""
         from pyrunc.launch import failures
 
         step = f", at its step {self.ops[op].name} of {self.ops[op].path}" if op < len(self.ops) else ""

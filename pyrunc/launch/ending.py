@@ -1,4 +1,4 @@
-"""A child of ours comes to its end within a deadline: also one that a freezer holds or a debugger keeps."""
+"""Ends a child of ours within a deadline, even if it is frozen or traced."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pyrunc.errors import ContainerError, KernelError
 from pyrunc.host import proc
 
 _SIGKILL = 9
-# For what SIGKILL does not end at once: a process that is frozen, or hangs in a device or file system.
+# The time for a process that SIGKILL does not end at once: it is frozen, or hangs in a device or file system.
 _END_SECONDS = 10.0
 _TRY_SECONDS = 0.2
 
 
 def collect(pid: int, pidfd: int, seconds: float, lost: int = 0) -> int | None:
-    """The wait status of a child once it has ended; None if it has not in time, `lost` when it was collected before.
+    """Return the wait status of a child; None if it does not end in time, `lost` if it was reaped before.
 
-    The pidfd alone does not tell: a dead process that somebody traces is not ours before the tracer has let go.
+    The pidfd is not enough: a dead process that is traced cannot be reaped by us before its tracer detaches.
     """
     deadline = time.monotonic() + seconds
     poller = select.poll()
@@ -42,7 +42,7 @@ def collect(pid: int, pidfd: int, seconds: float, lost: int = 0) -> int | None:
 
 
 def end(pid: int, pidfd: int, seconds: float = _END_SECONDS) -> int:
-    """SIGKILL for a child, which may have ended or been collected already; its wait status, 0 if that was collected.
+    """Kill a child, which may have ended or been reaped already. Return its wait status, 0 if it was reaped.
 
     Raise ContainerError if it does not end in time.
     """
@@ -64,7 +64,7 @@ def end(pid: int, pidfd: int, seconds: float = _END_SECONDS) -> int:
 
 
 def _unfreeze(pid: int) -> None:
-    """Take a process out of the v1 freezer cgroup that holds it: SIGKILL does not reach it there, as it does on v2.
+    """Move a process out of its v1 freezer cgroup: SIGKILL does not end it there, unlike on v2.
 
     The cgroup itself stays as it is: it may be that of a paused container.
     """

@@ -1,4 +1,4 @@
-"""PURE: what init reported, in words: (plan, message) -> error with JSON path and hint."""
+"""PURE: error messages for init's reports: (plan, message) -> error with JSON path and hint."""
 
 from __future__ import annotations
 
@@ -62,20 +62,20 @@ def _text(op: wire.Op, place: int) -> str:
 
 
 def lookup(program: str, error: int) -> str:
-    """The words for a program that cannot be run; engines match on them (features: exit codes 126 and 127)."""
+    """Return the message for a program that cannot be run; engines match on it (for exit codes 126 and 127)."""
     if error == errno.ENOENT:
         return (
             f'exec: "{program}": stat {program}: no such file or directory'
             if "/" in program
             else f'exec: "{program}": executable file not found in $PATH'
         )
-    # Engines know execve's own word for it, not all of them the better one.
+    # Engines match on execve's own text; not all of them know the better one.
     reason = "permission denied (is a directory)" if error == errno.EISDIR else strerror(error)
     return f'exec: "{program}": {reason}'
 
 
 def hook(kind: str, index: int, path: str, status: int, output: str) -> str:
-    """The words for a hook that did not exit with 0. `status` is its wait status."""
+    """Return the message for a hook that did not exit with 0. `status` is its wait status."""
     signal = wait_status.signal(status)
     how = f"killed by signal {signal}" if signal else f"exit status {wait_status.exit_code(status)}"
     said = output.strip()
@@ -83,7 +83,7 @@ def hook(kind: str, index: int, path: str, status: int, output: str) -> str:
 
 
 def hook_timeout(kind: str, index: int, path: str, seconds: float, output: str) -> str:
-    """The words for a hook that took too long."""
+    """Return the message for a hook that took too long."""
     said = output.strip()
     words = f"{kind} hook #{index} '{path}': hook ran past specified timeout of {seconds:.1f}s"
     return words + (f", output: {said}" if said else "")
@@ -97,7 +97,7 @@ def _hook_failure(op: wire.Op, message: wire.Message) -> str:
     if message.step == "hook_timeout":
         return hook_timeout(name, place, path, int(timeout) / 1000, message.text)  # type: ignore[arg-type]
     if message.errno:
-        # What init had to do for the hook is named; the hook's own path stands for what becomes of its process.
+        # A step of init for the hook is named; a failure of the hook's process is shown with the hook's path.
         other = message.text if message.text != path else "execve"
         what = message.step if message.step != "hook" else other
         return f"{name} hook #{place} '{path}': {what}: {strerror(message.errno)}"
@@ -105,7 +105,7 @@ def _hook_failure(op: wire.Op, message: wire.Message) -> str:
 
 
 def _security_label(op: wire.Op, message: wire.Message) -> str:
-    """The words for a label that was not taken. podman knows the file between the backticks."""
+    """Return the message for a label that was refused. podman matches on the file between the backticks."""
     file, value = _text(op, 0), _text(op, 1)
     kind, value = (
         ("AppArmor profile", value.removeprefix("exec ")) if "apparmor" in file else ("SELinux label", value)
@@ -169,12 +169,12 @@ def _unmount_hint(message: wire.Message) -> str | None:
     return None
 
 
-# What a mount of a more privileged namespace keeps: options that would undo it, by the attribute that stays.
+# Locked attributes of a mount from a more privileged namespace -> the options that would clear them.
 _LOCKED = {1: "rw", 2: "suid", 4: "dev", 8: "exec"}
 
 
 def _locked_options(op: wire.Op) -> list[str]:
-    """The options of a mount that change what may be locked. mount_namespaces(7)."""
+    """Return the options of a mount that change attributes which may be locked. mount_namespaces(7)."""
     places = (3, 4, 5, 6) if op.name == "MOUNT_BIND" else (1, 2)
     values = [value if isinstance(value := op.fields[place], int) else 0 for place in places]
     cleared = values[1] | values[-1]
@@ -278,7 +278,7 @@ def _words(op: wire.Op, message: wire.Message) -> str:
 
 
 def explain(ops: Sequence[wire.Op], message: wire.Message) -> PyruncError:
-    """The error for a SYNC_ERROR message: path and words from the op that failed."""
+    """Return the error for a SYNC_ERROR message, with the path and message of the op that failed."""
     if message.op >= len(ops):
         return ContainerError(
             f"init failed before its plan: {message.step} {message.text}: {strerror(message.errno)}"
@@ -287,12 +287,12 @@ def explain(ops: Sequence[wire.Op], message: wire.Message) -> PyruncError:
 
 
 def explain_op(op: wire.Op, message: wire.Message) -> PyruncError:
-    """The error for a message whose op is known: in the op's words, also when it cannot have failed like that."""
+    """Return the error for a message whose op is known, even if that op cannot fail like that."""
     path = op.path if op.path != "$" else None
     try:
         return ContainerError(_words(op, message), path=path, hint=_hint(op, message))
     except (AssertionError, IndexError, KeyError, OverflowError, TypeError, ValueError):
-        # Who has taken init's place says what it likes.
+        # A process that has taken init's place may send anything.
         return ContainerError(
             f"init reports a failure of '{message.step}', which {op.name} cannot have", path=path
         )

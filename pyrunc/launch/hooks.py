@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
     from pyrunc.spec.shapes import Hook, Spec
 
-    # A descriptor that can be read when it is worth asking whether hooks are to be ended.
+    # A descriptor that is readable if hooks may have to be ended.
     Stop = tuple[int, Callable[[], bool]]
 
 _KEPT_OUTPUT = 4096
-# A pipe holds no more unless somebody enlarges it: what came before the end is in it, whoever still writes.
+# A pipe holds no more unless it is enlarged, so this reads all that was written before the hook's end.
 _PIPE_SIZE = 65536
 _SIGKILL, _SIGSTOP = 9, 19
-# Looks at a clock are not further apart than this: poll(2) takes a C int.
+# The longest single wait: poll(2) takes a C int.
 _LONGEST_WAIT_MS = 1 << 30
-# For what SIGKILL does not end: a process that waits for a device, or that is frozen.
+# The time for a process that SIGKILL does not end: it waits for a device, or is frozen.
 _KILL_SECONDS = 10.0
-# In the place of a wait status that nobody can know any more.
+# Replaces a wait status that is lost.
 _LOST = -1
-# As long as children make children, looking for them has no end of its own.
+# A limit, because children could be made faster than they are found.
 _KILL_ROUNDS = 20
 
 
@@ -47,7 +47,7 @@ def _close(*fds: int) -> None:
 
 
 class _Talk:
-    """Both ends of a hook's pipes that are ours: it reads the state and says something, or does not."""
+    """Our ends of a hook's pipes: for the state and for its output."""
 
     __slots__ = ("_poller", "_rest", "output", "stdin", "stdout")
 
@@ -63,12 +63,12 @@ class _Talk:
         os.set_blocking(stdout, False)
 
     def until_gone(self, pidfd: int, deadline: float | None, stop: Stop | None) -> bool:
-        """Write the state and read what comes until the hook has ended. Whether that was in time."""
+        """Write the state and read output until the hook has ended. Return whether that was in time."""
         self._poller.register(pidfd, select.POLLIN)
         if stop is not None:
             self._poller.register(stop[0], select.POLLIN)
         while True:
-            # Looked at in every round: whoever always writes something never lets poll() run out of time.
+            # Checked in every round: with continuous output poll() never times out.
             left = _LONGEST_WAIT_MS if deadline is None else (deadline - time.monotonic()) * 1000
             if left <= 0:
                 return False
@@ -102,7 +102,7 @@ class _Talk:
             self.stdin = -1
 
     def _read(self) -> bool:
-        """Take what the pipe holds, and not what is written meanwhile. False: nobody can write any more."""
+        """Read what the pipe holds, and not what is written meanwhile. Return False if there is no writer any more."""
         try:
             piece = os.read(self.stdout, _PIPE_SIZE)
         except BlockingIOError:
@@ -111,12 +111,12 @@ class _Talk:
         return bool(piece)
 
     def close(self) -> None:
-        """Whoever still holds the other end gets SIGPIPE from now on, or the end of the file."""
+        """Close our ends: other processes with the hook's ends get SIGPIPE, or end of file."""
         _close(self.stdin, self.stdout)
 
 
 def _facts(pid: int) -> tuple[int, int, int] | None:
-    """(start time, parent, session) of a process that lives and that we may see. proc(5). Raise KernelError."""
+    """Return (start time, parent, session) of a process that is alive and visible. proc(5). Raise KernelError."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stream:
             fields = container_process.stat_fields(stream.read())
@@ -129,7 +129,7 @@ def _facts(pid: int) -> tuple[int, int, int] | None:
 
 
 def _family(leader: int) -> dict[int, int]:
-    """Who is in the session that the hook leads, its children, and theirs, which may have left that: start times.
+    """Return the start times of the hook's session and of its descendants, which may have left that session.
 
     Raise KernelError.
     """
@@ -149,7 +149,7 @@ def _family(leader: int) -> dict[int, int]:
 
 
 def _kill_checked(pid: int, started: int) -> None:
-    """Kill the process that was seen, and not one that has got its pid meanwhile. Raise KernelError."""
+    """Kill the process that was seen, and not one that has reused its pid. Raise KernelError."""
     pidfd = kernel_container.process_open(pid, started)
     if pidfd < 0:
         return
@@ -162,11 +162,11 @@ def _kill_checked(pid: int, started: int) -> None:
 
 
 def _end(leader: int, pidfd: int) -> str | None:
-    """Kill a hook with its family. Who has left its session and lost its parents on the way is out of reach.
+    """Kill a hook with its descendants. One that has left the session and lost its parent cannot be found.
 
-    What kept us from finding them, None for nothing.
+    Return the error that kept us from finding them, or None.
     """
-    # It stays, as the parent by whom others are found, and makes no more of them.
+    # It is stopped first: it cannot fork then, and its children can still be found by their parent.
     _signal.pidfd_send_signal(pidfd, _SIGSTOP)
     try:
         for _ in range(_KILL_ROUNDS):
@@ -183,13 +183,13 @@ def _end(leader: int, pidfd: int) -> str | None:
 
 
 def of(spec: Spec, kind: str) -> Sequence[Hook]:
-    """The hooks of one kind, none if there are none."""
+    """Return the hooks of one kind."""
     found: Sequence[Hook] = (spec.get("hooks") or {}).get(kind) or ()  # type: ignore[assignment]  # the schema says so
     return found
 
 
 def run_one(kind: str, index: int, hook: Hook, state: bytes, cwd: str, stop: Stop | None = None) -> None:
-    """Run one hook to its end. Raise ContainerError with the hook's place, exit status and output."""
+    """Run a hook until its end. Raise ContainerError with the hook's index, exit status and output if it fails."""
     json_path = f"$.hooks.{kind}[{index}]"
     program = hook["path"]
     argv = [os.fsencode(item) for item in hook.get("args") or [program]]
@@ -254,7 +254,7 @@ def run(kind: str, hooks: Sequence[Hook], state: bytes, cwd: str, stop: Stop | N
 
 
 def run_all(kind: str, hooks: Sequence[Hook], state: bytes, cwd: str) -> list[ContainerError]:
-    """Run every hook whatever the others did (poststop) and return the failures. runtime.md: MUST log a warning."""
+    """Run every hook, even after failures (poststop), and return the failures. runtime.md: MUST log a warning."""
     failed = []
     for index, hook in enumerate(hooks):
         try:

@@ -49,7 +49,7 @@ def _only_own(rows: Map, own: int) -> bool:
 
 
 def _listen(pidfd: int, stdout: int) -> tuple[bytes, bool]:
-    """What a helper says until it ends (what it may have left behind does not count): (the output, in time?)."""
+    """Read a helper's output until it ends, but not that of its children. Return (output, whether it was in time)."""
     said = b""
     os.set_blocking(stdout, False)
     poller = select.poll()
@@ -95,7 +95,7 @@ def _helper(name: str, pid: int, rows: Map, json_path: str) -> None:
         os.close(write)
     try:
         said, in_time = _listen(pidfd, read)
-        # Out of time: it runs as root, but we are its real user, who may end it. kill(2)
+        # Timeout: it runs as root, but we are its real user, so we may kill it. kill(2)
         status = os.waitpid(child, 0)[1] if in_time else ending.end(child, pidfd)
     finally:
         os.close(read)
@@ -121,7 +121,7 @@ def write(pid: int, uids: Map, gids: Map) -> None:
     else:
         _helper("newuidmap", pid, uids, "$.linux.uidMappings")
     if _only_own(gids, os.getegid()):
-        # Without privileges the kernel only takes a gid_map where setgroups is given up (CVE-2014-8989).
+        # Without privileges the kernel accepts a gid_map only if setgroups is denied (CVE-2014-8989).
         _write(pid, "setgroups", "deny")
         _write(pid, "gid_map", _lines(gids))
     else:

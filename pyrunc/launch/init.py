@@ -1,4 +1,4 @@
-"""The parent side of one init: start it, answer it, hear why it failed.
+"""The parent side of one init: start it, answer it, receive its errors.
 
     runtime                                   init (static C, from a sealed memfd)
       open what the plan names, encode
@@ -15,8 +15,8 @@
       end of file: exec closed socket and pipes, or init waits on exec.fifo
       ◀── ERROR             at any time: {op, step, errno, text}, then it exits
 
-Behind a late FORKED a process of the container that may trace others can speak for init, and knows no more than the
-program will: everything that comes is hostile (dialogue). Whatever it does, each wait ends.
+After a late FORKED a process of the container that may trace others can send messages in place of init: they are not
+trusted (dialogue.py). Whatever it does, each wait ends.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-# Between two messages init waits for nobody but hooks, which have timeouts of their own, and file systems.
+# Between two messages init only waits for hooks, which have their own timeouts, and for file systems.
 STEP_SECONDS = 120
 _SIGKILL = 9
-# For a process that was killed: it may be frozen, or a tracer may keep it.
+# The time for a process that was killed: it may be frozen or traced.
 END_SECONDS = 10
-# From exec's closing of descriptors to the program's name, or to the end of who dies.
+# The time from exec's closing of descriptors to the program's name, or to the end of a dying process.
 NAME_SECONDS = 0.5
 _SIGSYS = 31
 _MOST_UNREAD = 128
 
 
 def init_program() -> bytes:
-    """The static init of this installation."""
+    """Return the static init of this installation."""
     try:
         fd = os.open(
             os.path.join(os.path.dirname(os.path.dirname(__file__)), "init"), os.O_RDONLY | os.O_CLOEXEC
@@ -73,7 +73,7 @@ def init_program() -> bytes:
 
 
 def end(pid: int, pidfd: int) -> None:
-    """End a child of ours, which may have ended or been collected already, and wait until it is gone."""
+    """Kill a child of ours, which may have ended or been reaped already, and wait until it is gone."""
     try:
         ending.end(pid, pidfd, END_SECONDS)
     except ContainerError as error:
@@ -81,11 +81,11 @@ def end(pid: int, pidfd: int) -> None:
 
 
 class SilentDeathError(ContainerError):
-    """init came to its end and has not said why."""
+    """init ended without a message."""
 
 
 def _pid_namespace(pid: int) -> tuple[int, int] | None:
-    """What identifies a process's pid namespace; None if it cannot be seen."""
+    """Return what identifies a process's pid namespace, or None if it is not visible."""
     try:
         found = os.stat(f"/proc/{pid}/ns/pid")
     except OSError:
@@ -140,7 +140,7 @@ class Init:
         self.warnings: list[str] = []
 
     def receive(self) -> tuple[str, int]:
-        """The next thing init wants: (name of the sync code, descriptor that came with it or -1).
+        """Return init's next request: (name of the sync code, descriptor that came with it or -1).
 
         "" is the end: init closed the socket (it runs the program, or waits for start). Raises what init reports.
         """
@@ -171,7 +171,7 @@ class Init:
                 data, fds = self._from_socket()
                 if data or self.pipes[0] < 0:
                     return data, fds
-                # It goes where others are, or has ended: then the pipe is at its end as well.
+                # It enters the pid namespace of others, or has ended: then the pipe is at its end as well.
                 self.sock.close()
                 self.sock_open = False
             self._wait(self.pipes[0])
@@ -185,7 +185,7 @@ class Init:
         poller.register(fd, select.POLLIN)
         if self.held is not None:
             poller.register(self.held[0], select.POLLIN)
-        # Where there is a pipe, no hook runs any more.
+        # With the pipes no hook runs any more.
         limit = STEP_SECONDS * 1000 if self.deadline or not self.sock_open else None
         while True:
             ready = [found for found, _events in poller.poll(limit)]
@@ -213,7 +213,7 @@ class Init:
         return data, fds
 
     def _adopt(self, pid: int) -> int:
-        """The pidfd of a process that init calls its child. Raise OutOfTurnError if it is not what it should be."""
+        """Return a pidfd of the process that init reports as its child. Raise OutOfTurnError if it is not one."""
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -221,7 +221,7 @@ class Init:
         except OSError as error:
             raise KernelError("pidfd_open", error.errno or 0, str(pid)) from error
         try:
-            # Not collected before the pidfd was opened, so it is this one.
+            # It was not reaped before the pidfd was opened, so it is this one.
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
             if pid == self.pid or not self._in_place(pid):
                 raise OutOfTurnError(f"process {pid} is not in the container's pid namespace")
@@ -239,7 +239,7 @@ class Init:
         found = _pid_namespace(pid)
         if found is not None:
             return found == self.pid_space
-        # Without privileges over it the kernel only tells how deep it is: "NSpid:	4242	7"
+        # Without privileges over it the kernel only shows how deep it is: "NSpid:	4242	7"
         try:
             with open(f"/proc/{pid}/status", "rb") as stream:
                 fields = [line.split() for line in stream if line.startswith(b"NSpid:")]
@@ -259,7 +259,7 @@ class Init:
         self._let_go()
 
     def hold(self, fd: int, act: Callable[[int], None]) -> None:
-        """Do `act` with `fd`, then close it: when init has forked, or before, when `fd` becomes readable."""
+        """Call `act` with `fd`, then close it: when init has forked, or earlier, when `fd` becomes readable."""
         self.held = fd, act
 
     def _let_go(self) -> None:
@@ -271,7 +271,7 @@ class Init:
                 os.close(fd)
 
     def go(self) -> None:
-        """Let init go on."""
+        """Let init continue."""
         answer = numbers.SYNC_GO.to_bytes(4, wire.ORDER)
         try:
             if self.sock_open:
@@ -279,20 +279,20 @@ class Init:
             else:
                 os.write(self.pipes[1], answer)
         except BrokenPipeError:
-            pass  # it is gone: receive() tells why
+            pass  # it is gone: receive() reports why
         except OSError as error:
             raise KernelError("send", error.errno or 0, "init's answers") from error
 
     def check_words(self) -> int:
-        """Raise what init could not say behind the container's filter; else the index of the op it came to."""
+        """Raise the error that init could not send because of the container's filter; else return the op it came to."""
         if self.words < 0:
             return numbers.PLAN_NO_PATH
         return self.dialogue.unsaid(os.pread(self.words, numbers.LAST_WORDS_SIZE, 0))
 
     def check_program(self) -> None:
-        """Behind the end of init's messages: raise unless it has become the program.
+        """Raise, after the end of init's messages, unless it has become the program.
 
-        A filter may have forbidden it to say that it has not, and then it is dead, under its own name.
+        A filter may have forbidden it to report an error; then it is dead, and still has init's name.
         """
         if self.words < 0:
             return
@@ -304,7 +304,7 @@ class Init:
                     name, _, rest = stream.read().partition(b"(")[2].rpartition(b")")
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.ESRCH):
-                    return  # somebody else collects our children
+                    return  # another part of the process reaps our children
                 raise KernelError("open", error.errno or 0, f"/proc/{self.pid}/stat") from error
             if name != numbers.INIT_NAME:
                 return
@@ -312,7 +312,7 @@ class Init:
                 raise self.dialogue.suspect_filter(self.died("its program ran"))
 
     def died(self, before: str = "the container was ready") -> PyruncError:
-        """Why there was an end of file where there should be none: reaps init."""
+        """Return the error for an unexpected end of file, and reap init."""
         status = collect(self.pid, self.pidfd, END_SECONDS)
         if status is None:
             return OutOfTurnError(f"it has gone silent before {before}, and has not ended")
@@ -322,21 +322,21 @@ class Init:
         except PyruncError as error:
             return error
         if self.words >= 0 and wait_status.signal(status) == _SIGSYS:
-            # Behind a late FORK nothing is noted any more.
+            # After a late FORK nothing is noted any more.
             return self.dialogue.filtered(op if self.sock_open else numbers.PLAN_NO_PATH)
         signal = wait_status.signal(status)
         how = f"was killed by signal {signal}" if signal else f"exited with {wait_status.exit_code(status)}"
         return SilentDeathError(f"init {how} before {before}")
 
     def raise_death(self) -> None:
-        """Raise what init reports when it has already ended; content when it has not."""
+        """Raise init's error if it has already ended; else do nothing."""
         poller = select.poll()
         poller.register(self.pidfd, select.POLLIN)
         if poller.poll(0):
             self.receive()
 
     def while_it_lives(self, act: Callable[[int], Answer]) -> Answer:
-        """Do something with init's pid. If init has failed meanwhile, its own message is the better one."""
+        """Call a function that uses init's pid. If init has failed meanwhile, raise its own error."""
         try:
             return act(self.pid)
         except PyruncError:
@@ -344,16 +344,16 @@ class Init:
             raise
 
     def abort(self) -> None:
-        """End init and wait until it is gone."""
+        """Kill init and wait until it is gone."""
         while self.pid:
             end(self.pid, self.pidfd)
             self.pid = self._successor()
         self.close()
 
     def dismiss(self) -> int:
-        """Close the socket and wait until init has ended: one whose plan ends with DONE undoes what was not granted.
+        """Close the socket and wait until init has ended: a plan that ends with DONE undoes its changes then.
 
-        Its wait status; 0 if it was collected before.
+        Return its wait status; 0 if it was reaped before.
         """
         self.sock.close()
         status = 0
@@ -367,7 +367,7 @@ class Init:
         return status
 
     def _successor(self) -> int:
-        """Who goes on for the process that has just ended, by a FORKED that nobody has read yet; 0 for nobody."""
+        """Return the pid of the successor of a process that has just ended, by an unread FORKED; 0 if there is none."""
         for _ in range(_MOST_UNREAD):
             try:
                 data = self._unread()
@@ -392,7 +392,7 @@ class Init:
         return os.read(self.pipes[0], numbers.SYNC_MESSAGE_SIZE)
 
     def close(self) -> None:
-        """Close the socket and the pidfd; init goes on by itself."""
+        """Close the socket and the pidfd; init continues by itself."""
         self.sock.close()
         self.sock_open = False
         for fd in self.pipes:
@@ -440,7 +440,7 @@ def _open_all(ops: Sequence[wire.Op], known: dict[str, int], opened: dict[wire.F
 
 
 def _pipes(ops: Sequence[wire.Op]) -> tuple[list[int], dict[str, int]]:
-    """For a FORK that leaves the socket: our ends (messages, answers), and init's by kind. Raise KernelError."""
+    """Make the pipes for a late FORK: our ends (messages, answers), and init's by kind. Raise KernelError."""
     if not any(op.name == "FORK" and isinstance(op.fields[0], wire.Fd) for op in ops):
         return [-1, -1], {}
     made: list[int] = []
@@ -451,7 +451,7 @@ def _pipes(ops: Sequence[wire.Op]) -> tuple[list[int], dict[str, int]]:
         for fd in made:
             os.close(fd)
         raise KernelError("pipe2", error.errno or 0) from error
-    # Whoever reads them may fill them.
+    # The reader at the other end may also fill them.
     os.set_blocking(made[3], False)
     return [made[0], made[3]], {"messages": made[1], "answers": made[2]}
 

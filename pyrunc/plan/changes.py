@@ -1,6 +1,6 @@
 """PURE: plans that change the mounts of a container that is there already: mounts add, mounts remove.
 
-    add       sources are opened outside, init joins the container's namespaces, mounts, and tells; what it has mounted
+    add       sources are opened outside, init joins the container's namespaces, mounts, reports; what it has mounted
               stays only if the runtime says so: until then anything that fails, or its death, undoes all of it
     remove    init joins, sees whether every mount can go, and unmounts them, the last first
 
@@ -55,7 +55,7 @@ def _job(spec: Spec, host: HostFacts, options: PlanOptions, kinds: set[str]) -> 
 
 
 def _enter(job: Job) -> None:
-    """Into the namespaces, past the sources that only now can be taken hold of."""
+    """Add the ops that join the namespaces, and open the sources that can only be opened on the way."""
     plan_namespaces.dumpable(
         job, "a process of a joined namespace must not be able to trace init or open its files"
     )
@@ -85,14 +85,14 @@ def _take_hold(job: Job) -> None:
 
 
 def _seal_later(op: Op) -> Op:
-    """The mount with the flag that makes it read-only in the end."""
+    """Return the mount with the flag that makes it read-only at the end."""
     flags = op.fields[-1]
     assert isinstance(flags, int)
     return Op(op.name, *op.fields[:-1], flags | MOUNT_FLAG_RDONLY_LATER, path=op.path, why=op.why)
 
 
 def add(mounts: Sequence[Mount], spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
-    """The plan that adds `mounts`, whose JSON paths begin at "$", to the container whose init is `options.init_pid`.
+    """Return the plan that adds `mounts`, whose JSON paths begin at "$", to the container with init `options.init_pid`.
 
     Raise ConfigError for what only shows once everything is put together.
     """
@@ -112,7 +112,7 @@ def add(mounts: Sequence[Mount], spec: Spec, host: HostFacts, options: PlanOptio
 
 
 def remove(destinations: Sequence[str], spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
-    """The plan that unmounts what is at `destinations`, the last first."""
+    """Return the plan that unmounts what is at `destinations`, the last first."""
     job = _job(spec, host, options, {"mount", "user"})
     _enter(job)
     linux = spec.get("linux") or {}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class PlanOptions:
-    """What the planner must know besides configuration and host.
+    """The planner's inputs besides configuration and host.
 
     `bundle` and `rootfs` are absolute. `hook_states`: hook kind -> bytes for the hooks' stdin. `seccomp`: the compiled
     filter or None. `cgroup_paths`: (controller, absolute directory) of this container. `extra_env`: added to
@@ -86,7 +86,7 @@ class PlanOptions:
 
 
 class Plan:
-    """What init is to do, and what its parent needs to know about it.
+    """The ops of init, and what its parent needs to know.
 
     `clone_flags`: namespaces that clone3 makes already. `uid_maps`/`gid_maps`: (containerID, hostID, size) to write
     at SYNC_MAPS, None without a new user namespace; `setgroups` is then "allow" or "deny". `needs_fork`: the pid
@@ -133,19 +133,19 @@ class Namespaces:
         return kind in self.paths
 
     def makes(self, kind: str) -> bool:
-        """Whether a namespace of this type is made for the container."""
+        """Return whether a namespace of this type is made for the container."""
         return bool(self.new & NAMESPACES[kind][0])
 
     def joins(self, kind: str) -> bool:
-        """Whether an existing one is joined."""
+        """Return whether an existing one is joined."""
         return kind in self.paths and not self.makes(kind)
 
 
 class Job:
-    """What every part of the planner gets: the inputs, and the plan that grows. `at` is the process's JSON path.
+    """The common argument of the planner's functions: the inputs, and the plan. `at` is the process's JSON path.
 
-    `running`: the plan changes the mounts of a container that is there already (changes.py), `kept` are then the
-    sources that init takes hold of while it still can. `pid_space`: the pid namespace that is entered later.
+    `running`: the plan changes the mounts of an existing container (changes.py), `kept` are then the sources that init
+    opens while it still can. `pid_space`: the pid namespace that is entered later.
     """
 
     __slots__ = ("at", "host", "kept", "linux", "options", "pid_space", "plan", "running", "spaces", "spec")
@@ -164,7 +164,7 @@ class Job:
 
     @property
     def in_userns(self) -> bool:
-        """Whether init will be in a user namespace that is not the initial one."""
+        """Return whether init will be in a user namespace other than the initial one."""
         return "user" in self.spaces or self.host.in_userns
 
     @property

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pyrunc.spec.mount_options import MountOptions
     from pyrunc.spec.shapes import Mount
 
-# One superblock for all that see the same namespace: making it read-only would hit the others as well.
+# One superblock for all mounts of the same namespace: making it read-only would affect the others as well.
 _SHARED_SUPERBLOCK = frozenset({"cgroup", "cgroup2", "mqueue", "proc", "sysfs"})
 _UNLABELLED = frozenset({"cgroup", "cgroup2", "proc", "sysfs"})
 _IN_ORDER = 'config.md, mounts: "the runtime MUST mount entries in the listed order"'
@@ -43,7 +43,7 @@ _TAKE_HOLD = "in a copy of the runtime's mount namespace, which the container's 
 
 
 class Deferred:
-    """A mount that must be read-only in the end, but not while devices and mount points are made in it."""
+    """A mount that is made read-only at the end, after devices and mount points were made in it."""
 
     __slots__ = ("path", "target")
 
@@ -53,7 +53,7 @@ class Deferred:
 
 
 def _proc_flags(target: str) -> int:
-    """Rules have looked at what says that it lies in /proc; nothing else may come to lie there."""
+    """Return the flag for a target in /proc. The rules have checked these; no other mount may end up there."""
     return MOUNT_FLAG_IN_PROC if target == "/proc" or target.startswith("/proc/") else 0
 
 
@@ -99,7 +99,7 @@ def _add_bind(
 
 
 def propagation_of_host(job: Job) -> int:
-    """What "/" of the new mount namespace is made before anything is mounted. config-linux.md rootfsPropagation."""
+    """Return the propagation of "/" before anything is mounted. config-linux.md rootfsPropagation."""
     flags = mount_options.PROPAGATION.get(
         job.linux.get("rootfsPropagation") or "", mount_options.MS_SLAVE | mount_options.MS_REC
     )
@@ -110,7 +110,7 @@ def propagation_of_host(job: Job) -> int:
 
 
 def _mapping(job: Job, mount: Mount, options: MountOptions, at: str) -> IdMap | None:
-    """Who owns what in an id-mapped mount, None in others. config.md: the mount's own mappings count first."""
+    """Return the mapping of an id-mapped mount, None for others. config.md: the mount's own mappings count first."""
     recursive = options.idmap == "ridmap"
     if mount.get("uidMappings"):
         uids, gids = id_mappings.rows(mount["uidMappings"]), id_mappings.rows(mount["gidMappings"])
@@ -121,7 +121,7 @@ def _mapping(job: Job, mount: Mount, options: MountOptions, at: str) -> IdMap | 
     uids = id_mappings.rows(job.linux.get("uidMappings") or ())
     gids = id_mappings.rows(job.linux.get("gidMappings") or ())
     if options.mapping:
-        # Its words are checked by rules.
+        # Its text is checked by the rules.
         uids, gids = id_mappings.in_place(options.mapping, uids, gids)
         return id_mappings.IdMap(uids, gids, recursive=recursive, path=at)
     for kind, file, _path in job.spaces.joined:
@@ -132,9 +132,9 @@ def _mapping(job: Job, mount: Mount, options: MountOptions, at: str) -> IdMap | 
 
 
 def opened_by_runtime(job: Job) -> bool:
-    """Whether the runtime opens the sources of bind mounts: from a user namespace init may not reach them.
+    """Return whether the runtime opens the sources of bind mounts: from a user namespace init may not reach them.
 
-    Nor can whoever has left the runtime's mount namespace; without privileges there, it has taken hold of them before.
+    Nor can a process that has left the runtime's mount namespace; without privileges there, init opens them before.
     """
     if job.running:
         return job.host.euid == 0 and not job.host.in_userns
@@ -142,12 +142,12 @@ def opened_by_runtime(job: Job) -> bool:
 
 
 def source_of(job: Job, mount: Mount) -> str:
-    """The source of a bind mount: config.md: "either absolute or relative to the bundle"."""
+    """Return the source of a bind mount. config.md: "either absolute or relative to the bundle"."""
     return os.path.join(job.options.bundle, mount.get("source") or "")
 
 
 def _tree(job: Job, source: str, options: MountOptions, mapping: IdMap | None) -> Fd | int:
-    """The source of a bind mount as a descriptor, where init cannot open it itself; else -1."""
+    """Return the source of a bind mount as a descriptor if init cannot open it itself; else -1."""
     if mapping is None and not opened_by_runtime(job):
         return -1
     # init's own clones are of a mount namespace in which this has been done to all.
@@ -231,7 +231,7 @@ def _is_context(parameter: str) -> bool:
 
 
 def _unquoted(parameter: str) -> str:
-    """mount(2) wants a label with a comma in quotes, fsconfig(2) takes it as it is."""
+    """Return the label for mount(2), which needs quotes around one with a comma; fsconfig(2) does not."""
     key, _, value = parameter.partition("=")
     return f"{key}={value.strip(chr(34))}" if key in mount_options.CONTEXTS else parameter
 
@@ -246,7 +246,7 @@ def _context(job: Job) -> list[str]:
 
 
 def _new(job: Job, mount: Mount, target: str, options: MountOptions, at: str, keep: int) -> None:
-    """A file system of its own."""
+    """Add the mount of a new file system."""
     kind = mount.get("type") or ""
     if not kind:
         raise ConfigError(
@@ -262,7 +262,7 @@ def _new(job: Job, mount: Mount, target: str, options: MountOptions, at: str, ke
     if kind in ("proc", "sysfs"):
         flags |= MOUNT_FLAG_ORDINARY_DIR
         why = "CVE-2019-19921: a symlink at the target would leave a fake one in place"
-        # A running container's own /sys would be no better than what it has.
+        # For a running container a bind of its own /sys would gain nothing.
         fallback = kind == "sysfs" and job.in_userns and not job.running
         fallback = fallback and bool(attributes & mount_options.ATTR_RDONLY)
     if options.copy_up:
@@ -327,7 +327,7 @@ def _cgroup2(job: Job, target: str, options: MountOptions, at: str) -> None:
     if own and "cgroup" in job.spaces:
         source = own
     else:
-        # CVE-2023-25809: everybody's cgroups, and a rootless runtime's user may own some of them.
+        # CVE-2023-25809: these are the cgroups of the whole host, and a rootless runtime's user may own some of them.
         source = job.host.unified_mount or _UNIFIED
         everywhere.attr_set |= mount_options.ATTR_RDONLY
     everywhere.propagation = options.propagation

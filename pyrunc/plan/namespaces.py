@@ -57,12 +57,12 @@ def join(job: Job) -> None:
 
 
 def _join_pid(job: Job, file: str, path: str) -> None:
-    """Nobody goes into a pid namespace of others without need, and nobody with rights that they do not have."""
+    """Enter a pid namespace of others only if needed, and only without rights that its processes lack."""
     job.pid_space = Fd("ns", file)
     if not job.options.init_pid or job.running:
         why = "only a process in there could see it by itself, and be traced by others in there"
         job.plan.add("PIDNS", job.pid_space, path=path, why=why)
-    # In a user namespace of the container nobody can trace init, but its hooks; yet there it may be too late.
+    # In a user namespace of the container only hooks can trace init; but it may be too late there.
     too_late = "user" in job.spaces and not job.options.pid_inside
     if not job.running and (job.options.init_pid or too_late):
         enter_pid_namespace(job)
@@ -91,7 +91,7 @@ def _time_namespace(job: Job) -> None:
             lines.append(f"{clock} {offset.get('secs') or 0} {offset.get('nanosecs') or 0}\n")
     if lines:
         why = "time_namespaces(7): only before the namespace has its first process"
-        # Before USERNS_ROOT: /proc/self belongs to the ids that we had at the start.
+        # Before USERNS_ROOT: /proc/self belongs to our first ids.
         plan.add("PROC_SELF", "timens_offsets", "".join(lines), path="$.linux.timeOffsets", why=why)
 
 
@@ -149,9 +149,9 @@ def _keyring(job: Job, process: Process | None) -> None:
 
 
 def enter(job: Job, process: Process | None) -> None:
-    """Into all namespaces. Without user or time namespace clone3 has made the new ones already: no fork.
+    """Enter all namespaces. Without user or time namespace clone3 has made the new ones already: no fork.
 
-    All but the network: making one takes a millisecond, in which the runtime has better things to do than to wait.
+    All but the network: making one takes a millisecond, for which clone3 would make the runtime wait.
     """
     spaces, plan = job.spaces, job.plan
     if "user" not in spaces and not spaces.makes("time"):
@@ -174,7 +174,7 @@ KEEP_GROUPS = "run.oci.keep_original_groups"
 
 
 def keeps_groups(job: Job) -> bool:
-    """crun's annotation: the supplementary groups of the caller stay, and additionalGids are not looked at."""
+    """Return whether crun's annotation is set: the caller's supplementary groups stay, additionalGids are ignored."""
     return (job.spec.get("annotations") or {}).get(KEEP_GROUPS) == "1"
 
 

@@ -63,14 +63,14 @@ def create(spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
 
 
 def _after_start(job: Job, process: Process) -> None:
-    """What init does once it has been started."""
+    """Add what init does after start."""
     why = "runtime.md, step 7: part of start, inside the container, before the program"
     plan_process.hooks(job, "startContainer", why)
     plan_process.run(job, process)
 
 
 def after_start(spec: Spec, host: HostFacts, options: PlanOptions) -> list[Op]:
-    """The ops of create behind START_WAIT: what init may fail at when it is started."""
+    """Return the ops of create after START_WAIT, at which init may fail in start."""
     job = Job(spec, host, options, namespaces_of(spec.get("linux") or {}))
     if process := spec.get("process"):
         _after_start(job, process)
@@ -94,9 +94,9 @@ def file_systems(spec: Spec, host: HostFacts, options: PlanOptions) -> Plan:
 def exec_process(
     process: Process, spec: Spec, host: HostFacts, options: PlanOptions, path: str = "$.process"
 ) -> Plan:
-    """The plan of one more process in the container whose init is `options.init_pid`.
+    """Return the plan of one more process in the container whose init is `options.init_pid`.
 
-    `path` is where the process object stands in its document ("$" in a file of its own).
+    `path` is the place of the process object in its document ("$" in a file of its own).
     """
     spaces = namespaces_of(spec.get("linux") or {})
     # Whether they were made for it or joined: the container's namespaces are those of its init.
@@ -109,7 +109,7 @@ def exec_process(
     plan_process.before_namespaces(job, process)
     plan_namespaces.enter(job, process)
     if "mount" not in spaces:
-        # The magic link leads to what its init has as root, whatever is at the rootfs's path by now.
+        # The magic link leads to the root of its init, whatever is at the rootfs's path by now.
         root = f"/proc/{options.init_pid}/root"
         job.plan.add("ROOTFS", root, 0, 1, path="$.root.path", why="there is no mount namespace to join")
         job.plan.add("PIVOT", PIVOT_CHROOT, path="$.root.path", why="the container's root is a chroot")

@@ -1,6 +1,6 @@
 """PURE: the process part of a plan, shared by create and exec: from a privileged init to the user's program.
 
-The order in `become` is most of what there is to get right here.
+The order in `become` is what matters most here.
 """
 
 from __future__ import annotations
@@ -72,17 +72,17 @@ def check_ids(job: Job, process: Process) -> None:
 
 
 def before_namespaces(job: Job, process: Process) -> None:
-    """What needs the runtime's own user namespace or its /proc."""
+    """Add what needs the runtime's own user namespace or its /proc."""
     for index, limit in enumerate(process.get("rlimits") or ()):
         number = RLIMITS[limit["type"]]
         soft, hard = job.host.rlimits.get(number, (0, (1 << 64) - 1))
-        # Only raised here: a low limit may hinder what comes before the program.
+        # Here limits are only raised: a low limit could break what comes before the program.
         if limit["hard"] > hard and "user" in job.spaces:
             why = "raising a hard limit needs CAP_SYS_RESOURCE in the host's user namespace"
             job.plan.add("RLIMIT", number, soft, limit["hard"], path=f"{job.at}.rlimits[{index}]", why=why)
     score = process.get("oomScoreAdj")
     if score is not None and score < job.host.oom_score_adj:
-        # Engines ask rootless containers for it as for others; runc lets it pass, too.
+        # Engines set it for rootless containers, too; runc ignores the failure as well.
         job.plan.warnings.append(
             f"{job.at}.oomScoreAdj: a rootless container cannot go below {job.host.oom_score_adj}"
         )
@@ -92,7 +92,7 @@ def before_namespaces(job: Job, process: Process) -> None:
 
 
 def hooks(job: Job, kind: str, why: str) -> None:
-    """The hooks of one kind that run inside. config.md "POSIX-platform Hooks": in the listed order."""
+    """Add the hooks of one kind that run inside. config.md "POSIX-platform Hooks": in the listed order."""
     listed = job.spec.get("hooks") or {}
     inside = listed.get("createContainer") if kind == "createContainer" else listed.get("startContainer")
     for index, hook in enumerate(inside or ()):
@@ -147,7 +147,7 @@ def scheduler_attributes(scheduler: Scheduler) -> bytes:
 
 
 def _affinity(job: Job, process: Process) -> None:
-    """Before the scheduling policy: SCHED_DEADLINE is only given to who may run on every CPU."""
+    """Set the CPU affinity before the scheduling policy: SCHED_DEADLINE needs permission to run on every CPU."""
     add, at = job.plan.add, job.at
     affinity = (process.get("execCPUAffinity") or {}) if job.options.init_pid else {}
     if final := (affinity.get("final") or "").strip():
@@ -159,7 +159,7 @@ def _affinity(job: Job, process: Process) -> None:
 
 
 def _kernel_attributes(job: Job, process: Process) -> None:
-    """Scheduling, memory and personality: with the capabilities that the program may not have any more."""
+    """Add scheduling, memory and personality, which need capabilities that the program may not have."""
     add, linux, at = job.plan.add, job.linux, job.at
     if personality := linux.get("personality"):
         domain = PERSONALITIES[personality["domain"]]
@@ -264,7 +264,7 @@ def _seccomp(job: Job, why: str, *, before_fork: bool) -> None:
 def _user(job: Job, process: Process) -> None:
     """Bounding set, ids, capabilities: capabilities(7) allows them in this order only."""
     add, at = job.plan.add, job.at
-    # A user namespace gives its members everything that the kernel knows.
+    # A user namespace gives its members all capabilities that the kernel has.
     known = _ALL_CAPS & ((2 << job.host.last_cap) - 1)
     grantable = known if "user" in job.spaces else job.host.bounding_caps
     sets = capabilities.resolve(process.get("capabilities") or {}, grantable)
@@ -277,10 +277,10 @@ def _user(job: Job, process: Process) -> None:
     kept = plan_namespaces.keeps_groups(job)
     groups = [] if kept else list(user.get("additionalGids") or [])
     denied = job.plan.setgroups == "deny" or (not job.spaces.makes("user") and job.host.setgroups_denied)
-    # podman names the own group for images whose root is in the group root: it is no right more, so no error.
+    # podman lists the own group for images whose root is in the group root: that adds no right, so it is not an error.
     if denied and any(gid != (user.get("gid") or 0) for gid in groups):
         _no_groups(job)
-    # Nobody but root can know whether the namespace it joins allows setgroups: only asked for when it matters.
+    # Only root can find out whether a namespace to join allows setgroups, so it is checked only if it matters.
     call = not (denied or kept) and (bool(groups) or job.spaces.makes("user") or job.host.euid == 0)
     why = "needs CAP_SETUID and CAP_SETGID, so before CAPSET; groups of the caller are dropped"
     add("USER", user.get("uid") or 0, user.get("gid") or 0, groups, int(call), path=f"{at}.user", why=why)
@@ -308,7 +308,7 @@ def _path_of(env: list[str]) -> str:
 
 
 def become(job: Job, process: Process) -> None:
-    """Everything that init itself must be or have before the program, in the only order that works."""
+    """Add everything that init itself must set before the program, in the only order that works."""
     add, at = job.plan.add, job.at
     if job.options.seccomp is not None:
         why = "the filter may forbid the calls by which init tells what failed"
@@ -350,9 +350,9 @@ def become(job: Job, process: Process) -> None:
 
 
 def _leave(job: Job, process: Process | None) -> None:
-    """Into the pid namespace of others. One of them with CAP_SYS_PTRACE has the child from its first instruction on.
+    """Enter the pid namespace of others. One of them with CAP_SYS_PTRACE can control the child from its start.
 
-    So it comes last: the child has the program's rights and descriptors, and does what no other can do for it.
+    So it comes last: the child has only the program's rights and descriptors, and does only what must be done there.
     """
     add, at = job.plan.add, job.at
     limits = [

@@ -1,4 +1,4 @@
-"""PURE: the file system part of a plan: mounts, devices, links, the new root, and what is hidden in it.
+"""PURE: the file system part of a plan: mounts, devices, links, the new root, and masked paths.
 
 build   what is made below the rootfs while the host's tree is still there
 enter   the rootfs becomes "/", then what must come after all mounts: read-only, sysctl, masks
@@ -42,7 +42,7 @@ def _devices(job: Job) -> None:
     for index, device in enumerate(job.linux.get("devices") or ()):
         listed.add(mount_options.inside(device["path"]))
         if mount_options.inside(device["path"]) == ptmx:
-            # Privileged containers list all of the host's devices, and the host's is the one that this must not be.
+            # Privileged containers list all of the host's devices; here the host's one must not be used.
             continue
         mode = devices.mode(device["type"], device.get("fileMode"))
         major, minor = device.get("major") or 0, device.get("minor") or 0
@@ -86,7 +86,7 @@ def _devices(job: Job) -> None:
 
 
 def _propagation(job: Job) -> int:
-    """What all mounts of the new namespace are made at first."""
+    """Return the first propagation of all mounts of the new namespace."""
     flags = plan_mounts.propagation_of_host(job)
     if not job.options.no_pivot:
         return flags
@@ -113,18 +113,18 @@ def build(job: Job) -> list[Deferred]:
 
 
 def terminal(job: Job, process: Process, *, bind: bool) -> None:
-    """A pty of the container's own devpts as stdio. config.md "terminal"."""
+    """Add a pty of the container's own devpts as stdio. config.md "terminal"."""
     rows, columns = plan_process.terminal_size(process)
     uid = (process.get("user") or {}).get("uid") or 0
     why = (
         "config-linux.md, Default Devices: console is the pty" if bind else "a pty of the container's devpts"
     )
-    # The gid= of devpts decides about the group.
+    # The group comes from the gid= of devpts.
     job.plan.add("CONSOLE", rows, columns, int(bind), uid, PLAN_NO_PATH, path=f"{job.at}.terminal", why=why)
 
 
 def enter(job: Job, process: Process | None, deferred: list[Deferred]) -> None:
-    """The rootfs becomes "/", then what only makes sense when all mounts are in place."""
+    """Make the rootfs "/", then add what needs all mounts in place."""
     add, linux = job.plan.add, job.linux
     mode = PIVOT_ROOT
     why = "pivot_root(2): afterwards the host's tree is gone from this namespace"

@@ -1,4 +1,4 @@
-"""PURE: a plan and its bytes, and what init sends. Both are laid out as csrc/plan.h says; numbers has its numbers."""
+"""PURE: a plan's bytes, and init's messages. csrc/plan.h describes both; numbers.py has its numbers."""
 
 from __future__ import annotations
 
@@ -100,12 +100,12 @@ class Message:
 
     @property
     def hook_place(self) -> int:
-        """Of a hook op: its index among the hooks of its kind."""
+        """Return the index of a hook op among the hooks of its kind."""
         return self.flags >> numbers.SYNC_FLAG_HOOK_SHIFT
 
 
 def milliseconds(seconds: int | None) -> int:
-    """A timeout of the configuration as plans have it: 0 is none, and what outlasts the universe is cut to fit."""
+    """Return a configured timeout for a plan: 0 is none, and huge values are cut to fit."""
     return min((seconds or 0) * 1000, (1 << 63) - 1)
 
 
@@ -149,7 +149,7 @@ def encode(ops: Sequence[Op], fds: Mapping[Fd, int] = {}) -> bytes:
         number, letters = numbers.OPS[op.name]
         if len(letters) != len(op.fields):
             raise InternalError(f"op {op.name} takes {len(letters)} fields, got {len(op.fields)}")
-        # Of most fields by far; _field knows the others, and has the words for what is wrong.
+        # By far the most frequent letters; _field has the others, and the error messages.
         parts = [b""]
         for letter, value in zip(letters, op.fields, strict=True):
             if letter == "s" and type(value) is str and "\0" not in value:
@@ -263,7 +263,7 @@ def message(data: bytes) -> Message:
 
 
 def last_words(data: bytes) -> tuple[int, Message | None]:
-    """Parse one struct last_words, which anybody in the container may have written: (index of the op, its words)."""
+    """Parse a struct last_words, which may be forged by the container: (index of the op, its message)."""
     data = data.ljust(numbers.LAST_WORDS_SIZE, b"\0")
     said = int.from_bytes(data[4:8], ORDER) == 1
     return int.from_bytes(data[:4], ORDER), message(data[8 : numbers.LAST_WORDS_SIZE]) if said else None

@@ -28,7 +28,7 @@ def own_calls(compiled: Filter | None, process: Process) -> tuple[bytes, int]:
     """What lets init's own calls pass a filter that must be loaded before its last fork: plan.PlanOptions."""
     if compiled is None or (process.get("noNewPrivileges") and not compiled.notify):
         return b"", 0
-    # Nobody may guess it: the filter lets pass whoever knows it. A word of this machine has no more bits.
+    # It must be unpredictable: the filter allows calls that carry it. A register has no more bits.
     own = int.from_bytes(os.urandom(8), wire.ORDER) & (2 * sys.maxsize + 1)
     front = kernel_seccomp.own_calls(compiled.bpf, own)
     return front, own if front else 0

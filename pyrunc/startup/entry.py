@@ -55,7 +55,7 @@ class _HotModules:
         return True
 
     def _make_faces(self) -> None:
-        """The packages: each __init__ is empty, and importing twenty of them takes a third of a millisecond."""
+        """A finder for the packages: each __init__ is empty, and importing twenty of them takes a third of a ms."""
         for modules in (self.always, self.sometimes):
             for name, entry in modules.items():
                 if entry[0] and name not in sys.modules:
@@ -93,7 +93,7 @@ class _HotModules:
 class _LateFinder:
     """What `site` would have put on sys.path, looked for when a module is found nowhere else.
 
-    A virtual environment with the system's packages and Debian's cffi need it; nobody else pays for it.
+    A virtual environment with the system's packages and Debian's cffi need it; other installations never call it.
     """
 
     __slots__ = ("site_packages",)
@@ -130,7 +130,7 @@ class _LateFinder:
 
 
 def take_environment(given: dict[bytes, bytes]) -> None:
-    """Make `given` the environment that Python knows of; libc keeps the clean one (csrc/command/environment.h)."""
+    """Make `given` Python's environment; libc keeps the clean one (csrc/command/environment.h)."""
     known = [posix.environ]
     if "os" in sys.modules:
         known.append(sys.modules["os"].environ._data)
@@ -157,7 +157,7 @@ def _run() -> int:
 
 
 def _take(fd: int) -> bytes:
-    """What is in the memory that the launcher hands on."""
+    """Return what is in the memory that the launcher passes on."""
     record = posix.pread(fd, posix.fstat(fd).st_size, 0)
     posix.close(fd)
     return record
@@ -185,19 +185,19 @@ def _answer(argv: list[str], words: list[str]) -> int:
     status = cli.main(argv, record)
     if primed:
         try:
-            # It is through by now, as we had to wait for the same lock; left behind it would puzzle our subreaper.
+            # It has finished, as we had to wait for the same lock; as a zombie it would confuse our subreaper.
             posix.waitpid(primed, _WALL)
         except OSError:
-            pass  # SIGCHLD is ignored: the kernel collected it
+            pass  # SIGCHLD is ignored: the kernel reaped it
     return status
 
 
 def main() -> None:
     """Run the command line of sys.argv and exit with its status."""
-    # Importing makes much that stays and nothing to collect; a long `run` may still collect.
+    # Imports make many objects that stay and no garbage; a long `run` may still collect.
     gc.set_threshold(100_000)
     status = _run()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Taking the interpreter down costs a millisecond and nobody would see the result.
+    # A regular interpreter shutdown costs a millisecond and has no effect here.
     posix._exit(status)

@@ -1,4 +1,4 @@
-"""Makes a snapshot of this Python for the `pyrunc` command, and goes on where a process came out of one.
+"""Makes a snapshot of this Python for the `pyrunc` command, and continues in a process restored from one.
 
 csrc/command/snapshot.h says what that is.
 """
@@ -48,14 +48,14 @@ MODULES = (
     *("_sha256", "prctl", "pwd", "resource"),
 )
 
-# As often as Python wants to see something before it believes in it, and some more.
+# More often than Python needs to specialize its code.
 PRACTICE = 16
-# Installations come and go, their snapshots stay until the next boot.
+# Snapshots of removed installations stay until the next boot.
 LIMIT = 6
 
 
 def _make_room(fd: int) -> None:
-    """Remove the oldest of too many in the directory of `fd`; whoever misses one makes it again."""
+    """Remove the oldest if there are too many in the directory of `fd`; a removed one is made again if needed."""
     directory = os.path.dirname(os.readlink(f"/proc/self/fd/{fd}"))
     found = [f"{directory}/{name}" for name in os.listdir(directory) if name.startswith("@python-")]
     found.sort(key=lambda path: os.stat(path).st_mtime_ns)
@@ -64,7 +64,7 @@ def _make_room(fd: int) -> None:
 
 
 def _watched(hot: object, file: str) -> list[str]:
-    """What the modules came out of, and where Python would look for others first: files and directories.
+    """Return the files of the modules, and the directories in which Python would look for others first.
 
     `file` is what the finder `hot` has its modules from. Frozen ones are in the program, and that is mapped, as are
     those in C; a compiled file says what its source says, or Python would not have taken it. What shares a directory
@@ -93,15 +93,15 @@ def keep(
         try:
             __import__(name)
         except ImportError:
-            pass  # _sha256 has another name in other versions; prctl may be for nobody here
+            pass  # _sha256 has another name in other versions; prctl may be missing here
     try:
         _practise()
     except PyruncError:
-        pass  # no container can be made here as it is; Python is ready all the same
+        pass  # no container can be made on this host; Python is ready all the same
     try:
         _make_room(fd)
     except OSError:
-        pass  # somebody else does the same
+        pass  # another process does the same
     # What is there now stays: a collection in a long `run` need not look at it, and so not copy its pages.
     gc.collect()
     gc.freeze()
@@ -117,7 +117,7 @@ def keep(
 
 
 def _practise() -> None:
-    """Plan and start a few times: Python fits its code to what passes through it, and is twice as fast then."""
+    """Plan and start a few times: Python specializes its code at run time and is twice as fast then."""
     from pyrunc.json_text import document as json_text
     from pyrunc.reports import spec as spec_template
 
@@ -157,7 +157,7 @@ def _plan(text: bytes) -> None:
 
 
 def _start() -> None:
-    """Start an init that has nothing to do, in no new namespace, and wait for its end."""
+    """Start an init with an empty plan, without new namespaces, and wait for its end."""
     from pyrunc.launch import conversation
     from pyrunc.launch import init as launch
     from pyrunc.plan import numbers, wire
@@ -173,9 +173,9 @@ def _start() -> None:
 
 
 def _try() -> bool:
-    """Do once what depends on what libc and Python believe of their process; whether it went well."""
+    """Do once what depends on the caches of libc and Python about their process. Return whether it worked."""
     size, count = 1 << 16, 64
-    # More than the heap has room for, and one that gets a mapping.
+    # One that is larger than the free heap, and one that gets its own mapping.
     pieces = [bytes(size) for _ in range(count)] + [bytes(size * count)]
     try:
         kernel_process.spawn([b"nothing"], [], path="/")

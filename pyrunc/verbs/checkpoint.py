@@ -1,7 +1,6 @@
-"""checkpoint: a running container becomes image files, by CRIU. criu(8).
+"""checkpoint: save a running container to image files with CRIU. criu(8).
 
-A failure leaves the container as it was, and in the directories that were asked for CRIU's log. All functions raise
-PyruncError.
+A failure leaves the container as it was, and CRIU's log in the work directory. All functions raise PyruncError.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ LOG_FILE = "dump.log"
 _READY_BY_NOTE = 31500
 _FREEZES_V2 = 31400
 _READY_SECONDS = 10
-# What processes that were killed may take to be gone.
+# How long killed processes may take to end.
 _KILLED_SECONDS = 10
 
 
@@ -52,7 +51,7 @@ def _check_parent(options: CheckpointOptions) -> None:
 
 
 def _check_status_fd(options: CheckpointOptions) -> int:
-    """The descriptor that hears when lazy pages are ready, -1 for none. Raise UsageError."""
+    """Return the descriptor that is notified when lazy pages are ready, -1 for none. Raise UsageError."""
     fd = options.status_fd
     if fd < 0 or not options.lazy_pages:
         return -1
@@ -67,7 +66,7 @@ def _check_status_fd(options: CheckpointOptions) -> int:
 
 
 def _descriptors(pid: int, points: Mapping[int, str]) -> list[str]:
-    """What 0, 1 and 2 of a process are, as CRIU calls them where they come from outside: "pipe:[17]", "file[1a:2b]".
+    """Return CRIU's names for 0, 1 and 2 of a process if they come from outside: "pipe:[17]", "file[1a:2b]".
 
     Others have their path, and "" is what is closed. `points` are the container's mounts by their ids.
     """
@@ -85,7 +84,7 @@ def _descriptors(pid: int, points: Mapping[int, str]) -> list[str]:
 
 
 def _is_terminal(name: str) -> bool:
-    """CRIU has its own ways with them: --shell-job."""
+    """Return whether it is a terminal, which CRIU handles by itself: --shell-job."""
     return name.startswith("/dev/pts/") or name in ("/dev/console", "/dev/tty")
 
 
@@ -97,9 +96,9 @@ def _mount_id(pid: int, fd: int) -> int:
 
 
 def _inside(pid: int, path: str) -> str:
-    """`path` of a container with its links resolved, as far as they lead.
+    """Return `path` of a container with its links resolved as far as possible.
 
-    A name for CRIU and nothing else: nobody opens it, so what the container changes meanwhile only changes that.
+    It is only a name for CRIU and never opened, so changes by the container meanwhile only change that name.
     """
     done: list[str] = []
     left = [name for name in reversed(path.split("/")) if name]
@@ -122,7 +121,7 @@ def _inside(pid: int, path: str) -> str:
 
 
 def _masked_files(found: Container, spec: Spec) -> list[str]:
-    """The masked paths that are files: of directories CRIU sees that they are tmpfs."""
+    """Return the masked paths that are files; CRIU recognizes masked directories as tmpfs."""
     files = []
     for path in (spec.get("linux") or {}).get("maskedPaths") or ():
         real = _inside(found.pid, path)
@@ -162,7 +161,7 @@ def _external(
 
 
 def _freezer(found: Container, version: int) -> str:
-    """The cgroup whose freezer CRIU uses, as a container that is paused cannot be stopped by ptrace; "" for none."""
+    """Return the cgroup whose freezer CRIU uses, as a paused container cannot be stopped by ptrace; "" for none."""
     paths = dict(found.cgroups)
     if "freezer" in paths:
         return paths["freezer"]
@@ -170,9 +169,9 @@ def _freezer(found: Container, version: int) -> str:
 
 
 def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> None:
-    """Save a running container and, unless it is to be left running, destroy it.
+    """Save a running container and, unless it is left running, destroy it.
 
-    Raise CriuError with CRIU's reason; the container then goes on as if nothing had been.
+    Raise CriuError with CRIU's reason; the container then continues unchanged.
     """
     found = lookup.load(ctx, container_id)
     if found.status not in ("running", "paused"):
@@ -195,7 +194,7 @@ def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> N
         try:
             directories.put_into(opts)
             if not options.pre_dump:
-                # A pre-dump looks at memory only.
+                # A pre-dump saves memory only.
                 descriptors = _descriptors(found.pid, images.mount_points(str(found.pid)))
                 opts["external"] = list(_external(ctx, container_id, found, spec, descriptors))
                 images.write_descriptors(directories.image, descriptors)
@@ -209,7 +208,7 @@ def checkpoint(ctx: Context, container_id: str, options: CheckpointOptions) -> N
 def _add_container(
     ctx: Context, container_id: str, found: Container, spec: Spec, opts: Message, version: int
 ) -> None:
-    """Which container, and how to hold it still."""
+    """The container, and how to stop it."""
     opts["pid"] = found.pid
     opts["root"] = str(lookup.state(ctx, container_id)["rootfs"])
     for kind, (_key, since) in externals.NAMESPACES.items():
@@ -221,7 +220,7 @@ def _add_container(
 
 
 class _Dump:
-    """One dump or pre-dump, and what becomes of the container."""
+    """One dump or pre-dump, and what follows for the container."""
 
     __slots__ = (
         "before",
@@ -275,7 +274,7 @@ class _Dump:
         server.process.written = self.directories.size
         try:
             kind = rpc.PRE_DUMP if self.options.pre_dump else rpc.DUMP
-            # Lazy pages wait for whoever fetches them, a page server for whoever takes them.
+            # Lazy pages and a page server wait for a client.
             waits = self.options.lazy_pages or self.options.page_server
             stall = None if waits else criu_process.STALL_SECONDS
             answer = server.ask({"type": kind, "opts": self.opts}, self._heard, stall=stall)
@@ -292,12 +291,12 @@ class _Dump:
         if script == "network-lock":
             self.network_locked = True
         elif script == "status-ready" and self.status_fd >= 0:
-            # Whoever reads waits for the byte, and then for the end of file.
+            # The reader waits for the byte, and then for the end of file.
             fd, self.status_fd = self.status_fd, -1
             _say_ready(fd)
 
     def _check_saved(self, inventory: tuple[int, int]) -> None:
-        """What CRIU says ends a container: it is to be true."""
+        """Make sure that the container has ended, as CRIU reports."""
         if self.directories.inventory() in ((0, 0), inventory):
             raise CriuError("criu failed: it reports success and has written no images")
         if not self.before.has_ended(_KILLED_SECONDS):

@@ -1,4 +1,4 @@
-"""create and run: a container comes up, from top to bottom; and explain, which goes as far as its plan.
+"""create and run, in order from top to bottom; and explain, which stops at the plan.
 
 Everything that can fail leaves nothing behind: no state directory, no cgroup, no mount, no process (runtime.md,
 Errors). All functions raise PyruncError.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def _decide(
     ctx: Context, container_id: str, configuration: config.Config, facts: HostFacts, options: CreateOptions
 ) -> NewContainer:
-    """The container that is asked for; nothing is made yet."""
+    """Return the requested container; nothing is made yet."""
     new_container.check(configuration.spec, facts)
     new = NewContainer(ctx, container_id, configuration, facts)
     new.record.new_keyring = not options.no_new_keyring
@@ -60,7 +60,7 @@ def explain(ctx: Context, bundle: str, options: CreateOptions) -> Plan:
     new.choose_cgroups()
     new.check_size()
     plan = new.plan(options)
-    # Only as bytes it shows whether it is too large.
+    # Only its bytes show whether it is too large.
     wire.encode(
         plan.ops, {field: -1 for op in plan.ops for field in op.fields if isinstance(field, wire.Fd)}
     )
@@ -68,9 +68,9 @@ def explain(ctx: Context, bundle: str, options: CreateOptions) -> Plan:
 
 
 def _start_init(new: NewContainer, options: CreateOptions) -> tuple[launch.Init, Plan]:
-    """Start init, and make the cgroups while it makes namespaces. Returns it with its plan.
+    """Start init, and make the cgroups while it makes namespaces. Return it with its plan.
 
-    It is started once more, with another plan, if one of the cgroups cannot be had and is done without.
+    It is started again, with another plan, if an optional cgroup cannot be made.
     """
     while True:
         plan = new.plan(options, filters_in=new.ctx.root)
@@ -86,7 +86,7 @@ def _start_init(new: NewContainer, options: CreateOptions) -> tuple[launch.Init,
 def _answer(
     new: NewContainer, init: launch.Init, options: CreateOptions, attendance: console.Attendance | None
 ) -> None:
-    """Answer init until everything is done but the program."""
+    """Answer init until everything but the program is done."""
 
     def listener(fd: int) -> None:
         document = new.record.hook_state("creating", init.pid)
@@ -104,7 +104,7 @@ def _answer(
 
 
 def _publish(new: NewContainer, init: launch.Init, plan: Plan, options: CreateOptions) -> None:
-    """The container is created: tell whoever wants to know, and let init wait for start."""
+    """The container is created: write the state and the pid file, and let init wait for start."""
     new.born(init.pid)
     conversation.schedule(plan, init.pid)
     if options.record_exit:
@@ -128,7 +128,7 @@ def _bring_up(
     attendance: console.Attendance | None,
     detached: bool,
 ) -> tuple[launch.Init, Record]:
-    """create up to the point where init waits for start. Returns the init, released, and the record."""
+    """Create up to the point where init waits for start. Return the init, released, and the record."""
     state_directory.check_id(container_id)
     configuration = config.load(bundle, options.config or state_directory.CONFIG)
     terminal = bool((configuration.spec.get("process") or {}).get("terminal"))
@@ -174,7 +174,7 @@ def _attend(ctx: Context, container_id: str, init: launch.Init, attendance: cons
         return attendance.wait(init.pid, init.pidfd)
     from pyrunc.host import notify
 
-    # The service is this very process, which lives as long as the program and cleans up behind it.
+    # The service is this process, which runs as long as the program and cleans up after it.
     with notify.Proxy(f"{ctx.root}/{container_id}", notify.wanted(), os.getpid()) as proxy:
         verb_start.let_run(ctx, container_id, found)
         status = attendance.wait(init.pid, init.pidfd, proxy)

@@ -18,7 +18,7 @@ def _remove_unit(unit: str, force: bool) -> None:
     try:
         driver.remove(unit)
     except BusError as error:
-        # Its processes and cgroup are gone, and an empty scope is taken away by systemd itself.
+        # Its processes and cgroup are gone, and systemd removes an empty scope by itself.
         if not force:
             raise
         log.warning(f"the unit may be left: {error}")
@@ -36,7 +36,7 @@ def _delete_in_parts(ctx: Context, container_id: str, force: bool, only: tuple[i
             return
         kernel_container.delete(ctx.root, container_id, force=force, keep=True, only=only)
         if not directory.lock():
-            return  # somebody else was quicker
+            return  # another process was faster
         if found.unit:
             _remove_unit(found.unit, force)
         if found.rdt:
@@ -54,9 +54,9 @@ def delete(ctx: Context, container_id: str, force: bool = False) -> None:
 
 
 def delete_own(ctx: Context, container_id: str, only: tuple[int, int]) -> None:
-    """`delete` by force of the container whose process has that pid and start time.
+    """Delete by force the container whose process has that pid and start time.
 
-    For who made it, or found it, a while ago: the name may by now be that of another one.
+    For a caller that made or found it a while ago: another container may have its name by now.
     """
     _delete(ctx, container_id, True, only)
 

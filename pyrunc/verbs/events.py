@@ -1,6 +1,6 @@
-"""events: what a container uses, again and again, and when it ran out of memory. runc-events(8).
+"""events: a container's resource usage at intervals, and out-of-memory events. runc-events(8).
 
-The words of the document are cgroups/stats.py's. Raise PyruncError.
+The document is made by cgroups/stats.py. All functions raise PyruncError.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def once(ctx: Context, container_id: str) -> dict[str, object]:
 
 
 class _Memory:
-    """The kernel's word that a process was ended because there was no memory left.
+    """The kernel's notification that a process was killed because there was no memory left.
 
     v1: an eventfd behind cgroup.event_control (memcg documentation, "OOM Control"); v2: memory.events can be polled.
     """
@@ -164,12 +164,12 @@ class _Memory:
         return fd
 
     def register(self, poller: select.poll) -> None:
-        """Have the poller wake up for it."""
+        """Register with the poller."""
         if self.fd >= 0:
             poller.register(self.fd, select.POLLPRI if self._version == 2 else select.POLLIN)
 
     def happened(self) -> bool:
-        """Whether memory ran out since the last call."""
+        """Return whether memory ran out since the last call."""
         if self.fd < 0:
             return False
         try:

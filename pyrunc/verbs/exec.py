@@ -1,7 +1,4 @@
-"""exec: one more process in a container that runs.
-
-Raise PyruncError.
-"""
+"""exec: one more process in a running container. All functions raise PyruncError."""
 
 from __future__ import annotations
 
@@ -48,7 +45,7 @@ def _check_status(found: Container, options: ExecOptions) -> None:
 
 
 def _await_resume(found: Container) -> None:
-    """What --ignore-paused asks for. Nothing of ours goes into a frozen cgroup, where nobody could end it."""
+    """Wait as --ignore-paused asks. No process of ours enters a frozen cgroup, where it could not be killed."""
     import time
 
     deadline = time.monotonic() + launch.STEP_SECONDS
@@ -64,7 +61,7 @@ def _await_resume(found: Container) -> None:
 
 
 def _process(spec: Spec, options: ExecOptions) -> tuple[Process, str]:
-    """The process to run and the JSON path its errors start with."""
+    """Return the process to run, and the JSON path its errors start with."""
     if options.process:
         process = config.load_process(options.process)
         rules_process.check(process, path="$")
@@ -77,7 +74,7 @@ def _process(spec: Spec, options: ExecOptions) -> tuple[Process, str]:
 
 
 def _cgroup_directories(recorded: Sequence[tuple[str, str]], options: ExecOptions) -> list[tuple[str, str]]:
-    """Where the process goes: the container's cgroups, below them what --cgroup says.
+    """Return the cgroups of the process: the container's, or those below that --cgroup names.
 
     `--cgroup /` is the container's own cgroup even when init has left it; otherwise a v2 cgroup that may hold no
     process any more (the container made children with controllers) gives way to the one init is in now.
@@ -181,7 +178,7 @@ def exec_(ctx: Context, container_id: str, options: ExecOptions) -> int:
     try:
         return _exec(ctx, container_id, options, found)
     except (ContainerError, KernelError) as error:
-        # Namespaces and cgroups that are gone, a pid namespace that takes no more processes: all mean this one thing.
+        # Missing namespaces or cgroups, or a pid namespace without init: all mean that the container has stopped.
         if container_process.is_ending(found.pid, found.start_time):
             raise StateError("cannot exec in a stopped container") from error
         raise

@@ -1,6 +1,6 @@
-"""What a configuration says beside the paths of namespaces that exist already, compared with what those are.
+"""Checks of existing namespaces to join against the rest of the configuration.
 
-Asks the kernel, which config/rules does not. All functions raise PyruncError.
+They ask the kernel, which config/rules/ does not. All functions raise PyruncError.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def check(spec: Spec) -> None:
 def _check_mappings(spec: Spec) -> None:
     """Mappings beside the path of a user namespace must be those it has, as far as /proc shows them.
 
-    A namespace that is kept by a bind mount shows its maps to nobody outside.
+    The maps of a namespace that only a bind mount keeps are not visible from outside.
     """
     linux = spec.get("linux") or {}
     for item in linux.get("namespaces") or ():

@@ -1,4 +1,4 @@
-"""What is known of containers: their state, configuration and processes."""
+"""Lookup of containers: their state, configuration and processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def hold(ctx: Context, container_id: str) -> tuple[Container, StateDir]:
     alive(ctx, container_id)
     directory = state_directory.open_(ctx.root, container_id)
     try:
-        # Again, as it may have ended while somebody else had the lock.
+        # Again, as it may have ended while another process had the lock.
         return alive(ctx, container_id), directory
     except BaseException:
         directory.close()

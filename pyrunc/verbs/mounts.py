@@ -1,4 +1,4 @@
-"""mounts add, mounts remove: other mounts for a container that exists, from top to bottom.
+"""mounts add, mounts remove: change the mounts of an existing container.
 
 A failure leaves the mounts and the stored configuration as they were. Raise PyruncError.
 """
@@ -32,7 +32,7 @@ _MOST = 200
 
 
 class _Change:
-    """A container whose mounts are being changed: locked, alive, and its configuration."""
+    """A container whose mounts are changed: locked, alive, with its configuration."""
 
     __slots__ = ("directory", "facts", "found", "spec")
 
@@ -129,7 +129,7 @@ def _without(listed: Sequence[Mount], targets: Sequence[str]) -> list[Mount]:
 
 
 def remove(ctx: Context, container_id: str, destinations: Sequence[str]) -> None:
-    """Unmount what is at each of `destinations`, whoever mounted it, all or none.
+    """Unmount what is at each of `destinations`, even if the container mounted it, all or none.
 
     Not the root, /proc, /dev, nor what covers linux.maskedPaths and readonlyPaths. Processes that use a mount keep it.
     """

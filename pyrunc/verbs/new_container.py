@@ -1,4 +1,4 @@
-"""A container that is coming up: what is decided about it, what is made for it, and how that is undone.
+"""A container that is being created: the decisions about it, what is made for it, and how that is undone.
 
     NewContainer(...)  .choose_cgroups()  .plan(...)       decided; nothing is made: this far explain goes
     .make_directory()  .settle()                           a runtime that is killed leaves what delete --force needs
@@ -76,7 +76,7 @@ def _record(configuration: Config, container_id: str, *, strict: bool) -> Record
 
 
 class NewContainer:
-    """A container under way. `abort` ends its init, `stop` ends hooks that run (see launch/hooks.py)."""
+    """A container that is being created. `abort` ends its init, `stop` ends running hooks (see launch/hooks.py)."""
 
     __slots__ = (
         "abort",
@@ -130,7 +130,7 @@ class NewContainer:
         )
 
     def plan(self, options: CreateOptions, *, filters_in: str = "") -> Plan:
-        """What init is to do. `filters_in` is the directory in which compiled filters are kept, "" for none."""
+        """Return init's plan. `filters_in` is the directory of compiled filters, "" for none."""
         inputs = self.plan_inputs(no_pivot=options.no_pivot)
         inputs.no_new_keyring = options.no_new_keyring
         inputs.preserve_fds, inputs.extra_env = process_io.extra_fds(options)
@@ -169,7 +169,7 @@ class NewContainer:
         self.directory = state_directory.create(self.ctx.root, self.id)
 
     def _render(self) -> bytes:
-        """The state file. Raise ConfigError if nobody could read it again: first of all before anything is made."""
+        """Return the state file. Raise ConfigError if it would be unreadable, before anything is made."""
         content = self.record.render()
         if len(content) > kernel_container.STATE_MAX:
             size = f"{len(content) / (1 << 20):.1f} MiB"
@@ -182,7 +182,7 @@ class NewContainer:
         return content
 
     def _remember(self) -> None:
-        """Write what delete --force needs, should this be as far as we come."""
+        """Write what delete --force needs if we are killed from here on."""
         content = self._render()
         if content != self.written:
             self.directory.write(state_directory.CREATING, content)
@@ -201,7 +201,7 @@ class NewContainer:
         self._choose_resctrl_group()
         self._remember()
         manager.settle()
-        # Init is in there from its birth, and has to be gone before the directory can be removed.
+        # Init is in it from its start, and must end before the directory can be removed.
         self.made = manager.joined_at_birth
 
     def _choose_resctrl_group(self) -> None:
@@ -221,7 +221,7 @@ class NewContainer:
         """Make what else settle() has recorded. False if a cgroup is done without; the next try finds all settled."""
         count = len(self.manager.paths)
         self.manager.create()
-        # Only now: what create refuses to take may hold somebody else's processes, and cleaning up kills.
+        # Only now: cgroups that create refuses may have other processes, which cleaning up would kill.
         self.made = True
         if len(self.manager.paths) != count:
             return False
@@ -309,7 +309,7 @@ class NewContainer:
                     raise
 
     def publish(self) -> None:
-        """From now on the container is there for others."""
+        """Make the container visible to other commands."""
         content = self._render()
         if content == self.written:
             # A new file costs more than all else here.
@@ -320,7 +320,7 @@ class NewContainer:
         log.debug(f"state written below '{self.directory.path}'")
 
     def out_of_memory(self) -> ContainerError | None:
-        """Why init died without a word, if memory ran out: its cgroup knows as long as it exists."""
+        """Return why init died without a message, if memory ran out, which its cgroup shows."""
         from pyrunc.cgroups import files
 
         if not files.oom_kills(self.manager.paths):
@@ -337,7 +337,7 @@ class NewContainer:
         )
 
     def undo(self, reason: BaseException) -> None:
-        """Leave nothing behind; what fails in here is noted on `reason` and hides nothing."""
+        """Remove everything that was made; failures become notes on `reason`."""
         steps: list[Callable[[], None]] = []
         if self.devices is not None:
             # First, and the namespace is held until then: virtual devices end with it.
@@ -367,12 +367,12 @@ class NewContainer:
                 reason.add_note(str(problem))
 
     def close(self) -> None:
-        """All is well: let go of what was held."""
+        """Close the descriptors after success."""
         if self.devices is not None:
             self.devices.close()
         self.directory.close()
 
 
 def _is_of_hook(reason: BaseException) -> bool:
-    """Whether a hook that init runs has failed."""
+    """Return whether a hook that init runs has failed."""
     return isinstance(reason, ContainerError) and (reason.path or "").startswith("$.hooks.")

@@ -1,4 +1,4 @@
-"""What a new process is given and announced by: descriptors and the pid file."""
+"""The descriptors and the pid file of a new process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_pid_file(path: str, directory: int | None = None) -> None:
     """Whether write_pid_file() may replace what is at `path`: a file, or nothing. "" is no pid file. Raise StateError.
 
     Not a link either: that would be /dev/stdout, and a device /dev/null. `directory` is the one that it is in, if it is
-    open. KernelError when nobody can tell.
+    open. Raise KernelError if that cannot be found out.
     """
     if not path:
         return
@@ -75,7 +75,7 @@ def write_pid_file(path: str, pid: int) -> Callable[[], None]:
     owns it may exchange it for a link at any moment.
     """
     call, name = "open", os.path.basename(path)
-    # Others may write there: a name that nobody can have made before, and that no runtime which was killed has left.
+    # Others may write there: an unpredictable name, which no earlier runtime has left either.
     temporary = f".pyrunc-{os.urandom(8).hex()}"
     folder = -1
     try:
@@ -106,7 +106,7 @@ def _try_unlink(name: str, folder: int) -> None:
     try:
         os.unlink(name, dir_fd=folder)
     except OSError:
-        pass  # whoever owns the directory was faster; the error on the way has the reason
+        pass  # it was removed by others; the original error has the reason
 
 
 def _drop_pid_file(path: str, written: os.stat_result) -> None:

@@ -1,4 +1,4 @@
-"""restore: a container comes back from the image files of a checkpoint, running. criu(8).
+"""restore: a container is restored from the image files of a checkpoint. criu(8).
 
     pyrunc                                       criu
       state directory, cgroups (recorded before)
@@ -70,7 +70,7 @@ class _Processes:
         self.pidfd = -1
 
     def follow(self, pid: int) -> None:
-        """The container's init has this pid, says CRIU. It is our child, so the pid stays its own until we collect it.
+        """Take the container's init by the pid that CRIU reports: our child, so the pid is valid until we reap it.
 
         Raise CriuError for any other process: what we follow we may end.
         """
@@ -83,12 +83,12 @@ class _Processes:
             )
 
     def hang_up(self, *, succeeded: bool = False) -> str | None:
-        """End the conversation; CRIU ends, too. What was in the way of that."""
+        """Close the socket, so that CRIU ends, too. Return problems."""
         server, self.server = self.server, None
         return None if server is None else server.close(succeeded=succeeded)
 
     def abort(self) -> None:
-        """End all of it, and wait until it is gone. Raise CriuError for what cannot be ended."""
+        """Kill everything, and wait until it is gone. Raise CriuError if something does not end."""
         problem = self.hang_up()
         if self.pidfd >= 0:
             self.thaw()
@@ -98,12 +98,12 @@ class _Processes:
             raise CriuError(problem)
 
     def thaw(self) -> None:
-        """CRIU restores what was paused as frozen, and on v1 SIGKILL waits for the thaw."""
+        """Thaw the container: CRIU restores a paused one frozen, and on v1 SIGKILL has no effect before the thaw."""
         if self.cgroups:
             kernel_container.cgroup_thaw(self.cgroups)
 
     def close(self) -> None:
-        """Let go; the container lives on by itself."""
+        """Close the descriptors; the container continues by itself."""
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
@@ -219,7 +219,7 @@ class _Restore:
         console_answer: Callable[[int], None],
         interrupts: criu_process.Interrupts,
     ) -> None:
-        """Look at all that can be wrong before anything is made."""
+        """Check everything that can be wrong before anything is made."""
         self.configuration = configuration
         self.facts = facts
         self.options = options
@@ -244,7 +244,7 @@ class _Restore:
         self.new: NewContainer
 
     def bring_back(self, ctx: Context, container_id: str) -> _Processes:
-        """All of it, up to the point where the program runs; a failure leaves nothing."""
+        """Restore up to the point where the program runs; a failure leaves nothing behind."""
         try:
             self.new = NewContainer(ctx, container_id, self.configuration, self.facts)
             self.new.make_directory()
@@ -313,7 +313,7 @@ class _Restore:
                 stdio=None if terminal else (0, 1, 2),
                 keep=fds,
                 cgroup_fd=cgroup_fd,
-                # CRIU wants the root to be a mount point; nobody else sees this one, and it ends with CRIU.
+                # CRIU needs the root to be a mount point; this one is private and ends with CRIU.
                 bound=(str(self.new.record.document["rootfs"]), self.new.directory.path),
             )
         finally:
@@ -328,7 +328,7 @@ class _Restore:
     def _heard(self, script: str, pid: int, fd: int) -> None:
         if script not in (_NAMESPACES_MADE, _TERMINAL, _LAST):
             return
-        # There is one terminal for each that somebody outside had.
+        # There is one terminal for each that was open outside.
         if _LAST in self.heard or (script in self.heard and script != _TERMINAL):
             raise CriuError(f"criu failed: {script} comes too late, or once more")
         self.heard.add(script)

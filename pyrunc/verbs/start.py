@@ -129,7 +129,7 @@ def _fail(ctx: Context, container_id: str, record: bytes) -> NoReturn:
     message = wire.message(record)
     if not ops:
         raise ContainerError("init reports a failure where its plan has nothing to do")
-    # Whoever has taken init's place may name any op; the last one is the program.
+    # A process that has taken init's place may name any op; the last one is the program.
     op = ops[min(message.op, len(ops) - 1)]
     error = failures.explain_op(op, message)
     if op.name == "HOOK":
