@@ -128,52 +128,95 @@ static void find_program(struct init *in, const char *name, const char *search)
 	fail(in, STEP_LOOKUP, error, name);
 }
 
-/* "name:password:UID:gid:comment:HOME:shell": HOME when the uid is `uid`, ended by a NUL; NULL else. */
-static char *home_of_line(char *line, uint32_t uid)
-{
-	char digits[24], *field[6], *at = line;
+/* "name:password:UID:gid:comment:HOME:shell", of any length, as it comes. */
+struct passwd_line {
+	char uid[12];
+	size_t uid_size, home_size, field;
+	bool comment, begun;
+};
 
-	for (int i = 0; i < 6; i++) {
-		field[i] = strsep(&at, ":");
-		if (field[i] == NULL)
-			return NULL;
-	}
-	return strcmp(field[2], number_text(digits, uid)) == 0 && field[5][0] == '/' ? field[5] : NULL;
+enum { UID_FIELD = 2, HOME_FIELD = 5 };
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r';
 }
 
-static void scan_passwd(struct init *in, int fd, uint32_t uid)
+/* As others read it: blanks, a sign and zeros may stand before it. */
+static bool is_uid(const struct passwd_line *line, uint32_t uid)
 {
-	char buffer[INIT_PATH_MAX];
-	size_t used = 0, total = 0;
-	bool skipping = false;
+	const char *at = line->uid, *end = line->uid + line->uid_size;
+	uint64_t value = 0;
+
+	while (at < end && is_blank(*at))
+		at++;
+	at += at < end && *at == '+';
+	if (at == end)
+		return false;
+	for (; at < end; at++) {
+		if (*at < '0' || *at > '9')
+			return false;
+		value = value * 10 + (uint64_t)(*at - '0');
+	}
+	return value == uid;
+}
+
+static void passwd_character(struct passwd_line *line, char *home, char c)
+{
+	if (!line->begun && !is_blank(c)) {
+		line->begun = true;
+		line->comment = c == '#';
+	}
+	if (c == ':') {
+		line->field++;
+	} else if (line->field == UID_FIELD) {
+		if (line->uid_size < sizeof(line->uid))
+			line->uid[line->uid_size++] = c;
+		else
+			line->comment = true; /* no number of ours is so long */
+	} else if (line->field == HOME_FIELD && line->home_size < INIT_PATH_MAX) {
+		home[line->home_size++] = c;
+	}
+}
+
+/* Whether the line is that of `uid`: it is the first one, and has the home, or a default. */
+static bool passwd_end(const struct passwd_line *line, char *home, uint32_t uid)
+{
+	size_t size = line->home_size;
+
+	if (line->comment || line->field < UID_FIELD || !is_uid(line, uid))
+		return false;
+	/* where the home comes last: a file with the line ends of other systems */
+	while (line->field == HOME_FIELD && size > 0 && is_blank(home[size - 1]))
+		size--;
+	if (size == 0 || size == INIT_PATH_MAX || home[0] == '\0')
+		strcpy(home, DEFAULT_HOME);
+	else
+		home[size] = '\0';
+	return true;
+}
+
+/* `home` has room for INIT_PATH_MAX bytes. */
+static bool scan_passwd(int fd, uint32_t uid, char *home)
+{
+	struct passwd_line line = {.field = 0};
+	char buffer[4096];
+	size_t total = 0;
 	ssize_t n;
 
-	while (total < PASSWD_MAX && (n = read(fd, buffer + used, sizeof(buffer) - 1 - used)) > 0) {
-		char *line = buffer, *end;
-
-		used += (size_t)n;
+	while (total < PASSWD_MAX && (n = read(fd, buffer, sizeof(buffer))) > 0) {
 		total += (size_t)n;
-		buffer[used] = '\0';
-		while ((end = strchr(line, '\n')) != NULL) {
-			char *home;
-
-			*end = '\0';
-			home = skipping ? NULL : home_of_line(line, uid);
-			if (home != NULL) {
-				strcpy(in->home + 5, home);
-				return;
+		for (ssize_t i = 0; i < n; i++) {
+			if (buffer[i] != '\n') {
+				passwd_character(&line, home, buffer[i]);
+			} else {
+				if (passwd_end(&line, home, uid))
+					return true;
+				line = (struct passwd_line){.field = 0};
 			}
-			skipping = false;
-			line = end + 1;
-		}
-		/* no NUL can hide a line's end: strchr stops there, and the rest counts as one long line */
-		used -= (size_t)(line - buffer);
-		memmove(buffer, line, used);
-		if (used == sizeof(buffer) - 1) {
-			used = 0;
-			skipping = true;
 		}
 	}
+	return total < PASSWD_MAX && passwd_end(&line, home, uid);
 }
 
 /* The container's file is parsed here: NSS would load the container's libraries. */
@@ -182,13 +225,16 @@ static void find_home(struct init *in, uint32_t uid)
 	int fd = open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	struct stat st;
 
-	strcpy(in->home, "HOME=" DEFAULT_HOME);
-	if (fd < 0)
-		return;
+	bool found = false;
+
+	strcpy(in->home, "HOME=");
 	/* a fifo would block us */
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
-		scan_passwd(in, fd, uid);
-	close(fd);
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		found = scan_passwd(fd, uid, in->home + 5);
+	if (!found)
+		strcpy(in->home + 5, DEFAULT_HOME);
+	if (fd >= 0)
+		close(fd);
 }
 
 static bool lacks_home(const struct list *env)

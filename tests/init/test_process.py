@@ -411,12 +411,26 @@ def test_program_that_cannot_run(machine: Machine, rootfs: Path) -> None:
     ("passwd", "env", "home"),
     [
         ("root:x:0:0::/root:/bin/sh\nme:x:1000:1000:Me:/home/me:/bin/sh\n", [], "/home/me"),
-        ("me:x:1000:1000:Me:/home/me:/bin/sh", [], "/"),
+        ("me:x:1000:1000:Me:/home/me:/bin/sh", [], "/home/me"),
+        ("me:x:1000:1000:Me:/home/me", [], "/home/me"),
         ("me:x:1000:1000:Me:/home/me:/bin/sh\n", ["HOME="], "/home/me"),
         ("me:x:1000:1000:Me:/home/me:/bin/sh\n", ["HOME=/given"], "/given"),
-        ("me:x:1000\n:::::\n1000\nme:x:1000:1000:Me:relative:/bin/sh\n", [], "/"),
+        (":::::\n1000\n+\n+::::::\n\n  \nme:x:1000:1000:Me:relative:/bin/sh\n", [], "relative"),
+        ("me:x:1000\nother:x:1000:1000::/other:\n", [], "/"),
+        ("me:x:1000:1000:::\nother:x:1000:1000::/other:\n", [], "/"),
+        ("# me\n #me:x:1000:1000::/comment:\nme:x:1000:1000::/home/me:\n", [], "/home/me"),
+        ("+me:x:1000:1000::/plus:\nme:x:1000:1000::/home/me:\n", [], "/plus"),
+        ("me:x: +01000:1000::/home/me:\n", [], "/home/me"),
+        ("me:x:1000x:1000::/x:\nme:x::1000::/none:\nme:x:10000000001000:1::/huge:\n", [], "/"),
+        ("me:x:1000:1000::/home/me:/bin/sh\r\n", [], "/home/me"),
+        ("me:x:1000:1000::/home/me \r\n", [], "/home/me"),
+        ("me:x:1000:1000::/home/my own :\n", [], "/home/my own "),
+        ("me:x:1000:1000::/home/me\0/more:\n", [], "/home/me"),
+        ("me:x:1000:1000::\0/more:\n", [], "/"),
+        ("me:x:1000:1000::/" + "h" * 5_000 + ":\n", [], "/"),
+        ("x" * (1 << 20) + "\nme:x:1000:1000::/home/me:\n", [], "/"),
         ("x" * 10_000 + "\nme:x:1000:1000::/home/me:\n", [], "/home/me"),
-        ("a:x:1000:1000:" + "y" * 10_000 + ":/long:\nme:x:1000:1:::\n", [], "/"),
+        ("a:x:1000:1000:" + "y" * 10_000 + ":/long:\nme:x:1000:1:::\n", [], "/long"),
         (None, [], "/"),
     ],
 )
@@ -425,7 +439,7 @@ def test_home(machine: Machine, rootfs: Path, passwd: str | None, env: list[str]
     if passwd is not None:
         (rootfs / "etc/passwd").write_text(passwd)
     plan = [*in_rootfs(rootfs), op("LOOKUP", "env", "/bin"), op("EXEC", ["env"], [*env, "LAST=1"], 1000)]
-    assert sorted(machine.run(plan).ok().split()) == [f"HOME={home}", "LAST=1"]
+    assert sorted(machine.run(plan).ok().splitlines()) == [f"HOME={home}", "LAST=1"]
 
 
 def test_home_of_a_fifo(machine: Machine, rootfs: Path) -> None:
