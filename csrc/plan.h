@@ -175,6 +175,8 @@ enum plan_op {
 #define MOUNT_FLAG_RDONLY_LATER 4096u /* read-only from ADD_END on: mount points are made in it until then */
 #define MOUNT_FLAG_IN_PROC 8192u      /* the target may be in /proc */
 #define MOUNT_FLAG_PROCFS 16384u      /* the source stands for /proc: it must be a procfs */
+#define MOUNT_FLAG_OWN_UID 32768u     /* with COPY_UP: uid= was given, the owner of what is covered is not taken */
+#define MOUNT_FLAG_OWN_GID 8u         /* the same for gid= */
 
 #define DEVICE_FLAG_BIND 1u    /* bind from the runtime's /dev instead of mknod (user namespace) */
 #define DEVICE_FLAG_DEFAULT 2u /* one of the spec's default devices: an existing matching file is fine */

@@ -147,15 +147,33 @@ static int copy_directory(int from, int to, int depth)
 	/* last, so that the copies do not change the times, and a read-only mode does not stop them */
 	if (n < 0 || fstat(from, &st) < 0)
 		return -1;
+	return depth == 0 ? 0 : set_facts(to, &st);
+}
+
+/* As what it covers, but for what the mount's own options say. */
+static int set_root_facts(int from, int to, uint32_t flags)
+{
+	struct stat st, own;
+
+	if (fstat(from, &st) < 0 || fstat(to, &own) < 0)
+		return -1;
+	if ((flags & MOUNT_FLAG_TARGET_MODE) == 0)
+		st.st_mode = own.st_mode;
+	if ((flags & MOUNT_FLAG_OWN_UID) != 0)
+		st.st_uid = (uid_t)-1;
+	if ((flags & MOUNT_FLAG_OWN_GID) != 0)
+		st.st_gid = (gid_t)-1;
 	return set_facts(to, &st);
 }
 
-int copy_up(struct init *in, int from, int to, const char *text)
+int copy_up(struct init *in, int from, int to, uint32_t flags, const char *text)
 {
 	int source = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int copy = openat(to, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int result = source >= 0 && copy >= 0 ? copy_directory(source, copy, 0) : -1;
+	int result = -1;
 
+	if (source >= 0 && copy >= 0 && copy_directory(source, copy, 0) == 0)
+		result = set_root_facts(source, copy, flags);
 	if (result < 0)
 		note(in, STEP_COPY_UP, text);
 	if (source >= 0)

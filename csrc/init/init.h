@@ -189,7 +189,7 @@ int filesystem_of(struct init *in, int fs, const char *type, const char *source,
 int filesystem_reconfigure(struct init *in, int target, const struct list *params, const char *name);
 
 /* copy_up.c */
-int copy_up(struct init *in, int from, int to, const char *text);
+int copy_up(struct init *in, int from, int to, uint32_t flags, const char *text);
 
 /* proc_pidns.c */
 int proc_filesystem(struct init *in, const char *source, const struct list *params, uint64_t attributes);

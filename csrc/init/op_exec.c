@@ -137,6 +137,9 @@ struct passwd_line {
 
 enum { UID_FIELD = 2, HOME_FIELD = 5 };
 
+/* what in->home holds behind its name */
+#define HOME_MAX (INIT_PATH_MAX - 5)
+
 static bool is_blank(char c)
 {
 	return c == ' ' || c == '\t' || c == '\r';
@@ -174,7 +177,7 @@ static void passwd_character(struct passwd_line *line, char *home, char c)
 			line->uid[line->uid_size++] = c;
 		else
 			line->comment = true; /* no number of ours is so long */
-	} else if (line->field == HOME_FIELD && line->home_size < INIT_PATH_MAX) {
+	} else if (line->field == HOME_FIELD && line->home_size < HOME_MAX) {
 		home[line->home_size++] = c;
 	}
 }
@@ -189,14 +192,14 @@ static bool passwd_end(const struct passwd_line *line, char *home, uint32_t uid)
 	/* where the home comes last: a file with the line ends of other systems */
 	while (line->field == HOME_FIELD && size > 0 && is_blank(home[size - 1]))
 		size--;
-	if (size == 0 || size == INIT_PATH_MAX || home[0] == '\0')
+	if (size == 0 || size == HOME_MAX || home[0] == '\0')
 		strcpy(home, DEFAULT_HOME);
 	else
 		home[size] = '\0';
 	return true;
 }
 
-/* `home` has room for INIT_PATH_MAX bytes. */
+/* `home` has room for HOME_MAX bytes. */
 static bool scan_passwd(int fd, uint32_t uid, char *home)
 {
 	struct passwd_line line = {.field = 0};
@@ -223,9 +226,8 @@ static bool scan_passwd(int fd, uint32_t uid, char *home)
 static void find_home(struct init *in, uint32_t uid)
 {
 	int fd = open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	struct stat st;
-
 	bool found = false;
+	struct stat st;
 
 	strcpy(in->home, "HOME=");
 	/* a fifo would block us */

@@ -266,7 +266,7 @@ static bool changes(const struct new_mount *m)
 
 static int fill_and_attach(struct init *in, const struct new_mount *m, int mount, int target, const char *label)
 {
-	if ((m->flags & MOUNT_FLAG_COPY_UP) != 0 && copy_up(in, target, mount, m->target) < 0)
+	if ((m->flags & MOUNT_FLAG_COPY_UP) != 0 && copy_up(in, target, mount, m->flags, m->target) < 0)
 		return -1;
 	if (label != NULL && label_root(in, mount, label, m->target) < 0)
 		return -1;
@@ -405,7 +405,7 @@ static int bind_attach(struct init *in, const struct bind_mount *m, int tree, in
 {
 	if (mode >= 0 && proc_chmod(in, tree, (uint32_t)mode) < 0)
 		return note(in, STEP_FCHMODAT, m->target);
-	if ((m->flags & MOUNT_FLAG_COPY_UP) != 0 && copy_up(in, target, tree, m->target) < 0)
+	if ((m->flags & MOUNT_FLAG_COPY_UP) != 0 && copy_up(in, target, tree, m->flags, m->target) < 0)
 		return -1;
 	if (mount_attributes(in, tree, m->set, m->clear, false, m->target) < 0 ||
 	    mount_attributes(in, tree, m->rset, m->rclear, true, m->target) < 0)

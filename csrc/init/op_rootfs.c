@@ -103,9 +103,9 @@ static void uncover(struct init *in, int root, const struct fd_facts *ours, uint
 
 /*
  * pivot_root refuses when the parent of the new root is shared, and a mount on a shared one would show up on the host.
- * The mount that holds the rootfs is found by going up to its root.
+ * The mount that holds the rootfs is found by going up to its root. Of a slave the rootfs becomes one, too.
  */
-static void make_parent_private(struct init *in, int rootfs, const char *path)
+static void unshare_parent(struct init *in, int rootfs, uint32_t propagation, const char *path)
 {
 	int at = fcntl(rootfs, F_DUPFD_CLOEXEC, 3);
 	struct fd_facts first, facts;
@@ -126,7 +126,7 @@ static void make_parent_private(struct init *in, int rootfs, const char *path)
 	/* another mount covers its root */
 	if (facts.mount != first.mount)
 		fail(in, STEP_MOUNT_SETATTR, EINVAL, path);
-	if (mount_propagation(in, at, MS_PRIVATE, path) < 0)
+	if (mount_propagation(in, at, (propagation & MS_SLAVE) != 0 ? MS_SLAVE : MS_PRIVATE, path) < 0)
 		fail_noted(in);
 	close(at);
 }
@@ -149,7 +149,7 @@ static void propagate_all(struct init *in, uint32_t propagation, int rootfs, con
 		fail_noted(in);
 	/* with all mounts made slave or private the parent already is */
 	if ((propagation & MS_REC) == 0 || (propagation & (MS_SLAVE | MS_PRIVATE)) == 0)
-		make_parent_private(in, rootfs, path);
+		unshare_parent(in, rootfs, propagation, path);
 	in->chrooted = !same_place(&ours, &its);
 	if (in->chrooted)
 		change_root(in, root);
@@ -467,6 +467,15 @@ void op_masked_path(struct init *in, struct cursor *fields)
 	close(target);
 }
 
+static bool is_root_mount(struct init *in, int target, const char *path)
+{
+	struct fd_facts its, root;
+
+	if (fd_facts(target, &its) < 0 || fd_facts(path_root(in), &root) < 0)
+		fail(in, STEP_FSTAT, errno, path);
+	return its.mount_root && same_place(&its, &root);
+}
+
 void op_readonly_path(struct init *in, struct cursor *fields)
 {
 	const char *path = take_string(fields);
@@ -476,6 +485,13 @@ void op_readonly_path(struct init *in, struct cursor *fields)
 		return;
 	if (target < 0)
 		fail(in, STEP_OPENAT2, errno, path);
+	if (is_root_mount(in, target, path)) {
+		/* a mount on it would be above the root of all processes */
+		if (mount_attributes(in, target, MOUNT_ATTR_RDONLY, 0, false, path) < 0)
+			fail_noted(in);
+		close(target);
+		return;
+	}
 	tree = tree_clone(target, "", AT_EMPTY_PATH | AT_RECURSIVE);
 	if (tree < 0)
 		fail(in, STEP_OPEN_TREE, errno, path);

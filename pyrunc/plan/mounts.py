@@ -15,6 +15,8 @@ from pyrunc.plan.numbers import (
     MOUNT_FLAG_MQUEUE_LABEL,
     MOUNT_FLAG_OPTIONAL,
     MOUNT_FLAG_ORDINARY_DIR,
+    MOUNT_FLAG_OWN_GID,
+    MOUNT_FLAG_OWN_UID,
     MOUNT_FLAG_PROCFS,
     MOUNT_FLAG_RDONLY_LATER,
     MOUNT_FLAG_RECURSIVE,
@@ -211,12 +213,16 @@ def _remount(job: Job, target: str, options: MountOptions, at: str) -> None:
         )
 
 
+def _names(options: MountOptions, parameter: str) -> bool:
+    return any(item.startswith(parameter + "=") for item in options.data)
+
+
 def _parameters(job: Job, kind: str, options: MountOptions, read_only: bool) -> tuple[list[str], int]:
     parameters = [_unquoted(item) for item in options.parameters()]
     flags = 0
     if read_only and kind not in _SHARED_SUPERBLOCK:
         parameters.insert(0, "ro")
-    if kind == "tmpfs" and not any(item.startswith("mode=") for item in options.data):
+    if kind == "tmpfs" and not _names(options, "mode"):
         flags |= MOUNT_FLAG_TARGET_MODE
     if kind not in _UNLABELLED and not any(_is_context(item) for item in parameters):
         label = _context(job)
@@ -267,6 +273,8 @@ def _new(job: Job, mount: Mount, target: str, options: MountOptions, at: str, ke
         fallback = fallback and bool(attributes & mount_options.ATTR_RDONLY)
     if options.copy_up:
         flags |= MOUNT_FLAG_COPY_UP
+        flags |= MOUNT_FLAG_OWN_UID if _names(options, "uid") else 0
+        flags |= MOUNT_FLAG_OWN_GID if _names(options, "gid") else 0
     source = mount.get("source") or ""
     if (mapping := _mapping(job, mount, options, at)) is not None:
         why = "mount_setattr(2) MOUNT_ATTR_IDMAP: only the runtime has the privileges, and only before it is seen"

@@ -20,6 +20,8 @@ from pyrunc.spec import devices, mount_options, sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from pyrunc.plan.job import Job
     from pyrunc.plan.mounts import Deferred
     from pyrunc.spec.shapes import Mount, Process
@@ -151,12 +153,26 @@ def enter(job: Job, process: Process | None, deferred: list[Deferred]) -> None:
     _restrict(job)
     if propagation := linux.get("rootfsPropagation"):
         why = "last: of what is unbindable no part can be made read-only or masked"
+        flags = mount_options.PROPAGATION[propagation]
+        if flags & (mount_options.MS_SLAVE | mount_options.MS_PRIVATE):
+            # ROOTFS has made all mounts so; what mounts have asked for themselves since then stays.
+            flags &= ~mount_options.MS_REC
         add(
             "ROOT_PROPAGATION",
-            mount_options.PROPAGATION[propagation],
+            flags,
             path="$.linux.rootfsPropagation",
             why=why,
         )
+
+
+def _once(paths: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Each path with its index, and none twice: a second mount would only lie on the first."""
+    seen = set()
+    for index, path in enumerate(paths):
+        parts = tuple(part for part in path.split("/") if part not in ("", "."))
+        if parts not in seen:
+            seen.add(parts)
+            yield index, path
 
 
 def _restrict(job: Job) -> None:
@@ -164,13 +180,13 @@ def _restrict(job: Job) -> None:
     for name, value in (linux.get("sysctl") or {}).items():
         why = "before readonlyPaths, which usually has /proc/sys"
         add("SYSCTL", sysctl.path(name), value, path=f"$.linux.sysctl['{name}']", why=why)
-    for index, path in enumerate(linux.get("readonlyPaths") or ()):
+    for index, path in _once(linux.get("readonlyPaths") or ()):
         why = "config-linux.md, Readonly Paths; after all mounts, or one could cover it"
         add("READONLY_PATH", path, path=f"$.linux.readonlyPaths[{index}]", why=why)
     label = linux.get("mountLabel") or ""
     if label and not job.host.selinux:
         job.plan.warnings.append("$.linux.mountLabel: ignored, selinux is disabled or not supported")
         label = ""
-    for index, path in enumerate(linux.get("maskedPaths") or ()):
+    for index, path in _once(linux.get("maskedPaths") or ()):
         why = 'config-linux.md, Masked Paths: "cannot be read"; after readonlyPaths, which may hold it'
         add("MASKED_PATH", path, label, path=f"$.linux.maskedPaths[{index}]", why=why)

@@ -152,12 +152,11 @@ class MountOptions:
     def _special(self, name: str) -> None:
         if name == "remount":
             self.remount = True
-        elif name in ("idmap", "ridmap"):
-            self.idmap = name
-            self.mapping = ""
-        else:
+        elif name in ("bind", "rbind"):
             self.bind = True
-            self.recursive = name == "rbind"
+            self.recursive = self.recursive or name == "rbind"
+        elif self.idmap != "ridmap":
+            self.idmap = name
 
     def parameters(self, *, reconfigure: bool = False) -> list[str]:
         """Return superblock flags and file system data as fsconfig(2) parameters.
@@ -192,6 +191,7 @@ def is_bind(mount: Mount) -> bool:
 def parse(options: Iterable[str]) -> MountOptions:
     """Parse the options of a mount; if two contradict each other the last wins, as in mount(8).
 
+    rbind and ridmap do not contradict bind and idmap: they say more, wherever they stand.
     Unknown ones go to `data`: config.md, mounts: "SHOULD be passed" to the file system.
     """
     result = MountOptions()
@@ -214,7 +214,8 @@ def parse(options: Iterable[str]) -> MountOptions:
         elif name in _SWITCHES:
             setattr(result, _SWITCHES[name], True)
         elif name.startswith(("idmap=", "ridmap=")):
-            result.idmap, _, result.mapping = name.partition("=")
+            kind, _, result.mapping = name.partition("=")
+            result._special(kind)
         elif name not in _NOTHING and name:
             result.data.append(name)
     return result

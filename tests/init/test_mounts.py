@@ -157,7 +157,8 @@ def test_copy_up(machine: Machine, rootfs: Path) -> None:
         (tree / f"many-{index:03}").touch()
     os.mkfifo(tree / "fifo")
     tree.chmod(0o710)
-    over = mount_new("/etc", "tmpfs", params=["ro"], attrs=ATTR_RDONLY, flags=numbers.MOUNT_FLAG_COPY_UP)
+    flags = numbers.MOUNT_FLAG_COPY_UP | numbers.MOUNT_FLAG_TARGET_MODE
+    over = mount_new("/etc", "tmpfs", params=["ro"], attrs=ATTR_RDONLY, flags=flags)
     script = (
         "cd /etc; stat -c '%a %u %g %Y' secret; stat -c %a .; readlink link; ls many-* | grep -c many;"
         f"stat -c %s {'d/' * 30}file; stat -c %F fifo; touch new 2>&1"

@@ -216,6 +216,39 @@ def test_copy_up(container: ContainerFactory, bundle: BundleFactory) -> None:
         what.list_of("mounts").pop()
 
 
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "750 5 6"),
+        (["mode=1701"], "1701 5 6"),
+        (["uid=0"], "750 0 6"),
+        (["mode=1701", "uid=7", "gid=0", "ro"], "1701 7 0"),
+    ],
+)
+def test_copy_up_leaves_what_the_mount_says(
+    container: ContainerFactory, bundle: BundleFactory, options: list[str], expected: str, *, mapped: bool
+) -> None:
+    """mode=, uid= and gid= are those of its root; what is not given is the covered directory's."""
+    what = bundle("busybox", "stat", "-c", "%a %u %g", "/data")
+    data = os.path.join(what.rootfs, "data")
+    os.mkdir(data)
+    os.chown(data, 5, 6)
+    os.chmod(data, 0o750)
+    identity = ["idmap=uids=0-0-65536;gids=0-0-65536"] if mapped else []
+    what.mount("/data", "tmpfs", "tmpfs", "tmpcopyup", *identity, *options)
+    assert container(what).run().ok().out == f"{expected}\n"
+
+
+@pytest.mark.parametrize("options", [("rbind", "bind"), ("bind", "rbind"), ("rbind",)])
+def test_bind_beside_rbind(
+    container: ContainerFactory, bundle: BundleFactory, options: tuple[str, ...]
+) -> None:
+    """mount(8) knows no order of them: what lies below the source comes along."""
+    what = bundle("probe").mount("/m", "none", "/dev", *options).probe("mounts")
+    assert "/m/pts" in mountinfo.parse(container(what).run().ok().out)
+
+
 # --- crun's options about symbolic links ------------------------------------------------------------------------------
 
 

@@ -124,6 +124,31 @@ def test_rootfs_propagation(
     assert found == tags if tags is not None and value is not None else "shared" not in found
 
 
+@pytest.mark.parametrize(
+    ("value", "root", "mount"),
+    [
+        (None, "master", ["master", "shared"]),
+        ("slave", "master", ["shared"]),
+        ("rslave", "master", ["master", "shared"]),
+        ("private", "", ["shared"]),
+        ("rprivate", "", ["shared"]),
+    ],
+)
+def test_propagation_where_the_host_shares(
+    container: ContainerFactory, bundle: BundleFactory, value: str | None, root: str, mount: list[str]
+) -> None:
+    """The rootfs lies on the host's "/", which is shared; a mount that asks for rshared has it in the end."""
+    what = bundle("probe").probe("mounts").mount("/m", "none", "/dev", "rbind", "rshared")
+    if value is not None:
+        what.mapping("linux")["rootfsPropagation"] = value
+    one = container(what)
+    share = 'mount --make-rshared /; "$@"'
+    one.command = ["unshare", "-m", "--propagation", "private", "sh", "-c", share, "sh", *one.command]
+    found = mountinfo.parse(one.run().ok().out)
+    assert [tag.split(":")[0] for tag in found["/"].tags] == ([root] if root else [])
+    assert sorted(tag.split(":")[0] for tag in found["/m"].tags) == mount
+
+
 def test_an_unknown_propagation_is_refused(container: ContainerFactory, bundle: BundleFactory) -> None:
     what = bundle("probe")
     what.mapping("linux")["rootfsPropagation"] = "public"
@@ -297,6 +322,28 @@ def test_read_only_paths(container: ContainerFactory, bundle: BundleFactory) -> 
     answers = ["/etc/passwd -30", "/proc/self/oom_score_adj 0", "/proc/sys/kernel/hostname -30"]
     assert found.all("open") == answers
     assert {"ro", "nosuid", "noexec"} <= mountinfo.parse(result.out)["/m"].options
+
+
+@pytest.mark.parametrize("path", ["/", "//.", "/to-root"])
+def test_a_read_only_path_that_is_the_root(
+    container: ContainerFactory, bundle: BundleFactory, path: str
+) -> None:
+    """As root.readonly: what is mounted on it stays as it is."""
+    what = bundle("probe").mount("/m", "tmpfs", "tmpfs").probe(*["mkdir", "/x", "--", "mkdir", "/m/x"])
+    os.symlink("/", os.path.join(what.rootfs, "to-root"))
+    what.list_of("linux", "readonlyPaths")[:] = [path]
+    assert container(what).run().ok().facts().all("mkdir") == ["-30", "0"]
+
+
+def test_a_path_that_is_listed_twice(container: ContainerFactory, bundle: BundleFactory) -> None:
+    """Nothing is mounted over what has the effect already."""
+    what = bundle("probe").probe("mounts")
+    for name in ("hidden", "kept"):
+        os.mkdir(os.path.join(what.rootfs, name))
+    what.list_of("linux", "maskedPaths")[:] = ["/hidden", "/hidden/", "/.//hidden"]
+    what.list_of("linux", "readonlyPaths")[:] = ["/kept", "/./kept", "/kept"]
+    points = [line.split()[4] for line in _lines(container(what).run().ok().out)]
+    assert [points.count(path) for path in ("/hidden", "/kept")] == [1, 1]
 
 
 def test_paths_must_be_absolute(container: ContainerFactory, bundle: BundleFactory) -> None:

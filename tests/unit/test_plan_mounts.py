@@ -160,7 +160,9 @@ def test_other_options() -> None:
     assert found.source_nofollow and found.target_nofollow and found.copy_symlink
     found = mount_options.parse(["idmap", "ridmap=uids=0-1-2;gids=0-3-4"])
     assert (found.idmap, found.mapping, found.data) == ("ridmap", "uids=0-1-2;gids=0-3-4", [])
-    assert mount_options.parse(["ridmap=uids=0-1-2", "idmap"]).mapping == ""
+    assert state(mount_options.parse(["ridmap=uids=0-1-2", "idmap"])) == state(
+        mount_options.parse(["ridmap=uids=0-1-2"])
+    )
 
 
 def test_last_option_wins() -> None:
@@ -511,8 +513,10 @@ def test_mount_label_of_its_own() -> None:
     ("wanted", "first", "later"),
     [
         (None, SLAVE | REC, None),
-        ("rslave", SLAVE | REC, SLAVE | REC),
+        ("slave", SLAVE, SLAVE),
+        ("rslave", SLAVE | REC, SLAVE),
         ("private", PRIVATE, PRIVATE),
+        ("rprivate", PRIVATE | REC, PRIVATE),
         ("rshared", SHARED | REC, SHARED | REC),
         ("unbindable", PRIVATE, UNBINDABLE),
         ("runbindable", PRIVATE | REC, UNBINDABLE | REC),
