@@ -134,14 +134,17 @@ class Modules:
             return os.path.join(base, "__init__.py")
         return base + ".py" if os.path.isfile(base + ".py") else ""
 
-    def tree(self, name: str) -> ast.Module:
-        """The syntax tree of a module."""
-        path = self.path(name)
-        if not path:
+    def check(self, name: str) -> None:
+        """End the build if a list names a module that does not exist."""
+        if not self.path(name):
             raise SystemExit(
                 f"{name} is no module of the package: a list in hot_modules.py or hot_calls.txt names it"
             )
-        with open(path, encoding="utf-8") as stream:
+
+    def tree(self, name: str) -> ast.Module:
+        """The syntax tree of a module."""
+        self.check(name)
+        with open(self.path(name), encoding="utf-8") as stream:
             return ast.parse(stream.read())
 
     def imports(self, name: str) -> list[str]:
@@ -179,6 +182,8 @@ class Modules:
 def main(directory: str, output: str, *generated: str) -> None:
     """Write the file. `generated` are MODULE=FILE of modules that are not in the directory."""
     modules = Modules(directory, dict(item.split("=", 1) for item in generated))
+    for name in modules.calls:
+        modules.check(name)
     always = modules.closure(ALWAYS)
     sometimes = [name for name in modules.closure(SOMETIMES) if name not in always]
     called, first, second = [], {}, {}
