@@ -74,8 +74,8 @@ def start(ctx: Context, container_id: str, record: bytes = b"") -> None:
     """Start the program and return when it runs. runtime.md, Start.
 
     `record` is for the `pyrunc` command, which has done that already: what init said instead of running the program.
-    With NOTIFY_SOCKET in the environment, at create as well: when it has said that it is ready, or has ended. Raises
-    ContainerError when a startContainer hook, the execve or a poststart hook fails; after a failed hook the container
+    With NOTIFY_SOCKET in the environment, at create as well: when it has said that it is ready, or has ended. Raise
+    ContainerError if a startContainer hook, the execve or a poststart hook fails; after a failed hook the container
     is destroyed.
     """
     from pyrunc.verbs import start as verb

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import io
 import os
 import re
 import subprocess
 import sys
+import tokenize
+from typing import TYPE_CHECKING
 
 import pytest
 
 import support
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SCRIPTS = os.path.dirname(sys.executable)
 
@@ -113,7 +119,7 @@ def test_pre_commit_hooks() -> None:
 
 
 def test_file_sizes() -> None:
-    """No Python file over 600 lines and no C file over 800: a room that grows is divided."""
+    """No Python file has more than 600 lines and no C file more than 800."""
     limits = {".py": 600, ".c": 800, ".h": 800}
     for name in tracked(*limits):
         with open(os.path.join(support.PROJECT, name), encoding="utf-8") as stream:
@@ -134,6 +140,49 @@ def test_function_sizes() -> None:
             if node.end_lineno - node.lineno + 1 > 80 and (name, node.name) not in excepted:
                 found.append(f"{name}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
     assert not found
+
+
+# Phrases that are no idiomatic English, or metaphors where the field has a term, and what to write.
+PLAIN_WORDS = {
+    r"when there (?:is|are) none": '"if there is none"',
+    r"when (?:not given|it is none)": '"if not given", "if it is not one"',
+    r"\bfor ever\b": '"forever"',
+    r"\b(?:somebody|whoever)\b": '"another process", "the caller", "the user"',
+    r"\bnobody (?:is|has|waits|asks|asked|knows|can|could|says|wants|hears|reads|uses)\b": "a passive",
+    r"(?<!never )\bimported by\b|\bmay be imported by\b": "nothing: the table of folders says it",
+    r"\b(?:rooms|lanes?|scenes?|twins?|born|doors?)\b": "the field's term",
+    r"\b(?:lets?|letting) go of\b": '"close", "release"',
+    r"\bcontent when\b": '"do nothing if"',
+    r"\bin its own words\b|\bthe words for\b": '"message"',
+    r"(?-i:\bRaises) [A-Z]\w+Error\b": '"Raise X if"',
+}
+
+
+def _prose(name: str) -> Iterator[tuple[int, str]]:
+    """Yield (line number, text) of the comments of a Python or C file, and of a Python file's docstrings."""
+    with open(os.path.join(support.PROJECT, name), encoding="utf-8") as stream:
+        source = stream.read()
+    if name.endswith(".py"):
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT or token.string.startswith('"""'):
+                yield token.start[0], token.string
+    else:
+        for found in re.finditer(r"/\*.*?\*/", source, re.DOTALL):
+            yield source.count("\n", 0, found.start()) + 1, found[0]
+
+
+def test_plain_words() -> None:
+    """Comments and docstrings of the runtime are in plain English; `PLAIN_WORDS` says what to write instead."""
+    patterns = [(re.compile(pattern, re.IGNORECASE), better) for pattern, better in PLAIN_WORDS.items()]
+    wrong = [
+        f"{name}:{line}: '{found[0]}': write {better}"
+        for name in tracked(".py", ".c", ".h")
+        if name.startswith(("pyrunc/", "csrc/")) and not name.startswith(("csrc/fuzz/", "csrc/testing/"))
+        for line, text in _prose(name)
+        for pattern, better in patterns
+        if (found := pattern.search(" ".join(text.split())))
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_nothing_of_the_workplace() -> None:

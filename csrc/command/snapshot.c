@@ -208,7 +208,7 @@ static int exit_status(pid_t pid)
 	return pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* In a child: nothing of the caller's stays open but fd, which becomes 3; nobody waits for us for ever. */
+/* In a child: of the caller's descriptors only fd stays open, as 3; the child has a time limit. */
 static void withdraw(int fd)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -310,7 +310,7 @@ static void write_useless(int fd, const char boot_id[BOOT_ID_SIZE])
 	(void)written; /* then the next command tries again */
 }
 
-/* Whether path still names what fd is: it is renamed by whoever had the lock. */
+/* Whether path still names the file of fd: another process that had the lock may have renamed it. */
 static bool is_at(int fd, const char *path)
 {
 	struct stat status, there;

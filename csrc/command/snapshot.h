@@ -12,8 +12,8 @@
  * Whatever does not fit lets the command start Python the ordinary way.
  *
  * What was tried instead (hot create, exec; crun 7.4, 5.3 ms): an embedded libpython saves 1 to 2 of the 10 ms; plans
- * kept by the digest of their input help whoever repeats himself, which engines do not; a planner that stays running
- * is a daemon, and needs the whole bring-up a second time in C, as init must be the caller's descendant.
+ * kept by the digest of their input help only if the same input is repeated, which engines do not do; a planner daemon
+ * would need the code that starts a container a second time in C, as init must be the caller's descendant.
  */
 #ifndef PYRUNC_SNAPSHOT_H
 #define PYRUNC_SNAPSHOT_H

@@ -88,7 +88,7 @@ static int signal_tree(int directory, int signal, size_t *found)
 }
 
 /*
- * cgroup.kill of v2: nothing can fork away from it. 1: done. 0: not there, or nobody is in that hierarchy's directory.
+ * cgroup.kill of v2: nothing can fork away from it. 1: done. 0: no such file, or no process in that hierarchy's directory.
  * -1: errno.
  */
 static int kill_v2(const char *const *cgroups, size_t count)

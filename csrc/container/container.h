@@ -7,8 +7,8 @@
  *
  * The directory (mode 0700) holds `config.json`, `exec.fifo` while the program waits for start, perhaps `exec.words`,
  * where init keeps what it may be unable to write into the fifo (plan.h, struct last_words), and `state`, or
- * `state.creating` until the container is created. The lock is flock(2) on the directory itself: whoever gets it
- * makes sure that the directory is still the one of that name. create holds it from mkdir to its end, so a
+ * `state.creating` until the container is created. The lock is flock(2) on the directory itself: after
+ * taking it, check that the directory is still the one of that name. create holds it from mkdir to its end, so a
  * `state.creating` whose lock is free was left behind by a create that was killed.
  *
  * `state` is text: lines "key value" up to an empty line, then the JSON document as `pyrunc state` shows it.
@@ -85,8 +85,8 @@ struct container_view {
 };
 
 /*
- * Whether nobody but root and our effective user can change what lies below the directory at an absolute path: trust.h.
- * Every function below asks that first. CONTAINER_NOT_FOUND: there is no such directory yet.
+ * Whether only root and our effective user can change what is below the directory at an absolute path: trust.h. Every
+ * function below checks that first. CONTAINER_NOT_FOUND: there is no such directory yet.
  */
 int container_check_root(const char *root, struct container_error *error);
 

@@ -42,7 +42,7 @@ static int is_frozen(struct freezer freezer)
 			  : read_flag(freezer, "cgroup.events", "frozen 1");
 }
 
-/* On the way counts, too: a signal lets go of a v2 process for a moment, and one that hangs keeps v1 at FREEZING. */
+/* Freezing counts, too: a signal thaws a v2 process for a moment, and a hanging process keeps v1 at FREEZING. */
 int freezer_wants_frozen(struct freezer freezer)
 {
 	if (freezer.v1)

@@ -13,7 +13,7 @@
 #include "impl.h"
 
 #define LINKS_MAX 40
-/* What fs.overflowuid is unless somebody changed it; then our root is refused in a user namespace, in words. */
+/* The default of fs.overflowuid; if it was changed, our root is refused in a user namespace, with a message. */
 #define OVERFLOW_UID 65534
 
 /* A path on its way: `at` is what has been walked, `done` its name for messages, `rest` what is to come. */

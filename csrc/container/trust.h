@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What whoever runs us trusts must be nobody else's to change: a state names hooks to run and pids to signal, a snapshot
- * is code. Trusted are root and our effective user; a directory that others may write is trusted if it is sticky, as
- * only the owner of what is in it may then exchange that. In a user namespace the host's root is nobody with a number:
- * what shows as the overflow uid may be above our own directories, not they themselves.
+ * Other users must not be able to change what we trust: a state names hooks to run and pids to signal, a snapshot is
+ * code. Trusted are root and our effective user. A directory that others may write is trusted if it is sticky, as only
+ * the owner of a file in it may then replace that. In a user namespace the host's root is shown as the overflow uid,
+ * which may own parents of our directories, but not these themselves.
  */
 #ifndef PYRUNC_TRUST_H
 #define PYRUNC_TRUST_H

@@ -203,7 +203,7 @@ static int never_ran(int status, struct container_error *error)
 	return CONTAINER_BAD_STATE;
 }
 
-/* The wait status of a process that somebody else has collected; false before Linux 6.15. ioctl_pidfd(2) */
+/* The wait status of a process that another process has reaped; false before Linux 6.15. ioctl_pidfd(2) */
 static bool collected_status(int pidfd, int *status)
 {
 	struct pidfd_info info = {.mask = PIDFD_INFO_EXIT};

@@ -38,7 +38,7 @@ struct init {
 	int sync_fd;   /* where answers come from: the sync socket, after a FORK with pipes one of them */
 	int report_fd; /* where messages go: the same, or the other pipe; after START_WAIT the fifo */
 	bool report_is_fifo;
-	uint32_t start_op; /* the first behind START_WAIT, once that is over; whoever reads the fifo knows no others */
+	uint32_t start_op; /* the first after START_WAIT, once that is over; the reader of the fifo knows no others */
 
 	const uint8_t *plan;
 	size_t plan_size;

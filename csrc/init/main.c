@@ -59,7 +59,7 @@ static void reset_signals(void)
 
 /*
  * The program's descriptors 3 .. close_from-1 lose close-on-exec here, as long as no number among them can be one of
- * ours; a number that nobody uses is filled, so that none of ours will get it.
+ * ours; an unused number is filled, so that none of ours will get it.
  */
 static void open_gaps(struct init *in)
 {

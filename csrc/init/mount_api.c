@@ -38,8 +38,8 @@ int tree_attach(struct init *in, int tree, int target, const char *name)
 }
 
 /*
- * The host's own node. Read-only, whoever is root inside cannot change its mode, owner and times, while what is written
- * goes to the device as usual.
+ * The host's own node. It is read-only, so that root inside cannot change its mode, owner and times; writes still go
+ * to the device.
  */
 int device_clone(struct init *in, int dir, const char *path, unsigned int flags)
 {

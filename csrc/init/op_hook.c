@@ -165,8 +165,8 @@ static void feed(struct hook *hook)
 }
 
 /*
- * Keeps the last OUTPUT_MAX bytes: the reason of a failure stands at the end. Takes no more than a pipe holds: whoever
- * always writes must not keep us from looking at the clock.
+ * Keeps the last OUTPUT_MAX bytes: the reason of a failure is at the end. Reads no more than a pipe holds, so that
+ * continuous output cannot keep us from checking the time.
  */
 static void collect(struct hook *hook)
 {

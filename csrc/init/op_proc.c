@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writing below /proc. Never through the container's /proc, which its mounts may have replaced: through an instance of
- * our own that nobody else has seen, or, where the kernel refuses us one (a nested container that only sees a masked
+ * our own that no other process has seen, or, where the kernel refuses us one (a nested container that only sees a masked
  * /proc), through the runtime's, opened before anything else happened. Each lookup stays on that one mount and passes
  * no magic link (CVE-2019-16884, CVE-2025-52881).
  */

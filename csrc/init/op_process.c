@@ -116,8 +116,8 @@ static long clone_child(const struct init *in)
 }
 
 /*
- * A pid namespace holds the children of who entered it, so somebody else has to go on; CLONE_PARENT: as a child of the
- * runtime, like its predecessor.
+ * Only the children of a process that has entered a pid namespace are in it, so a child has to continue; CLONE_PARENT:
+ * as a child of the runtime, like its predecessor.
  *
  * Where others are in that namespace already, one with CAP_SYS_PTRACE may stop the child at its first instruction and take
  * what it has. So it has no more rights than the program will have, and of the host nothing: not even the socket, as

@@ -80,15 +80,15 @@ static void unmount_top(struct init *in)
 }
 
 /*
- * Who had its root before something was mounted over "/" has a tree that nobody reaches from the namespace's: neither
- * what sets the propagation of all mounts nor a step up, which leads to what lies on top. That goes, here only.
+ * A process whose root is older than a mount over "/" has a tree that cannot be reached from the namespace's root: not
+ * by setting the propagation of all mounts, nor by "..", which leads to the top mount. So unmount that, here only.
  */
 static void uncover(struct init *in, int root, const struct fd_facts *ours, uint64_t top)
 {
 	if (is_below_root(in, ours->mount))
 		return;
 	change_root(in, root);
-	/* elsewhere in such a tree: of the mounts between nobody can say that an unmount stays here */
+	/* elsewhere in such a tree: unmounting the mounts between could propagate */
 	if (!ours->mount_root || !is_below_root(in, top))
 		fail(in, STEP_ROOT_OUTSIDE, 0, "/");
 	if (mount_propagation(in, root, MS_SLAVE | MS_REC, "/") < 0)

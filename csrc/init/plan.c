@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading the plan. It is copied into private memory first, so that nobody can change it between a check and a use,
+ * Reading the plan. It is copied into private memory first, so that it cannot change between a check and a use,
  * and every record is checked before the first op runs: a broken plan has no effect at all.
  */
 #include "init.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The instances of procfs that init holds: the runtime's, opened before anything else happened, one of our own that
- * nobody else has seen, and the one that is left while the container waits for its start.
+ * no other process has seen, and the one that stays while the container waits for its start.
  */
 #include "init.h"
 
@@ -86,8 +86,8 @@ void proc_prepare_wait(struct init *in)
 }
 
 /*
- * Who waits where others are may hold the runtime's /proc only in a user namespace of the container, in which nobody can
- * trace this program. Without an instance of our own the container's has to do, which shows what it shows to all in it.
+ * If others can see us while we wait, the runtime's /proc may stay open only in a user namespace of the container, in
+ * which no process can trace this program. Without an instance of our own we use the container's, which is no secret.
  */
 void proc_settle_wait(struct init *in)
 {

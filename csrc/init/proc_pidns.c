@@ -55,7 +55,7 @@ static int receive_fd(int socket_fd)
 	return fd;
 }
 
-/* An empty file system as root, and the privileges of a user namespace that nobody is in. -1 with errno. */
+/* An empty file system as root, and the privileges of an empty user namespace. -1 with errno. */
 static int lose_power(struct init *in)
 {
 	const struct list none = {.count = 0};
@@ -75,7 +75,7 @@ static int lose_power(struct init *in)
 
 /*
  * In between. The second socket pair is its own and it is soon gone: those of init would lead to init. In a user
- * namespace nobody can trace who still runs this program, since that belongs to the runtime's.
+ * namespace no process can trace one that still runs this program, since that belongs to the runtime's.
  */
 static _Noreturn void helper(struct init *in, int link)
 {

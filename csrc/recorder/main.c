@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * recorder: stays behind a container that was created with --record-exit and writes down how it ended.
+ * recorder: waits for the end of a container that was created with --record-exit and records its exit status.
  *
- * Descriptor 3 is a pidfd of the container's init, 4 its state directory. The kernel tells whoever holds a pidfd how
- * the process ended once its parent has collected it (Linux 6.15, ioctl_pidfd(2)). That wait status, in decimal, then
- * replaces the empty file `exit`; where it is not told, `exit` goes. The caller waits for the first of the two
- * processes that this becomes, and is no parent of the other.
+ * Descriptor 3 is a pidfd of the container's init, 4 its state directory. By a pidfd the kernel
+ * returns the wait status of a process once its parent has reaped it (Linux 6.15, ioctl_pidfd(2)). It then replaces the
+ * empty file `exit`, in decimal; if it is not available, `exit` is removed. The caller waits for the first of our two
+ * processes, and is not the parent of the other.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -38,8 +38,8 @@ bool mounts_kernel_error(int fs, char *text, size_t size);
 int mounts_set_attributes(int fd, struct mount_attr *attributes, bool recursive);
 
 /*
- * Whoever joins a mount namespace gets its root. A caller in a chroot has another one, and so has one whose "/" was
- * mounted over. Joins the own one, by a descriptor of the process, for which no /proc is needed. setns(2)
+ * A process that joins a mount namespace gets its root. A caller in a chroot has another root, and so has one whose "/"
+ * was mounted over. This joins the own namespace by a descriptor of the process, which needs no /proc. setns(2)
  */
 int mounts_go_to_namespace_root(void);
 

@@ -81,7 +81,7 @@ static uint64_t now_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-/* Let the connection do one thing, or wait for something to do. *message: one that came and nobody has handled. */
+/* Let the connection do one step, or wait until it can. *message: one that came and was not handled. */
 static int step(sd_bus *bus, uint64_t deadline, sd_bus_message **message)
 {
 	int done = sd.process(bus, message);

@@ -115,8 +115,8 @@ static int replace_root(int root)
 }
 
 /*
- * In a mount namespace of our own: from here on what is mounted in it does not get out. Whoever is executed now may
- * pivot_root, as CRIU does for a container: the root of a caller in a chroot has to be the namespace's for that.
+ * In a mount namespace of our own: what is mounted in it from here on does not propagate. The program may
+ * pivot_root, as CRIU does for a container, for which the root of a caller in a chroot must be the namespace's.
  */
 static int bind_in_private(const char *source, const char *target)
 {

@@ -3,7 +3,7 @@
     Devices(fd of the container's namespace)  ->  .move(...)  ->  .close(), or .move_back() and .close() on failure
 
 The only importer of pyroute2, and itself only imported where a configuration has the property. pyroute2 knows the
-messages; the sockets are ours, as its own cannot be made in another namespace without a child that runs Python. Raises
+messages; the sockets are ours, as its own cannot be made in another namespace without a child that runs Python. Raise
 ConfigError and KernelError.
 """
 

@@ -41,7 +41,7 @@ def schedule(the_plan: Plan, pid: int) -> None:
 def send_seccomp_listener(spec: Spec, fd: int, document: bytes, pid: int) -> None:
     """Send the notify descriptor and a ContainerProcessState to linux.seccomp.listenerPath.
 
-    `document` is the container's state as JSON, `pid` the container process as the runtime sees it. Raises
+    `document` is the container's state as JSON, `pid` the container process as the runtime sees it. Raise
     KernelError: config-linux.md: "If sending fails, the runtime MUST generate an error and terminate the container".
     """
     from pyrunc import SPEC_VERSION

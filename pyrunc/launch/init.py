@@ -475,7 +475,7 @@ def start(
 ) -> Init:
     """Start init with these ops. `known` gives descriptors by Fd kind ("fifo"); all others are opened here.
 
-    `deadline` False leaves the time between two messages open (hooks without a timeout run inside init). Raises
+    `deadline` False leaves the time between two messages open (hooks without a timeout run inside init). Raise
     KernelError with the JSON path of the op whose file could not be opened.
     """
     pipes, theirs_by_kind = _pipes(ops)

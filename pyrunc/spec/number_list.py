@@ -14,7 +14,7 @@ def _number(digits: str) -> int:
 
 
 def spans(text: str) -> list[tuple[int, int]]:
-    """The first and the last number of each range. Raises ValueError, which says what is wrong with which."""
+    """The first and the last number of each range. Raise ValueError, which says what is wrong with which."""
     found = []
     for part in text.replace(" ", "").split(","):
         if not part:
@@ -32,7 +32,7 @@ def spans(text: str) -> list[tuple[int, int]]:
 
 
 def mask(text: str) -> int:
-    """A bit for each number. Raises ValueError."""
+    """A bit for each number. Raise ValueError."""
     bits = 0
     for first, last in spans(text):
         bits |= ((1 << (last - first + 1)) - 1) << first

@@ -105,7 +105,7 @@ def _answer(
 
 def _publish(new: NewContainer, init: launch.Init, plan: Plan, options: CreateOptions) -> None:
     """The container is created: write the state and the pid file, and let init wait for start."""
-    new.born(init.pid)
+    new.record_process(init.pid)
     conversation.schedule(plan, init.pid)
     if options.record_exit:
         from pyrunc.container import exit_status

@@ -67,7 +67,7 @@ def _check_sysctls(spec: Spec) -> None:
 def pid_inside_user(spec: Spec) -> bool:
     """Whether the pid namespace to join belongs to the user namespace to join, or to one in that. ioctl_nsfs(2).
 
-    Only then privileges over the one are enough to enter the other. Raises KernelError.
+    Only then privileges over the one are enough to enter the other. Raise KernelError.
     """
     namespaces = (spec.get("linux") or {}).get("namespaces") or ()
     paths = {item["type"]: item["path"] for item in namespaces if item.get("path")}

@@ -261,14 +261,14 @@ class NewContainer:
         self.record.pid = 0
         self.directory.drop(state_directory.FIFO)
 
-    def born(self, pid: int) -> None:
+    def record_process(self, pid: int) -> None:
         """The container's process is `pid` from now on."""
         if self.record.pid != pid:
             self.record.take_process(pid)
 
     def join(self, pid: int) -> bool:
         """Make the cgroups and move init there, while it makes namespaces. False if its plan does not hold any more."""
-        self.born(pid)
+        self.record_process(pid)
         self._remember()
         if not self.make_cgroups():
             return False
@@ -280,7 +280,7 @@ class NewContainer:
     def in_environment(self, pid: int) -> None:
         """The container's namespaces are there, `pid` is in them, its program is not: runtime.md, steps 3 and 4."""
         record = self.record
-        self.born(pid)
+        self.record_process(pid)
         if self.rdt is not None:
             # Before the first hook in the container: what it starts is to be in the group as well.
             self.rdt.attach(pid)

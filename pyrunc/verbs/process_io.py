@@ -69,10 +69,10 @@ def _open_folder(path: str) -> int:
 
 
 def write_pid_file(path: str, pid: int) -> Callable[[], None]:
-    """Digits and nothing else (go-runc's Atoi takes no newline), at once whole. Raise KernelError, StateError.
+    """Write the pid file atomically, without a newline (go-runc's Atoi). Raise KernelError, StateError.
 
-    Returns what removes it again, and nothing else that has its name by then. The directory is looked up once: whoever
-    owns it may exchange it for a link at any moment.
+    Return a function that removes it, but not another file of its name. The directory is looked up once: its owner may
+    replace it by a link at any moment.
     """
     call, name = "open", os.path.basename(path)
     # Others may write there: an unpredictable name, which no earlier runtime has left either.

@@ -34,8 +34,8 @@ def start(ctx: Context, container_id: str, record: bytes = b"") -> None:
     """Let the program run and return when it does. runtime.md, Start.
 
     `record`: the command has done that already, and this is what init said instead of running the program.
-    With NOTIFY_SOCKET in the environment, at create as well: when it has said that it is ready, or has ended. Raises
-    ContainerError when a startContainer hook, the execve or a poststart hook fails; after a failed hook the container
+    With NOTIFY_SOCKET in the environment, at create as well: when it has said that it is ready, or has ended. Raise
+    ContainerError if a startContainer hook, the execve or a poststart hook fails; after a failed hook the container
     is destroyed.
     """
     if record:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def fail(message: str, path: str, hint: str | None = None) -> NoReturn:
-    """Raises ConfigError."""
+    """Raise ConfigError."""
     raise ConfigError(message, path=path, hint=hint)
 
 
@@ -30,14 +30,14 @@ def no_nuls(texts: list[str], path: str) -> None:
 
 
 def absolute(value: str, path: str, what: str) -> None:
-    """Raises ConfigError unless `value` is an absolute path."""
+    """Raise ConfigError unless `value` is an absolute path."""
     if value[:1] != "/":
         fail(f"{what} must be absolute, not {quote(value)}", path)
     no_nul(value, path)
 
 
 def numbers(text: str, path: str) -> int:
-    """How many numbers a list such as "0-3,7" has. Raises ConfigError for a range that ends before it begins."""
+    """How many numbers a list such as "0-3,7" has. Raise ConfigError for a range that ends before it begins."""
     try:
         return number_list.mask(text).bit_count()
     except ValueError as error:

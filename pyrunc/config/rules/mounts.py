@@ -1,7 +1,7 @@
 """PURE: the rules of one entry of `mounts` that no schema can say. config.md, "Mounts".
 
 check() is asked by rules for every mount of a configuration, and for those that are added to a running container.
-Raises ConfigError at the first problem.
+Raise ConfigError at the first problem.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NEVER_MAPPED = frozenset({"cgroup", "cgroup2", "devpts", "mqueue", "proc", "sys
 def check(
     mount: Mount, path: str, linux: Linux, spaces: dict[str, str], host: HostFacts | None = None
 ) -> None:
-    """Raises ConfigError for the first broken rule of a mount; `path` is where it stands, `spaces` the namespaces."""
+    """Raise ConfigError for the first broken rule of a mount; `path` is where it stands, `spaces` the namespaces."""
     for key, value in (
         ("destination", mount["destination"]),
         ("source", mount.get("source", "")),
@@ -53,7 +53,7 @@ def check(
 
 
 def below_proc(mount: Mount, path: str, *, bind: bool) -> None:
-    """Raises ConfigError for a destination at or below /proc that is not allowed."""
+    """Raise ConfigError for a destination at or below /proc that is not allowed."""
     destination = mount_options.inside(mount["destination"])
     if destination == "/proc":
         # Whether a bind mount's source is a procfs is seen when it is opened; a remount leaves what is there.
