@@ -21,7 +21,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path.insert(0, os.path.join(HERE, "../tests"))
+sys.path.insert(0, os.path.join(HERE, "../tests/support"))
 
 import command
 import report

@@ -45,7 +45,8 @@ def _words(op: Op) -> str:
 def _ops(stamps: Stamps, heard: Sequence[Span], last_end: int) -> list[Span]:
     """Return the spans of one init. An op lasts until the next; after a filter, or a FORK, all are one span."""
     begins = stamps.read()
-    done = [index for index, begin in enumerate(begins) if begin]
+    # The command may have ended before init came to START_WAIT.
+    done = [index for index, begin in enumerate(begins) if 0 < begin < last_end]
     if not done:
         return []
     spans = []

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
 
 import pytest
 
+from pyrunc.plan.wire import Op
 from pyrunc.timing import timeline, trace
-from pyrunc.timing.spans import Span
+from pyrunc.timing.spans import Span, Stamps
 
 
 @pytest.mark.parametrize("module", trace.SEAMS)
@@ -43,6 +46,21 @@ def test_a_bar_begins_and_ends_where_its_time_does() -> None:
     assert len(first) <= width // 2 + 1
     assert inside.startswith(" " * (width // 4) + "█")
     assert len(inside) == len(first)
+
+
+@pytest.mark.parametrize(
+    ("start_wait", "shown"),
+    [(1500, ["PIVOT 1000-1500", "START_WAIT 1500-2000"]), (2300, ["PIVOT 1000-2000"])],
+)
+def test_an_op_after_the_end_of_the_command(start_wait: int, shown: list[str]) -> None:
+    """It may begin before the stamps are read, but it is no part of what was measured."""
+    stamps = Stamps([Op("PIVOT"), Op("START_WAIT")])
+    for at, stamp in enumerate((1000, start_wait)):
+        real = stamp - stamps.monotonic + stamps.realtime
+        os.pwrite(stamps.fd, real.to_bytes(8, sys.byteorder), at * 8)
+    stamps.pid = 7
+    spans = timeline.complete(Span("pyrunc create", 0, 2000), [], [stamps])
+    assert [f"{span.text} {span.begin}-{span.end}" for span in spans[1:]] == shown
 
 
 def test_imports_become_one_row() -> None:
