@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import hot_modules
 import support
-from pyrunc.startup import snapshot
-from pyrunc.timing import trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -330,20 +328,29 @@ def _functions(module: str) -> set[str]:
     return found
 
 
+def _modules_named_in(module: str, name: str) -> set[str]:
+    """The modules of ours in a module's list or keys called `name`, from the source, as all else here."""
+    for node in tree_of(module).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id == name:
+            texts = (part.value for part in ast.walk(node) if isinstance(part, ast.Constant))
+            return {text for text in texts if isinstance(text, str) and text.startswith("pyrunc.")}
+    raise AssertionError(f"{module} has no {name}")
+
+
 def test_lists_name_modules_that_exist() -> None:
     """A wrong name in one of these would only make a command slower, or a file missing: nobody would notice."""
     with open(HOT_CALLS, encoding="utf-8") as stream:
         called = [line.split() for line in stream]
-    listed = {*hot_modules.ALWAYS, *hot_modules.SOMETIMES, *trace.SEAMS, *(module for module, _ in called)}
-    listed |= {name for name in snapshot.MODULES if name.startswith("pyrunc")}
+    in_snapshot = _modules_named_in("pyrunc.startup.snapshot", "MODULES")
+    listed = {*hot_modules.ALWAYS, *hot_modules.SOMETIMES, *(module for module, _ in called)}
+    listed |= in_snapshot | _modules_named_in("pyrunc.timing.trace", "SEAMS")
     assert not listed - set(MODULES)
     functions = {module: _functions(module) for module in {module for module, _ in called}}
     assert not [f"{module} {name}" for module, name in called if name not in functions[module]]
     # What a snapshot loads comes out of one file: each folder more is looked at by every command.
     held = hot_modules.Modules(SOURCE, {}).closure((*hot_modules.ALWAYS, *hot_modules.SOMETIMES))
-    loaded = hot_modules.Modules(SOURCE, {}).closure(
-        tuple(name for name in snapshot.MODULES if name.startswith("pyrunc"))
-    )
+    loaded = hot_modules.Modules(SOURCE, {}).closure(tuple(sorted(in_snapshot)))
     assert set(loaded) <= set(held)
 
 

@@ -14,14 +14,6 @@ TYPE_CHECKING = False
 _PF_EXITING = 4
 
 
-def start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat, which together with the pid names a process for good; 0 if it is gone.
-
-    Raise KernelError.
-    """
-    return kernel_container.process_start_time(pid)
-
-
 def has_ended(pid: int, started: int) -> bool:
     """Return whether the process of that pid and start time is gone or a zombie.
 
@@ -58,6 +50,12 @@ def stat_fields(stat: bytes) -> list[bytes]:
     return stat.rpartition(b")")[2].split()
 
 
+def stat(pid: int) -> list[bytes] | None:
+    """Return stat_fields() of a process, or None if it is gone or we may not look. Raise KernelError."""
+    text = _read_proc(pid, "stat")
+    return None if text is None else stat_fields(text)
+
+
 def is_ending(pid: int, started: int) -> bool:
     """Whether it has ended, or is about to: its namespaces go, and those with it in a pid namespace, before it is dead.
 
@@ -65,10 +63,10 @@ def is_ending(pid: int, started: int) -> bool:
     """
     if has_ended(pid, started):
         return True
-    text = _read_proc(pid, "stat")
-    if text is None:
+    fields = stat(pid)
+    if fields is None:
         return has_ended(pid, started)
-    return bool(int(stat_fields(text)[6]) & _PF_EXITING)
+    return bool(int(fields[6]) & _PF_EXITING)
 
 
 def exit_code(pid: int, started: int) -> int | None:
@@ -79,7 +77,7 @@ def exit_code(pid: int, started: int) -> int | None:
     # This needs more permission than the status: if we can read it, the status is real. ptrace(2), access mode checking
     if _read_proc(pid, "personality") is None:
         return None
-    fields = stat_fields(_read_proc(pid, "stat") or b"")
+    fields = stat(pid) or []
     if len(fields) < 50 or int(fields[19]) != started or fields[0] != b"Z":
         return None
     return int(fields[49])

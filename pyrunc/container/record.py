@@ -6,7 +6,6 @@ import os
 import time
 
 from pyrunc import SPEC_VERSION
-from pyrunc.container import process as container_process
 from pyrunc.errors import KernelError
 from pyrunc.json_text import document as json_text
 from pyrunc.kernel import container as kernel_container
@@ -83,7 +82,7 @@ class Record:
 
     def take_process(self, pid: int) -> None:
         """Record the container's process. Raise KernelError."""
-        self.pid, self.start_time = pid, container_process.start_time(pid)
+        self.pid, self.start_time = pid, kernel_container.process_start_time(pid)
         namespace = "/proc/self/ns/pid"
         try:
             self.pid_namespace = os.stat(namespace).st_ino

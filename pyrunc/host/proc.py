@@ -44,6 +44,15 @@ def mountinfo(process: str = "self") -> Iterator[tuple[list[str], tuple[str, str
             yield left.split(" "), (kind, source, options)
 
 
+def cgroups(pid: int) -> Iterator[tuple[str, str]]:
+    """Yield for each hierarchy its controllers, joined by commas ("" on v2), and the process's cgroup. cgroups(7)"""
+    for line in read_file(f"/proc/{pid}/cgroup").split("\n"):
+        _, _, place = line.partition(":")
+        controllers, colon, path = place.partition(":")
+        if colon:
+            yield controllers, path
+
+
 def unescape(text: str) -> str:
     """Return an unescaped path of /proc/PID/mountinfo. proc(5)."""
     if "\\" not in text:

@@ -69,9 +69,7 @@ def _unfreeze(pid: int) -> None:
     The cgroup itself stays as it is: it may be that of a paused container.
     """
     try:
-        for line in proc.read_file(f"/proc/{pid}/cgroup").split("\n"):
-            _, _, place = line.partition(":")
-            controllers, _, path = place.partition(":")
+        for controllers, path in proc.cgroups(pid):
             if "freezer" not in controllers.split(","):
                 continue
             top = _freezer_mount()

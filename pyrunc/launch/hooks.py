@@ -117,15 +117,11 @@ class _Talk:
 
 def _facts(pid: int) -> tuple[int, int, int] | None:
     """Return (start time, parent, session) of a process that is alive and visible. proc(5). Raise KernelError."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            fields = container_process.stat_fields(stream.read())
-    except OSError as error:
-        # Those of others are hidden by an option of proc; a hook of ours has the rights that we have, or fewer.
-        if error.errno in (errno.ENOENT, errno.ESRCH, errno.EPERM, errno.EACCES):
-            return None
-        raise KernelError("open", error.errno or 0, f"/proc/{pid}/stat") from error
-    return None if fields[0] in b"ZX" else (int(fields[19]), int(fields[1]), int(fields[3]))
+    # Those of others are hidden by an option of proc; a hook of ours has the rights that we have, or fewer.
+    fields = container_process.stat(pid)
+    return (
+        None if fields is None or fields[0] in b"ZX" else (int(fields[19]), int(fields[1]), int(fields[3]))
+    )
 
 
 def _family(leader: int) -> dict[int, int]:

@@ -103,10 +103,9 @@ def _cgroup_directories(recorded: Sequence[tuple[str, str]], options: ExecOption
 
 def _inits_own_cgroup(pid: int, recorded: Sequence[tuple[str, str]]) -> str:
     """The v2 cgroup directory init is in now. cgroups(7), /proc/PID/cgroup."""
-    for line in proc.read_file(f"/proc/{pid}/cgroup").split("\n"):
-        if line.startswith("0::"):
-            mount = "/sys/fs/cgroup"
-            return mount + line[3:]
+    for controllers, path in proc.cgroups(pid):
+        if not controllers:
+            return f"/sys/fs/cgroup{path}"
     return recorded[0][1]
 
 

@@ -163,8 +163,7 @@ def _make_mount_points(the_plan: Plan) -> None:
 def _cgroup_roots(pid: int) -> list[rpc.Value]:
     """Where the container's cgroups are now, for those of the image: where CRIU is that restores it."""
     roots: list[rpc.Value] = []
-    for line in proc.read_file(f"/proc/{pid}/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
+    for controllers, path in proc.cgroups(pid):
         roots += [{"ctrl": name, "path": path} for name in controllers.split(",")]
     return roots
 

@@ -13,6 +13,7 @@ import select
 
 from pyrunc.container import process as container_process
 from pyrunc.errors import KernelError, StateError
+from pyrunc.kernel import container as kernel_container
 from pyrunc.kernel import process as kernel_process
 from pyrunc.kernel import wait_status
 from pyrunc.verbs import lookup
@@ -67,7 +68,7 @@ def _open(found: Container) -> int:
         return -1
     except OSError as error:
         raise KernelError("pidfd_open", error.errno or 0, str(found.init_pid)) from error
-    if container_process.start_time(found.init_pid) == found.start_time:
+    if kernel_container.process_start_time(found.init_pid) == found.start_time:
         return pidfd
     os.close(pidfd)
     return -1

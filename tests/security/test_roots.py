@@ -17,8 +17,8 @@ import pytest
 import containers
 import state_dirs
 import support
-from pyrunc.container import process as container_process
 from pyrunc.container.record import Record
+from pyrunc.kernel import container as kernel_container
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +78,7 @@ class Forgery:
             bundle=self.bundle.path, rootfs=self.bundle.rootfs, container_id=FORGED, annotations=None
         )
         record.pid = self.victim
-        record.start_time = container_process.start_time(self.victim)
+        record.start_time = kernel_container.process_start_time(self.victim)
         record.needs = ["prestart", "poststart", "poststop"]
         self.states.write(record, FORGED, fifo=True)
         shutil.copy(f"{self.bundle.path}/config.json", self.states.at(FORGED, "config.json"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from _pytest.terminal import TerminalReporter
 
+from alone import worker_input
+
 # A test that takes longer is marked; one that takes less than half of it is not. Between the two, either is right.
 SLOW_SECONDS = 2.0
 
@@ -56,5 +58,5 @@ class _Check:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Measure if it is asked for, where the reports come together."""
-    if config.getoption("--check-slow") and not hasattr(config, "workerinput"):
+    if config.getoption("--check-slow") and worker_input(config) is None:
         config.pluginmanager.register(_Check(), "check-slow")

@@ -11,6 +11,7 @@ import pytest
 from _pytest.terminal import TerminalReporter
 
 import support
+from alone import worker_input
 
 
 def _host_facts() -> set[str]:
@@ -46,5 +47,5 @@ class _Check:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Others may be at work on a developer's machine; on CI's nobody is."""
-    if support.MUST_WORK and not hasattr(config, "workerinput") and not config.option.collectonly:
+    if support.MUST_WORK and worker_input(config) is None and not config.option.collectonly:
         config.pluginmanager.register(_Check(), "host-leaks")

@@ -6,7 +6,6 @@ import os
 import subprocess
 
 import support
-from pyrunc.container import process as container_process
 from pyrunc.container.record import Record
 from pyrunc.kernel import container as kernel_container
 
@@ -32,7 +31,7 @@ class Root:
     def record(self, pid: int = 0, /, **changes: object) -> Record:
         record = Record(bundle='/b\u00e4"x', rootfs="/b/rootfs", container_id="c1", annotations=None)
         record.pid = pid
-        record.start_time = container_process.start_time(pid) if pid else 0
+        record.start_time = kernel_container.process_start_time(pid) if pid else 0
         for name, value in changes.items():
             setattr(record, name, value)
         return record

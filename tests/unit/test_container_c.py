@@ -24,7 +24,6 @@ import pytest
 
 import support
 from pyrunc.container import directory as state_directory
-from pyrunc.container import process as container_process
 from pyrunc.container.record import Record
 from pyrunc.errors import KernelError, PyruncError, StateError
 from pyrunc.kernel import container as kernel_container
@@ -44,7 +43,11 @@ def test_created_then_running(root: Root) -> None:
     pid = root.process()
     directory = root.write(root.record(pid), fifo=True)
     found = kernel_container.state(root.path, "c1")
-    assert (found.status, found.pid, found.start_time) == ("created", pid, container_process.start_time(pid))
+    assert (found.status, found.pid, found.start_time) == (
+        "created",
+        pid,
+        kernel_container.process_start_time(pid),
+    )
     os.unlink(f"{directory}/exec.fifo")
     found = kernel_container.state(root.path, "c1")
     document = json.loads(found.document)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyrunc.container import directory as state_directory
-from pyrunc.container import process as container_process
 from pyrunc.container.record import OWN_PID, Record
 from pyrunc.errors import StateError
 from pyrunc.kernel import container as kernel_container
@@ -111,5 +110,7 @@ def test_a_hook_inside_learns_its_own_pid() -> None:
 
 def test_start_time_is_that_of_proc() -> None:
     with open("/proc/self/stat", encoding="ascii") as stat:
-        assert container_process.start_time(os.getpid()) == int(stat.read().rsplit(")", 1)[1].split()[19])
-    assert container_process.start_time(2**22 + 1) == 0
+        assert kernel_container.process_start_time(os.getpid()) == int(
+            stat.read().rsplit(")", 1)[1].split()[19]
+        )
+    assert kernel_container.process_start_time(2**22 + 1) == 0
